@@ -1,0 +1,42 @@
+package controller
+
+import (
+	"iter"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"reconcile/object"
+)
+
+// View is a consistent, immutable state of all objects. Objects that it returns are shared: copy before changing one.
+// Sequences come in the order of keys (namespace, then name).
+type View interface {
+	// Rev is the revision that the view shows: the last one of a whole entry.
+	Rev() uint64
+	// Get returns one object.
+	Get(object.Key) (object.Object, bool)
+	// List yields the objects of a resource, in one namespace, or in all if namespace is empty.
+	List(resource, namespace string) iter.Seq[object.Object]
+	// Owned yields the objects whose metadata.ownerReferences name the UID, of every resource.
+	Owned(owner types.UID) iter.Seq[object.Object]
+	// PodsOn yields the pods whose spec.nodeName is node.
+	PodsOn(node string) iter.Seq[*corev1.Pod]
+	// Unbound yields the pods that have no node, and neither are terminating nor have ended.
+	Unbound() iter.Seq[*corev1.Pod]
+}
+
+// Overlay is a View over a base view with writes of its own on top, which its reads see at once. It has one user at a time.
+type Overlay interface {
+	View
+	// Put stores an object under its key. The overlay keeps o: the caller must not change it afterwards.
+	Put(o object.Object)
+	// Delete removes an object; it is no error if there is none.
+	Delete(object.Key)
+}
+
+// Change is what happened to one object. Old is nil for a creation, New for a deletion.
+type Change struct {
+	Key      object.Key
+	Old, New object.Object
+}

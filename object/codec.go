@@ -1,0 +1,109 @@
+package object
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+)
+
+// magic is what every stored value begins with, as in Kubernetes.
+var magic = []byte("k8s\x00")
+
+// ErrUnknownKind is returned when a value or a manifest names a kind that is not in the table.
+var ErrUnknownKind = errors.New("unknown kind")
+
+// Encode returns the stored bytes of an object: magic and runtime.Unknown around protobuf, or around JSON for kinds that
+// have no protobuf. It does not change o.
+func Encode(o Object) ([]byte, error) {
+	k, err := KindOfObject(o)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := o.(interface{ Marshal() ([]byte, error) }); !ok {
+		return encodeUnknown(k, o)
+	}
+	if o.GetObjectKind().GroupVersionKind() != k.GVK {
+		o = Copy(o)
+		o.GetObjectKind().SetGroupVersionKind(k.GVK)
+	}
+	var buf bytes.Buffer
+	if err := protobuf.NewSerializer(scheme, scheme).Encode(o, &buf); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", KeyOf(o), err)
+	}
+	return buf.Bytes(), nil
+}
+
+func encodeUnknown(k Kind, o Object) ([]byte, error) {
+	raw, err := json.Marshal(o)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", KeyOf(o), err)
+	}
+	u := runtime.Unknown{
+		TypeMeta:    runtime.TypeMeta{APIVersion: k.GVK.GroupVersion().String(), Kind: k.GVK.Kind},
+		Raw:         raw,
+		ContentType: runtime.ContentTypeJSON,
+	}
+	b, err := u.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", KeyOf(o), err)
+	}
+	return append(append([]byte(nil), magic...), b...), nil
+}
+
+// Decode reads stored bytes. The object is new and owned by the caller, with its apiVersion and kind set.
+func Decode(b []byte) (Object, error) {
+	body, ok := bytes.CutPrefix(b, magic)
+	if !ok {
+		return nil, fmt.Errorf("decode stored object: it does not begin with %q", magic)
+	}
+	var u runtime.Unknown
+	if err := u.Unmarshal(body); err != nil {
+		return nil, fmt.Errorf("decode stored object: %w", err)
+	}
+	gvk := schema.FromAPIVersionAndKind(u.APIVersion, u.Kind)
+	k, ok := KindOf(gvk)
+	if !ok {
+		return nil, fmt.Errorf("decode stored object: %w %s", ErrUnknownKind, gvk)
+	}
+	o := k.New()
+	if u.ContentType == runtime.ContentTypeJSON {
+		if err := json.Unmarshal(u.Raw, o); err != nil {
+			return nil, fmt.Errorf("decode stored %s: %w", k, err)
+		}
+		return o, nil
+	}
+	m, ok := o.(interface{ Unmarshal([]byte) error })
+	if !ok {
+		return nil, fmt.Errorf("decode stored %s: it has no protobuf form", k)
+	}
+	if err := m.Unmarshal(u.Raw); err != nil {
+		return nil, fmt.Errorf("decode stored %s: %w", k, err)
+	}
+	o.GetObjectKind().SetGroupVersionKind(k.GVK)
+	return o, nil
+}
+
+// EncodeJSON returns an object's JSON with apiVersion and kind. It does not change o.
+func EncodeJSON(o Object) ([]byte, error) {
+	k, err := KindOfObject(o)
+	if err != nil {
+		return nil, err
+	}
+	if o.GetObjectKind().GroupVersionKind() != k.GVK {
+		o = Copy(o)
+		o.GetObjectKind().SetGroupVersionKind(k.GVK)
+	}
+	b, err := json.Marshal(o)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", KeyOf(o), err)
+	}
+	return b, nil
+}
+
+// Copy returns a deep copy that the caller owns.
+func Copy[T Object](o T) T { return o.DeepCopyObject().(T) }

@@ -1,0 +1,143 @@
+package object
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// GroupVersion is that of the kinds of our own.
+var GroupVersion = schema.GroupVersion{Group: "reconcile.local", Version: "v1alpha1"}
+
+// CommitGVK is the kind of the ledger of commits.
+var CommitGVK = GroupVersion.WithKind("Commit")
+
+// The phases of a commit, in the order in which it passes through them.
+const (
+	CommitCommitted   = "committed"
+	CommitProgressing = "progressing"
+	CommitHealthy     = "healthy"
+	CommitFailed      = "failed"
+	CommitSuperseded  = "superseded"
+	CommitRolledBack  = "rolled back"
+)
+
+// Annotations that an object made from git carries, so that each of its fields can be traced to a file.
+const (
+	// AnnotationSource is the name of the source that owns the object ("cluster" for the cluster's own repository).
+	AnnotationSource = "reconcile.local/source"
+	// AnnotationCommit is the commit that last changed what git says about the object.
+	AnnotationCommit = "reconcile.local/commit"
+	// AnnotationFile is the path and line of the object's document at that commit, as FILE:LINE.
+	AnnotationFile = "reconcile.local/file"
+	// AnnotationSlot is the number of the child's slot within its owner; a slot is never reused.
+	AnnotationSlot = "reconcile.local/slot"
+)
+
+// GitManager is the field manager under which a source owns the fields that its files set.
+func GitManager(source string) string { return "git:" + source }
+
+// Commit is one row of the ledger: a commit of a source that was accepted, and how far the machines have followed it.
+// Its name is the commit's hash.
+type Commit struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   CommitSpec   `json:"spec"`
+	Status CommitStatus `json:"status,omitempty"`
+}
+
+// CommitSpec is what was decided when the commit was accepted. It does not change.
+type CommitSpec struct {
+	Source  string `json:"source"`
+	Ref     string `json:"ref"`
+	Hash    string `json:"hash"`
+	Parent  string `json:"parent,omitempty"`
+	Author  string `json:"author,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	// User is who pushed it.
+	User string `json:"user,omitempty"`
+	// Token is the plan's token: the hash of commit, base ref and decided changes, placements and rules.
+	Token string `json:"token,omitempty"`
+	// Counts are the numbers of objects created, changed and deleted by the commit.
+	Created int `json:"created"`
+	Changed int `json:"changed"`
+	Deleted int `json:"deleted"`
+	// Times of the way: received, validated, planned, committed.
+	Received  metav1.MicroTime `json:"received"`
+	Validated metav1.MicroTime `json:"validated"`
+	Planned   metav1.MicroTime `json:"planned"`
+	// Objects are all objects that the commit's tree holds, with the file each comes from.
+	Objects []CommitObject `json:"objects,omitempty"`
+}
+
+// CommitObject is one object of the commit's tree.
+type CommitObject struct {
+	Resource  string `json:"resource"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	File      string `json:"file,omitempty"`
+	Line      int    `json:"line,omitempty"`
+}
+
+// Key is the object's address.
+func (c CommitObject) Key() Key {
+	return Key{Resource: c.Resource, Namespace: c.Namespace, Name: c.Name}
+}
+
+// CommitStatus is how far the machines have followed.
+type CommitStatus struct {
+	Phase string `json:"phase"`
+	// Message is the first reason why the commit waits or has failed.
+	Message string `json:"message,omitempty"`
+	// Waiting are the objects that are not Current yet, each with its reason; at most 100.
+	Waiting []CommitWaiting `json:"waiting,omitempty"`
+	// Current is the number of the commit's objects that are Current (kstatus).
+	Current int `json:"current"`
+	Total   int `json:"total"`
+
+	Committed *metav1.MicroTime `json:"committed,omitempty"`
+	Healthy   *metav1.MicroTime `json:"healthy,omitempty"`
+}
+
+// CommitWaiting is an object that is not Current yet.
+type CommitWaiting struct {
+	CommitObject `json:",inline"`
+	// Status is kstatus' word: InProgress, Failed, Terminating, Unknown.
+	Status  string `json:"status"`
+	Message string `json:"message,omitempty"`
+}
+
+// DeepCopyObject implements runtime.Object.
+func (c *Commit) DeepCopyObject() runtime.Object {
+	out := *c
+	c.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
+	out.Spec.Objects = append([]CommitObject(nil), c.Spec.Objects...)
+	out.Status.Waiting = append([]CommitWaiting(nil), c.Status.Waiting...)
+	out.Status.Committed = c.Status.Committed.DeepCopy()
+	out.Status.Healthy = c.Status.Healthy.DeepCopy()
+	return &out
+}
+
+// CommitList is a list of commits.
+type CommitList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Commit `json:"items"`
+}
+
+// DeepCopyObject implements runtime.Object.
+func (l *CommitList) DeepCopyObject() runtime.Object {
+	out := &CommitList{TypeMeta: l.TypeMeta}
+	l.ListMeta.DeepCopyInto(&out.ListMeta)
+	for i := range l.Items {
+		out.Items = append(out.Items, *l.Items[i].DeepCopyObject().(*Commit))
+	}
+	return out
+}
+
+func addOwnKinds(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion, &Commit{}, &CommitList{})
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
+}

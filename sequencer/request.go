@@ -1,0 +1,65 @@
+package sequencer
+
+import (
+	"reconcile/object"
+)
+
+// Verb is what an Op does.
+type Verb string
+
+// The verbs. UpdateStatus replaces only what the status subresource may change; the rest of the object is kept.
+const (
+	Create       Verb = "create"
+	Update       Verb = "update"
+	UpdateStatus Verb = "updateStatus"
+	Delete       Verb = "delete"
+)
+
+// Op is one wanted write of one object, with the conditions under which it holds.
+type Op struct {
+	Verb Verb
+	Key  object.Key
+	// Object is the whole new object, already defaulted and validated; nil for Delete. The sequencer copies before it changes it.
+	Object object.Object
+	// UID and ResourceVersion, if set, must be those of the stored object, else the request fails with a Conflict.
+	UID             string
+	ResourceVersion string
+	// GracePeriodSeconds is for Delete of a pod: nil takes the pod's own.
+	GracePeriodSeconds *int64
+	// PropagationPolicy is for Delete: Background (the default), Foreground or Orphan.
+	PropagationPolicy string
+}
+
+// Raw is a write of a key outside /registry: a git ref, the list of packs.
+type Raw struct {
+	Key string
+	// Value is the new value; nil deletes.
+	Value []byte
+	// Expect must be the present value (nil: absent) if Check is set, else the request fails with ErrStale.
+	Expect []byte
+	Check  bool
+}
+
+// Request is a set of writes that are committed together or not at all.
+type Request struct {
+	// User is who asks, for the log.
+	User string
+	// Source is set by gitops ("cluster"): its writes are not refused for touching fields that git owns.
+	Source string
+	Ops    []Op
+	Raw    []Raw
+	// Blobs are the digests of staged blobs that the writes refer to.
+	Blobs []string
+	// Token, if set, is the plan's token that the settled outcome must have, else the request fails with ErrPlanChanged.
+	Token string
+	// DryRun settles and answers, and commits nothing.
+	DryRun bool
+}
+
+// Result is what a committed (or dry-run) request did.
+type Result struct {
+	// Rev is the last revision of the entry that carried the request.
+	Rev uint64
+	// Objects are the stored objects of the request's Ops, in their order; for Delete the last state.
+	Objects []object.Object
+}
