@@ -1,0 +1,101 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/version"
+
+	"reconcile/object"
+)
+
+// Admission is what admission does to an object before it is written. All functions are pure.
+type Admission interface {
+	// Default fills in what Kubernetes would, in place.
+	Default(o object.Object)
+	// Validate returns all faults of a new object; old is nil for a creation.
+	Validate(o, old object.Object) field.ErrorList
+	// PrepareCreate gives a new object what its creation gives it (UID, creation time, generation), in place.
+	PrepareCreate(o object.Object, uid types.UID, now time.Time)
+	// PrepareUpdate takes over from old what a write may not change, and raises the generation if the wanted state differs, in place.
+	PrepareUpdate(o, old object.Object)
+	// GitOwned returns the fields of an object that git owns and in which o differs from old; o is nil for a deletion.
+	GitOwned(o, old object.Object) []string
+}
+
+// FieldOrigin is where git says a field.
+type FieldOrigin struct {
+	Commit string
+	File   string
+	Line   int
+}
+
+// Origins finds where git says a field of an object; gitops knows. It answers false if it cannot tell.
+type Origins interface {
+	Origin(key object.Key, field string) (FieldOrigin, bool)
+}
+
+// Agents tells how to reach the HTTPS endpoint of a node's agent.
+type Agents interface {
+	// Endpoint is HOST:PORT of the node's agent, and the TLS with which to call it.
+	Endpoint(node *corev1.Node) (addr string, cfg *tls.Config, err error)
+}
+
+// Check is one line of /readyz or /livez.
+type Check struct {
+	Name string
+	Run  func(context.Context) error
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Store     Store
+	Writer    Writer
+	Admission Admission
+	// Origins may be nil: refusals then name only the field and what the object's annotations say.
+	Origins Origins
+	// Agents may be nil: logs and streams then answer 503.
+	Agents Agents
+	// Git serves /git/; Reconcile serves /reconcile/v1/. Both find the user by authz.UserFrom(r.Context()) and decide themselves
+	// what anonymous users get. Either may be nil (404).
+	Git, Reconcile http.Handler
+	// Metrics serves /metrics; nil is 404.
+	Metrics http.Handler
+	// Ready and Live are the checks of /readyz and of /livez and /healthz.
+	Ready, Live []Check
+	// Version is what /version says. It is Kubernetes' version whose API this is.
+	Version version.Info
+	// ServerAddress is HOST:PORT that /api names to clients.
+	ServerAddress string
+	// CacheBytes bounds the cache of encoded JSON; 0 is 64 MiB.
+	CacheBytes int64
+	// Log must be set.
+	Log *slog.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// Validate lists all faults of the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Store == nil {
+		errs = append(errs, errors.New("api: Store is nil"))
+	}
+	if c.Writer == nil {
+		errs = append(errs, errors.New("api: Writer is nil"))
+	}
+	if c.Admission == nil {
+		errs = append(errs, errors.New("api: Admission is nil"))
+	}
+	if c.Log == nil {
+		errs = append(errs, errors.New("api: Log is nil"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,124 @@
+package pki
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// handshakeLimit ends connections that do not finish the TLS handshake.
+const handshakeLimit = 10 * time.Second
+
+// Mux hands the connections of one TLS listener, by ALPN protocol, to the parts that speak it. Register with Listen before Run.
+type Mux struct {
+	ln    net.Listener
+	tls   *tls.Config
+	log   *slog.Logger
+	parts map[string]*part
+	other *part
+}
+
+// NewMux makes a Mux over a TCP listener, which it closes when Run ends.
+func NewMux(ln net.Listener, cfg *tls.Config, log *slog.Logger) *Mux {
+	return &Mux{ln: ln, tls: cfg, log: log, parts: map[string]*part{}}
+}
+
+// Listen returns the listener of the given protocols. Clients that negotiate nothing get http/1.1. The connections it yields are
+// *tls.Conn whose handshake is done. Closing it refuses further connections of the protocols and touches no others.
+func (m *Mux) Listen(protos ...string) net.Listener {
+	p := &part{addr: m.ln.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}
+	for _, proto := range protos {
+		m.parts[proto] = p
+		if proto == ProtoHTTP1 {
+			m.other = p
+		}
+	}
+	return p
+}
+
+// Run accepts connections until ctx ends or the listener fails. It returns after all handshakes have ended; connections that were
+// handed over are their new owners'.
+func (m *Mux) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { m.ln.Close() })
+	defer stop()
+	for {
+		conn, err := m.ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			var ne net.Error
+			if errors.As(err, &ne) && ne.Timeout() {
+				continue
+			}
+			return fmt.Errorf("accept on %s: %w", m.ln.Addr(), err)
+		}
+		wg.Go(func() { m.hand(ctx, conn) })
+	}
+}
+
+// hand does the handshake and gives the connection to its part.
+func (m *Mux) hand(ctx context.Context, conn net.Conn) {
+	c := tls.Server(conn, m.tls)
+	hctx, cancel := context.WithTimeout(ctx, handshakeLimit)
+	defer cancel()
+	if err := c.HandshakeContext(hctx); err != nil {
+		m.log.Debug("TLS handshake failed", "from", conn.RemoteAddr().String(), "err", err)
+		conn.Close()
+		return
+	}
+	cs := c.ConnectionState()
+	p := m.parts[cs.NegotiatedProtocol]
+	if p == nil && cs.NegotiatedProtocol == "" {
+		p = m.other
+	}
+	inner := cs.NegotiatedProtocol == ProtoRaft || cs.NegotiatedProtocol == ProtoForward
+	if p == nil || inner && !InGroup(cs, GroupServers) {
+		m.log.Warn("connection refused", "from", conn.RemoteAddr().String(), "protocol", cs.NegotiatedProtocol, "reason", "only servers of this cluster speak it")
+		c.Close()
+		return
+	}
+	select {
+	case p.conns <- c:
+	case <-p.done:
+		c.Close()
+	case <-ctx.Done():
+		c.Close()
+	}
+}
+
+// part is the listener of one protocol.
+type part struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+// Accept implements net.Listener.
+func (p *part) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (p *part) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (p *part) Addr() net.Addr { return p.addr }
