@@ -15,17 +15,37 @@ help: ## list the targets
 build: ## build bin/reconcile
 	go build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/reconcile
 
+.PHONY: deps
+deps: ## install the Debian packages that building and running need, and say which
+	@scripts/deps.sh
+
+.PHONY: run
+run: deps build ## a cluster on this machine, the example deployed, its page shown; Ctrl-C stops the servers
+	@scripts/run.sh
+
+.PHONY: demo
+demo: deps build ## the same as run, and exit 0
+	@scripts/run.sh --demo
+
+.PHONY: clean-run
+clean-run: ## remove what run made: containers, networks, rules and data
+	@if [ -x $(BIN) ]; then $(BIN) reset --data-dir ./run --yes; else echo "clean-run: nothing was built, so nothing runs"; fi
+
 .PHONY: vet
 vet: ## gofmt and go vet
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
+
+.PHONY: lint
+lint: ## golangci-lint, at a pinned version, built once into the cache
+	@linter=$$(scripts/tools.sh) && "$$linter" run ./...
 
 .PHONY: unit
 unit: ## unit, golden, property and simulation tests
 	go test ./...
 
 .PHONY: check
-check: vet unit ## the fast part: vet, unit, simulation
+check: vet lint unit ## the fast part: vet, unit, simulation
 
 .PHONY: test
 test: check ## everything that CI runs

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# make run: a whole cluster on this machine, the example pushed to it, and its page. With --demo it stops the servers at the
+# end instead of waiting for Ctrl-C. The containers stay in both cases; `make clean-run` removes everything.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+demo=
+[ "${1:-}" = --demo ] && demo=1
+bin=$PWD/bin/reconcile
+data=$PWD/run
+repo=$data/example/guestbook
+if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold= plain=; fi
+say() { printf '%s\n' "$bold== $*$plain"; }
+show() { printf '%s\n' "$bold\$ $*$plain"; }
+
+[ "$(id -u)" = 0 ] || { echo "make run: containers, networks and service rules need root; run it as root" >&2; exit 1; }
+mkdir -p "$data/example"
+
+say "starting the cluster: reconcile up --data-dir ./run (its log: run/up.log)"
+started=$(date +%s%N)
+"$bin" up --data-dir "$data" >"$data/up.log" 2>&1 &
+up=$!
+stop() {
+	trap - INT TERM EXIT
+	if kill -0 "$up" 2>/dev/null; then
+		say "stopping the servers; the containers stay (make clean-run removes all)"
+		kill -TERM "$up"
+		wait "$up" || true
+	fi
+	[ -z "${tail:-}" ] || kill "$tail" 2>/dev/null || true
+}
+trap 'stop; exit 130' INT TERM
+trap stop EXIT
+for _ in $(seq 300); do
+	grep -q '^ready' "$data/up.log" && break
+	if ! kill -0 "$up" 2>/dev/null; then
+		echo "make run: reconcile up has ended; the end of run/up.log says:" >&2
+		tail -n 20 "$data/up.log" >&2
+		exit 1
+	fi
+	sleep 0.1
+done
+grep -q '^ready' "$data/up.log" || { echo "make run: no line 'ready' in run/up.log after 30 s" >&2; exit 1; }
+grep -E '^(api|git|ready)' "$data/up.log" || true
+say "ready after $((($(date +%s%N) - started) / 1000000)) ms"
+
+say "building the example's two images: one static binary each, no registry"
+for name in web store; do
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$data/example/$name" "./examples/guestbook/$name"
+	show "reconcile image build -t guestbook-$name:v1 run/example/$name"
+	"$bin" image build --data-dir "$data" -t "guestbook-$name:v1" "$data/example/$name"
+done
+
+say "pushing examples/guestbook/deploy"
+if [ ! -d "$repo/.git" ]; then
+	mkdir -p "$repo"
+	git -C "$repo" init -q -b main
+	git -C "$repo" config user.name "${GIT_AUTHOR_NAME:-you}"
+	git -C "$repo" config user.email "${GIT_AUTHOR_EMAIL:-you@example.com}"
+fi
+(cd "$repo" && "$bin" remote add --force --data-dir "$data" cluster)
+cp -r examples/guestbook/deploy/. "$repo/"
+git -C "$repo" add -A
+git -C "$repo" diff --cached --quiet || git -C "$repo" commit -qm "guestbook: deploy"
+show "git push cluster main"
+git -C "$repo" push cluster main
+
+say "waiting until the commit is healthy"
+commit=$(git -C "$repo" rev-parse HEAD)
+show "reconcile status $commit --watch"
+timeout 120 "$bin" status --data-dir "$data" "$commit" --watch
+
+say "the page, through the service's address"
+address=$("$bin" kubectl --kubeconfig "$data/admin.kubeconfig" get service web -n guestbook -o 'jsonpath={.spec.clusterIP}')
+show "curl http://$address/"
+curl -fsS --max-time 10 --retry 5 --retry-connrefused "http://$address/"
+
+cat <<EOT
+
+Try next, in another terminal:
+  export KUBECONFIG=$data/admin.kubeconfig
+  $bin kubectl get pods -A -o wide
+  curl -d 'name=you&text=hello' http://$address/ && curl http://$address/
+  cd $repo && sed -i 's/replicas: 3/replicas: 5/' web.yaml && git commit -qam 'web: five replicas'
+  git push cluster HEAD:refs/plan/main      # what would happen
+  git push cluster main                     # make it so
+EOT
+if [ -n "$demo" ]; then
+	exit 0
+fi
+say "running; Ctrl-C stops the servers and leaves the containers"
+tail -n 0 -F "$data/up.log" 2>/dev/null &
+tail=$!
+wait "$up"
