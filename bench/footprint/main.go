@@ -1,0 +1,203 @@
+// Command footprint measures what reconcile costs a machine: the binary's size, the time from start to "ready", and the memory of
+// `up` when idle and with pods bound.
+//
+//	go run ./bench/footprint -binary bin/reconcile -pods 100
+//
+// Memory is read from /proc/PID/status of the process and of all its children (VmRSS, RssAnon), after the time to settle.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/bench/harness"
+)
+
+func main() {
+	binary := flag.String("binary", "bin/reconcile", "the reconcile binary")
+	pods := flag.Int("pods", 100, "pods of the second reading; 0 for none")
+	settle := flag.Duration("settle", 20*time.Second, "how long to wait before memory is read")
+	starts := flag.Int("starts", 5, "starts whose time is taken")
+	flag.Parse()
+	if err := run(*binary, *pods, *settle, *starts); err != nil {
+		fmt.Fprintln(os.Stderr, "footprint:", err)
+		os.Exit(1)
+	}
+}
+
+func run(binary string, pods int, settle time.Duration, starts int) error {
+	binary, err := filepath.Abs(binary)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(binary)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("binary             %8.1f MB\n", float64(info.Size())/1e6)
+	tmp, err := os.MkdirTemp("", "reconcile-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	defer cancel()
+	var took []time.Duration
+	var p *harness.Process
+	for i := range starts {
+		p, err = harness.Start(ctx, binary, filepath.Join(tmp, fmt.Sprintf("data%d", i)), "up", "--api-addr", "127.0.0.1:16443")
+		if err != nil {
+			return err
+		}
+		took = append(took, p.Started)
+		if i < starts-1 {
+			p.Stop()
+			if err := p.Reset(); err != nil {
+				return err
+			}
+		}
+	}
+	defer func() {
+		p.Stop()
+		if err := p.Reset(); err != nil {
+			fmt.Fprintln(os.Stderr, "footprint:", err)
+		}
+	}()
+	slices.Sort(took)
+	fmt.Printf("start to ready     %8.0f ms median of %d first starts, worst %.0f ms\n", ms(took[len(took)/2]), len(took), ms(took[len(took)-1]))
+	time.Sleep(settle)
+	if err := report("idle", p.Pid()); err != nil {
+		return err
+	}
+	if pods == 0 {
+		return nil
+	}
+	if err := deploy(ctx, p, tmp, pods); err != nil {
+		return err
+	}
+	time.Sleep(settle)
+	return report(fmt.Sprintf("%d pods", pods), p.Pid())
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// deploy pushes a deployment of so many pods that sleep, and waits until all are ready.
+func deploy(ctx context.Context, p *harness.Process, tmp string, pods int) error {
+	out := filepath.Join(tmp, "web")
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", out, "./examples/guestbook/web")
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
+	if b, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the web program: %w: %s", err, b)
+	}
+	if b, err := exec.Command(p.Binary, "image", "build", "--data-dir", p.DataDir, "-t", "bench-web:v1", out).CombinedOutput(); err != nil {
+		return fmt.Errorf("build the image: %w: %s", err, b)
+	}
+	repo, err := p.NewRepo(filepath.Join(tmp, "repo"))
+	if err != nil {
+		return err
+	}
+	manifest := fmt.Sprintf(`apiVersion: apps/v1
+kind: Deployment
+metadata: {name: many}
+spec:
+  replicas: %d
+  selector: {matchLabels: {app: many}}
+  template:
+    metadata: {labels: {app: many}}
+    spec:
+      containers:
+        - name: web
+          image: bench-web:v1
+          env: [{name: STORE_URL, value: "http://127.0.0.1:1"}]
+          resources: {requests: {cpu: 1m, memory: 4Mi}}
+`, pods)
+	if err := repo.Commit("many", map[string]string{"many.yaml": manifest}); err != nil {
+		return err
+	}
+	if _, err := repo.Git("push", "cluster", "main"); err != nil {
+		return err
+	}
+	c, err := p.Client()
+	if err != nil {
+		return err
+	}
+	for {
+		d, err := c.AppsV1().Deployments("default").Get(ctx, "many", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if int(d.Status.ReadyReplicas) == pods {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("only %d of %d pods are ready: %w", d.Status.ReadyReplicas, pods, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// report prints the memory of a process, of its children (the DNS server), and of the shims, which belong to no process of ours.
+func report(state string, pid int) error {
+	own, err := memory(pid)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%-9s up       %8.1f MB resident, %.1f MB anonymous\n", state, own.rss, own.anon)
+	kids, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return err
+	}
+	for _, field := range strings.Fields(string(kids)) {
+		kid, err := strconv.Atoi(field)
+		if err != nil {
+			return err
+		}
+		m, err := memory(kid)
+		if err != nil {
+			continue
+		}
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", kid))
+		words := strings.Split(string(name), "\x00")
+		fmt.Printf("%-9s child    %8.1f MB resident, %.1f MB anonymous (%s)\n", state, m.rss, m.anon, strings.Join(words[:min(2, len(words))], " "))
+	}
+	return nil
+}
+
+type usage struct{ rss, anon float64 }
+
+// memory reads VmRSS and RssAnon of a process, in MB of 10^6 bytes.
+func memory(pid int) (usage, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return usage{}, err
+	}
+	var u usage
+	for _, line := range strings.Split(string(b), "\n") {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		kb, err := strconv.ParseFloat(f[1], 64)
+		if err != nil {
+			continue
+		}
+		switch f[0] {
+		case "VmRSS:":
+			u.rss = kb * 1024 / 1e6
+		case "RssAnon:":
+			u.anon = kb * 1024 / 1e6
+		}
+	}
+	return u, nil
+}
