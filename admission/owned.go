@@ -1,0 +1,197 @@
+package admission
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/object"
+)
+
+// Owner is the source of git that an object belongs to, and where in it the object stands.
+type Owner struct {
+	Source, Commit string
+	// File is FILE:LINE of the object's document.
+	File string
+}
+
+// GitOwner returns the source that owns an object; false for an object that was not made or adopted by one.
+func GitOwner(o object.Object) (Owner, bool) {
+	a := o.GetAnnotations()
+	source, ok := a[object.AnnotationSource]
+	return Owner{Source: source, Commit: a[object.AnnotationCommit], File: a[object.AnnotationFile]}, ok
+}
+
+// SetGitOwned marks o as belonging to a source: its annotations, and a managedFields entry of manager git:SOURCE with the
+// fields that setJSON, the document before defaulting, sets. It changes o's metadata (new maps and slices, so that o may share
+// the old ones). The time is when the fields last changed hands, rounded to seconds.
+func SetGitOwned(o object.Object, by Owner, setJSON []byte, now time.Time) error {
+	k, err := object.KindOfObject(o)
+	if err != nil {
+		return err
+	}
+	doc, err := gitDoc(k, setJSON)
+	if err != nil {
+		return fmt.Errorf("read the document of %s: %w", object.KeyOf(o), err)
+	}
+	notes := make(map[string]string, len(o.GetAnnotations())+3)
+	for n, v := range o.GetAnnotations() {
+		notes[n] = v
+	}
+	notes[object.AnnotationSource], notes[object.AnnotationCommit], notes[object.AnnotationFile] = by.Source, by.Commit, by.File
+	o.SetAnnotations(notes)
+
+	raw := object.FieldsOf(k, doc).Append(nil)
+	manager := object.GitManager(by.Source)
+	at := metav1.NewTime(now.Truncate(time.Second))
+	entries := make([]metav1.ManagedFieldsEntry, 0, len(o.GetManagedFields())+1)
+	for _, e := range o.GetManagedFields() {
+		if !strings.HasPrefix(e.Manager, "git:") {
+			entries = append(entries, e)
+		} else if e.Manager == manager && e.FieldsV1 != nil && string(e.FieldsV1.Raw) == string(raw) && e.Time != nil {
+			at = *e.Time
+		}
+	}
+	o.SetManagedFields(append(entries, metav1.ManagedFieldsEntry{
+		Manager: manager, Operation: metav1.ManagedFieldsOperationApply, APIVersion: k.GVK.GroupVersion().String(),
+		Time: &at, FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: raw},
+	}))
+	return nil
+}
+
+// GitFields returns the fields of o that sources of git own; empty if none.
+func GitFields(o object.Object) object.Fields {
+	for _, e := range o.GetManagedFields() {
+		if strings.HasPrefix(e.Manager, "git:") && e.FieldsV1 != nil {
+			if f, err := object.ParseFields(e.FieldsV1.Raw); err == nil {
+				return f
+			}
+		}
+	}
+	return nil
+}
+
+// KeepGitOwner puts the marks of ownership of old on o, which a write that is not git's may not change: three annotations and
+// the managedFields entry. It changes o's metadata.
+func KeepGitOwner(o, old object.Object) {
+	owner, owned := GitOwner(old)
+	notes := make(map[string]string, len(o.GetAnnotations())+3)
+	for n, v := range o.GetAnnotations() {
+		notes[n] = v
+	}
+	delete(notes, object.AnnotationSource)
+	delete(notes, object.AnnotationCommit)
+	delete(notes, object.AnnotationFile)
+	if owned {
+		notes[object.AnnotationSource], notes[object.AnnotationCommit], notes[object.AnnotationFile] = owner.Source, owner.Commit, owner.File
+	}
+	if len(notes) == 0 {
+		notes = nil
+	}
+	o.SetAnnotations(notes)
+	var entries []metav1.ManagedFieldsEntry
+	for _, e := range o.GetManagedFields() {
+		if !strings.HasPrefix(e.Manager, "git:") {
+			entries = append(entries, e)
+		}
+	}
+	for _, e := range old.GetManagedFields() {
+		if strings.HasPrefix(e.Manager, "git:") {
+			entries = append(entries, e)
+		}
+	}
+	o.SetManagedFields(entries)
+}
+
+// GitOwnedConflicts returns the paths of the fields that a write of new over old would change though git owns them.
+func GitOwnedConflicts(old, new object.Object) ([]string, error) {
+	owned := GitFields(old)
+	if len(owned) == 0 {
+		return nil, nil
+	}
+	k, err := object.KindOfObject(old)
+	if err != nil {
+		return nil, err
+	}
+	was, err := object.ToMap(old)
+	if err != nil {
+		return nil, err
+	}
+	now, err := object.ToMap(new)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, d := range object.Diff(k, was, now) {
+		if owned.Owns(d.Elements) {
+			paths = append(paths, d.Path)
+		}
+	}
+	return paths, nil
+}
+
+// GitDenied is the answer to a write (or, with no paths, a deletion) of an object that git owns: 403, whose causes name each
+// field, the commit, and the file and line to change instead.
+func GitDenied(o object.Object, user string, paths []string) error {
+	owner, _ := GitOwner(o)
+	k, err := object.KindOfObject(o)
+	if err != nil {
+		return err
+	}
+	what := "the object is"
+	if len(paths) > 0 {
+		what = "fields of the object are"
+	}
+	e := apierrors.NewForbidden(k.GroupResource(), o.GetName(), fmt.Errorf(
+		"%s owned by git source %q: change %s in the repository and push, or use `reconcile suspend`", what, owner.Source, owner.File))
+	cause := func(path string) metav1.StatusCause {
+		return metav1.StatusCause{Type: metav1.CauseTypeForbidden, Field: path,
+			Message: fmt.Sprintf("owned by %s at commit %s, %s", object.GitManager(owner.Source), short(owner.Commit), owner.File)}
+	}
+	if len(paths) == 0 {
+		e.ErrStatus.Details.Causes = []metav1.StatusCause{cause("")}
+	}
+	for _, p := range paths {
+		e.ErrStatus.Details.Causes = append(e.ErrStatus.Details.Causes, cause(p))
+	}
+	if user != "" {
+		e.ErrStatus.Message += fmt.Sprintf(" (user %q)", user)
+	}
+	return e
+}
+
+func short(hash string) string {
+	if len(hash) > 12 {
+		return hash[:12]
+	}
+	return hash
+}
+
+// MergeGit returns what a live object becomes when git applies a document to it: what the document sets is set, what the same
+// source set before and the document leaves out is removed, and all else stays (status, annotations of `rollout restart`,
+// replicas that no file sets). setJSON is the document before defaulting. The result is new, defaulted, and not yet marked:
+// call SetGitOwned on it. live is not changed.
+func MergeGit(live object.Object, setJSON []byte) (object.Object, error) {
+	k, err := object.KindOfObject(live)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := gitDoc(k, setJSON)
+	if err != nil {
+		return nil, fmt.Errorf("read the document of %s: %w", object.KeyOf(live), err)
+	}
+	body, err := object.ToMap(live)
+	if err != nil {
+		return nil, err
+	}
+	merged, err := mapTo(k, object.Merge(k, body, doc, GitFields(live)))
+	if err != nil {
+		return nil, fmt.Errorf("merge the document of %s into the live object: %w", object.KeyOf(live), err)
+	}
+	merged.SetNamespace(live.GetNamespace())
+	Default(merged)
+	return merged, nil
+}

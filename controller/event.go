@@ -1,0 +1,59 @@
+package controller
+
+import (
+	"encoding/hex"
+	"hash/fnv"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"reconcile/object"
+)
+
+// event writes an Event object: a new one, or a higher count on that of the same reason and message.
+func (s *settling) event(e Event) {
+	ns := e.Regarding.GetNamespace()
+	if ns == "" {
+		ns = metav1.NamespaceDefault
+	}
+	h := fnv.New64a()
+	for _, part := range []string{string(e.Regarding.GetUID()), e.Type, e.Reason, e.Message, e.Component} {
+		h.Write([]byte(part))
+		h.Write([]byte{0})
+	}
+	name := truncate(e.Regarding.GetName(), 230) + "." + hex.EncodeToString(h.Sum(nil))
+	key := object.Key{Resource: "events", Namespace: ns, Name: name}
+	now := metav1.NewTime(s.now)
+	if old, ok := s.o.Get(key); ok {
+		ev := object.Copy(old).(*corev1.Event)
+		ev.Count++
+		ev.LastTimestamp = now
+		s.write(Change{Key: key, Old: old, New: ev})
+		return
+	}
+	ev := &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Name: name, Namespace: ns, UID: HashUID("event", ns, name), CreationTimestamp: now},
+		InvolvedObject: reference(e.Regarding),
+		Type:           e.Type, Reason: e.Reason, Message: truncate(e.Message, 1024),
+		Source:         corev1.EventSource{Component: e.Component},
+		FirstTimestamp: now, LastTimestamp: now, Count: 1, ReportingController: e.Component,
+	}
+	ev.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Event"))
+	s.write(Change{Key: key, New: ev})
+}
+
+func reference(o object.Object) corev1.ObjectReference {
+	ref := corev1.ObjectReference{Namespace: o.GetNamespace(), Name: o.GetName(), UID: types.UID(o.GetUID()), ResourceVersion: o.GetResourceVersion()}
+	if k, err := object.KindOfObject(o); err == nil {
+		ref.APIVersion, ref.Kind = k.GVK.GroupVersion().String(), k.GVK.Kind
+	}
+	return ref
+}
+
+func truncate(t string, n int) string {
+	if len(t) <= n {
+		return t
+	}
+	return t[:n]
+}

@@ -1,0 +1,255 @@
+package controller
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"reconcile/object"
+)
+
+const (
+	// maxRuns is how often one key may run within one Settle with effect before it counts as never settling.
+	maxRuns = 64
+	// retryQuarantine and retryError are how long a key rests after a panic or an error.
+	retryQuarantine = time.Minute
+	retryError      = 5 * time.Second
+)
+
+// Settle runs the controllers of set on the overlay, beginning with triggers, until nothing changes or budget writes have been
+// made. It writes only to the overlay and is a function of its arguments: the same input gives the same writes in the same
+// order. now must not be before that of the last entry. A run's writes are applied as a whole, so the budget may be exceeded
+// by the last run. A controller that panics or never settles costs its own key only.
+func Settle(set *Set, o Overlay, triggers []Trigger, now time.Time, budget int, admit Admit) Outcome {
+	s := &settling{set: set, o: o, now: now, admit: admit,
+		queues: make([][]object.Key, len(set.controllers)), queued: map[job]bool{}, runs: map[job]int{}, out: map[job]bool{}}
+	for _, t := range triggers {
+		if i, ok := set.byName[t.Controller]; ok {
+			s.push(i, t.Key)
+		}
+	}
+	for s.outcome.Ops < budget {
+		j, ok := s.pop()
+		if !ok {
+			break
+		}
+		s.run(j)
+	}
+	s.outcome.Leftover = s.rest()
+	return s.outcome
+}
+
+// job is a trigger with the controller's place in the set.
+type job struct {
+	controller int
+	key        object.Key
+}
+
+// settling is the state of one Settle.
+type settling struct {
+	set    *Set
+	o      Overlay
+	now    time.Time
+	admit  Admit
+	queues [][]object.Key // one first-in-first-out queue a controller
+	queued map[job]bool
+	runs   map[job]int
+	out    map[job]bool // quarantined
+
+	outcome Outcome
+}
+
+func (s *settling) trigger(j job) Trigger {
+	return Trigger{Controller: s.set.controllers[j.controller].Name(), Key: j.key}
+}
+
+func (s *settling) push(i int, k object.Key) {
+	j := job{i, k}
+	if s.queued[j] || s.out[j] {
+		return
+	}
+	s.queued[j] = true
+	s.queues[i] = append(s.queues[i], k)
+}
+
+func (s *settling) pop() (job, bool) {
+	for i := range s.queues {
+		if len(s.queues[i]) == 0 {
+			continue
+		}
+		j := job{i, s.queues[i][0]}
+		s.queues[i] = s.queues[i][1:]
+		delete(s.queued, j)
+		return j, true
+	}
+	return job{}, false
+}
+
+func (s *settling) rest() []Trigger {
+	var left []Trigger
+	for {
+		j, ok := s.pop()
+		if !ok {
+			return left
+		}
+		left = append(left, s.trigger(j))
+	}
+}
+
+func (s *settling) wake(j job, at time.Time) {
+	s.outcome.Wakes = append(s.outcome.Wakes, Wake{Trigger: s.trigger(j), At: at})
+}
+
+func (s *settling) quarantine(j job, reason string) {
+	s.out[j] = true
+	s.outcome.Quarantined = append(s.outcome.Quarantined, Quarantine{Trigger: s.trigger(j), Reason: reason})
+	s.wake(j, s.now.Add(retryQuarantine))
+	if about, ok := s.o.Get(j.key); ok {
+		s.event(Event{Regarding: about, Type: "Warning", Reason: "ControllerQuarantined", Component: s.trigger(j).Controller + "-controller",
+			Message: "controller " + s.trigger(j).Controller + " is held back for this object: " + firstLine(reason)})
+	}
+}
+
+func (s *settling) run(j job) {
+	res, err := s.reconcile(j)
+	if p, ok := err.(panicked); ok {
+		s.quarantine(j, p.Error())
+		return
+	}
+	if err == nil {
+		err = s.complete(&res)
+	}
+	if err != nil {
+		s.outcome.Errors = append(s.outcome.Errors, Quarantine{Trigger: s.trigger(j), Reason: err.Error()})
+		s.wake(j, s.now.Add(retryError))
+		return
+	}
+	before := s.outcome.Ops
+	s.apply(res)
+	if !res.Wake.IsZero() {
+		s.wake(j, res.Wake)
+	}
+	if s.outcome.Ops == before {
+		return
+	}
+	if s.runs[j]++; s.runs[j] >= maxRuns {
+		s.quarantine(j, fmt.Sprintf("it never settles: %d runs in a row changed something", maxRuns))
+	}
+}
+
+// panicked is the error of a controller that panicked.
+type panicked struct{ text string }
+
+func (p panicked) Error() string { return p.text }
+
+func (s *settling) reconcile(j job) (res Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked{fmt.Sprintf("controller panicked: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	return s.set.controllers[j.controller].Reconcile(s.o, j.key, s.now)
+}
+
+// complete admits every object of a result before any is written, so that a run is applied as a whole or not at all.
+func (s *settling) complete(res *Result) error {
+	kept := res.Put[:0]
+	for _, o := range res.Put {
+		old, ok := s.o.Get(object.KeyOf(o))
+		if !ok {
+			old = nil
+		}
+		if s.admit != nil {
+			if err := s.admit(o, old, s.now); err != nil {
+				return fmt.Errorf("admit %s: %w", object.KeyOf(o), err)
+			}
+		}
+		if old != nil && equality.Semantic.DeepEqual(o, old) {
+			continue
+		}
+		kept = append(kept, o)
+	}
+	res.Put = kept
+	return nil
+}
+
+func (s *settling) apply(res Result) {
+	for _, o := range res.Put {
+		s.put(o)
+	}
+	for _, d := range res.Delete {
+		live, ok := s.o.Get(d.Key)
+		if !ok {
+			continue
+		}
+		next, gone := BeginDelete(live, d.DeleteOptions, s.now)
+		switch {
+		case gone:
+			s.write(Change{Key: d.Key, Old: live})
+		case next != nil:
+			s.write(Change{Key: d.Key, Old: live, New: next})
+		}
+	}
+	for _, e := range res.Events {
+		s.event(e)
+	}
+	s.outcome.Placements = append(s.outcome.Placements, res.Placements...)
+	s.outcome.Unplaced = mergeUnplaced(s.outcome.Unplaced, res)
+}
+
+// mergeUnplaced keeps the last verdict on each pod: a pod that a later round could place is no longer unplaced.
+func mergeUnplaced(had []Unplaced, res Result) []Unplaced {
+	if len(had) == 0 {
+		return append(had, res.Unplaced...)
+	}
+	if len(res.Placements) == 0 && len(res.Unplaced) == 0 {
+		return had
+	}
+	decided := map[object.Key]bool{}
+	for _, p := range res.Placements {
+		decided[p.Pod] = true
+	}
+	for _, u := range res.Unplaced {
+		decided[u.Pod] = true
+	}
+	var out []Unplaced
+	for _, u := range had {
+		if !decided[u.Pod] {
+			out = append(out, u)
+		}
+	}
+	return append(out, res.Unplaced...)
+}
+
+func (s *settling) put(o object.Object) {
+	key := object.KeyOf(o)
+	ch := Change{Key: key, New: o}
+	if old, ok := s.o.Get(key); ok {
+		ch.Old = old
+	}
+	if Finished(o) {
+		if ch.Old == nil {
+			return
+		}
+		ch.New = nil
+	}
+	s.write(ch)
+}
+
+func (s *settling) write(ch Change) {
+	if ch.New == nil {
+		s.o.Delete(ch.Key)
+	} else {
+		s.o.Put(ch.New)
+	}
+	s.outcome.Ops++
+	s.set.keys(s.o, ch, s.push)
+}
+
+func firstLine(t string) string {
+	line, _, _ := strings.Cut(t, "\n")
+	return line
+}

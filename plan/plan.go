@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"reconcile/controller"
+	"reconcile/object"
+)
+
+// Plan is what a commit or a request would do, as data. Its JSON is stable.
+type Plan struct {
+	Commit string `json:"commit,omitempty"`
+	// Base is the ref's value that the plan was made against.
+	Base   string `json:"base,omitempty"`
+	Source string `json:"source,omitempty"`
+	// Changes are what the request itself creates, changes and deletes, ordered by key.
+	Changes []Change `json:"changes"`
+	// Cascade is what the controllers do because of them, summed up.
+	Cascade    []Cascade   `json:"cascade,omitempty"`
+	Placements []Placement `json:"placements,omitempty"`
+	Unplaced   []Unplaced  `json:"unplaced,omitempty"`
+	Rules      []Rule      `json:"rules,omitempty"`
+	Warnings   []string    `json:"warnings,omitempty"`
+	Counts     Counts      `json:"counts"`
+	// Token is the hash of commit, base and everything decided: apply refuses if it would decide otherwise.
+	Token string `json:"token"`
+}
+
+// The verbs of a change.
+const (
+	Create = "create"
+	Update = "change"
+	Adopt  = "adopt"
+	Delete = "delete"
+)
+
+// Change is what happens to one object.
+type Change struct {
+	Verb string     `json:"verb"`
+	Key  object.Key `json:"key"`
+	// File is FILE:LINE of the object's document, empty where there is none.
+	File   string        `json:"file,omitempty"`
+	Fields []FieldChange `json:"fields,omitempty"`
+}
+
+// FieldChange is one changed field. Old or New is empty where the field is absent. Values of Secrets are replaced by "(changed)".
+type FieldChange struct {
+	Path string `json:"path"`
+	// File is FILE:LINE of the field in the new document, where it is known.
+	File string `json:"file,omitempty"`
+	Old  string `json:"old,omitempty"`
+	New  string `json:"new,omitempty"`
+}
+
+// Cascade sums up what controllers do to the children of one owner.
+type Cascade struct {
+	Owner    object.Key `json:"owner"`
+	Resource string     `json:"resource"`
+	Created  int        `json:"created,omitempty"`
+	Changed  int        `json:"changed,omitempty"`
+	Deleted  int        `json:"deleted,omitempty"`
+}
+
+// Placement is where the new pods of one owner go.
+type Placement struct {
+	Owner object.Key  `json:"owner"`
+	Pods  int         `json:"pods"`
+	Nodes []NodeCount `json:"nodes"`
+	// Each lists every pod with its node, so that the forecast can be checked.
+	Each []controller.Placement `json:"each"`
+}
+
+// NodeCount is a number of pods on one node.
+type NodeCount struct {
+	Node string `json:"node"`
+	Pods int    `json:"pods"`
+}
+
+// Unplaced are the pods of one owner for which no node was found, for one reason.
+type Unplaced struct {
+	Owner   object.Key `json:"owner"`
+	Pods    int        `json:"pods"`
+	Message string     `json:"message"`
+}
+
+// Rule is a service rule that appears, changes or vanishes.
+type Rule struct {
+	// Verb is create, change or delete.
+	Verb    string     `json:"verb"`
+	Service object.Key `json:"service"`
+	// Address is IP:PORT/PROTOCOL.
+	Address string `json:"address"`
+	// Backends are the number of endpoints that will be behind the rule once the pods are ready, Ready those that are already.
+	Backends int `json:"backends"`
+	Ready    int `json:"ready"`
+}
+
+// Counts are the plan's numbers of objects.
+type Counts struct {
+	Create int `json:"create"`
+	Change int `json:"change"`
+	Delete int `json:"delete"`
+	Adopt  int `json:"adopt,omitempty"`
+}
+
+// Input is what Build makes a plan from. Base and After are the state before the request and after Settle.
+type Input struct {
+	Commit, BaseRef, Source string
+	Base, After             controller.View
+	// Requested are the changes of the request's own operations; Written all changes of the overlay, those included.
+	Requested []controller.Change
+	Written   []controller.Change
+	Outcome   controller.Outcome
+	// Adopted tells for which keys git takes over an object that it did not own.
+	Adopted map[object.Key]bool
+	// Position returns FILE:LINE of a field ("spec.replicas"), or of the object for an empty path; it may be nil.
+	Position func(key object.Key, path string) string
+	Warnings []string
+}
+
+// Empty tells whether the plan does nothing.
+func (p Plan) Empty() bool { return len(p.Changes) == 0 }
