@@ -1,0 +1,136 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Handler serves a kubelet's paths:
+//
+//	GET  /healthz
+//	GET  /containerLogs/NAMESPACE/POD/CONTAINER   follow previous timestamps tailLines sinceSeconds sinceTime limitBytes
+//	GET, POST /exec/NAMESPACE/POD/CONTAINER       command (repeated) stdin|input stdout|output stderr|error tty
+//	GET, POST /attach/NAMESPACE/POD/CONTAINER     stdin|input stdout|output stderr|error tty
+func Handler(b Backend, log *slog.Logger) http.Handler {
+	h := handler{b: b, log: log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", h.logs)
+	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", h.exec)
+	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", h.attach)
+	return mux
+}
+
+type handler struct {
+	b   Backend
+	log *slog.Logger
+}
+
+func target(r *http.Request) (namespace, pod, container string) {
+	return r.PathValue("namespace"), r.PathValue("pod"), r.PathValue("container")
+}
+
+// fail answers with the status code of an error.
+func fail(w http.ResponseWriter, err error) {
+	code := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, ErrNotFound):
+		code = http.StatusNotFound
+	case errors.Is(err, ErrNotRunning):
+		code = http.StatusBadRequest
+	}
+	http.Error(w, err.Error(), code)
+}
+
+func (h handler) logs(w http.ResponseWriter, r *http.Request) {
+	o, err := logOptions(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	ns, pod, ctr := target(r)
+	fw := &flushWriter{w: w}
+	err = h.b.Logs(r.Context(), ns, pod, ctr, o, fw)
+	if err != nil && !fw.began {
+		fail(w, err)
+		return
+	}
+	if err != nil && r.Context().Err() == nil {
+		h.log.Debug("log stream ended early", "namespace", ns, "pod", pod, "container", ctr, "err", err)
+	}
+	if !fw.began {
+		fw.header()
+	}
+}
+
+// flushWriter sends each piece at once, so that a follower sees lines as they come.
+type flushWriter struct {
+	w     http.ResponseWriter
+	began bool
+}
+
+func (f *flushWriter) header() {
+	f.began = true
+	f.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	f.w.WriteHeader(http.StatusOK)
+}
+
+// Write implements io.Writer.
+func (f *flushWriter) Write(b []byte) (int, error) {
+	if !f.began {
+		f.header()
+	}
+	n, err := f.w.Write(b)
+	if fl, ok := f.w.(http.Flusher); ok {
+		fl.Flush()
+	}
+	return n, err
+}
+
+func logOptions(r *http.Request) (LogOptions, error) {
+	q := r.URL.Query()
+	o := LogOptions{Tail: -1}
+	var errs []error
+	boolean := func(name string, to *bool) {
+		if v := q.Get(name); v != "" {
+			b, err := strconv.ParseBool(v)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s=%q: want true or false", name, v))
+			}
+			*to = b
+		}
+	}
+	number := func(name string, to *int64) {
+		if v := q.Get(name); v != "" {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil || n < 0 {
+				errs = append(errs, fmt.Errorf("%s=%q: want a number, 0 or more", name, v))
+				return
+			}
+			*to = n
+		}
+	}
+	boolean("follow", &o.Follow)
+	boolean("previous", &o.Previous)
+	boolean("timestamps", &o.Timestamps)
+	number("tailLines", &o.Tail)
+	number("limitBytes", &o.LimitBytes)
+	since := int64(0)
+	number("sinceSeconds", &since)
+	if since > 0 {
+		o.Since = time.Now().Add(-time.Duration(since) * time.Second)
+	}
+	if v := q.Get("sinceTime"); v != "" {
+		t, err := time.Parse(time.RFC3339, v)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sinceTime=%q: want RFC 3339", v))
+		}
+		o.Since = t
+	}
+	return o, errors.Join(errs...)
+}
