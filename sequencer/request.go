@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"reconcile/controller"
 	"reconcile/object"
 )
 
@@ -52,6 +53,8 @@ type Request struct {
 	Blobs []string
 	// Token, if set, is the plan's token that the settled outcome must have, else the request fails with ErrPlanChanged.
 	Token string
+	// Commit and BaseRef are what the token covers besides the decided changes: the commit's hash and the ref's old value.
+	Commit, BaseRef string
 	// DryRun settles and answers, and commits nothing.
 	DryRun bool
 }
@@ -60,6 +63,19 @@ type Request struct {
 type Result struct {
 	// Rev is the last revision of the entry that carried the request.
 	Rev uint64
-	// Objects are the stored objects of the request's Ops, in their order; for Delete the last state.
+	// Objects are the stored objects of the request's Ops, in their order; for Delete the last state. They are shared.
 	Objects []object.Object
+	// Outcome is what was decided: the changes of the request and of the controllers, with placements. What the controllers could
+	// not do within the budget follows in later entries.
+	Outcome Outcome
+}
+
+// Outcome is what a request does to the state, decided on Base.
+type Outcome struct {
+	// Base is the state that it was decided on, After the state that it makes. Do not keep them longer than the request.
+	Base, After controller.View
+	// Requested are the changes of the request's own Ops; Written all changes, those and the controllers', in the order of keys.
+	Requested, Written []controller.Change
+	// Settled is what the controllers said: placements with reasons, quarantined keys, leftovers.
+	Settled controller.Outcome
 }

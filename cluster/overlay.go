@@ -1,0 +1,188 @@
+package cluster
+
+import (
+	"iter"
+	"strings"
+
+	"github.com/google/btree"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"reconcile/object"
+)
+
+// Change is what happened to one object. Old is nil for a creation, New for a deletion. controller.Change has the same fields.
+type Change struct {
+	Key      object.Key
+	Old, New object.Object
+}
+
+// Overlay is a Reader over a base with writes of its own on top, which its reads see at once. It has one user at a time. What it
+// costs follows from the number of its writes, not from the size of the base. It satisfies controller.Overlay.
+type Overlay struct {
+	base Reader
+	rows *btree.BTreeG[layer]
+	// index holds the same rows under "PREFIX PATH" as the store's index does.
+	index *btree.BTreeG[layer]
+}
+
+// layer is one written key: its new object, or nil for a deletion.
+type layer struct {
+	path string
+	key  object.Key
+	obj  object.Object
+}
+
+func newLayers() *btree.BTreeG[layer] {
+	return btree.NewG(16, func(a, b layer) bool { return a.path < b.path })
+}
+
+// NewOverlay puts an empty overlay on base, which must not change while the overlay is used.
+func NewOverlay(base Reader) *Overlay {
+	return &Overlay{base: base, rows: newLayers(), index: newLayers()}
+}
+
+// Rev is the base's revision.
+func (o *Overlay) Rev() uint64 { return o.base.Rev() }
+
+// Base is what the overlay stands on.
+func (o *Overlay) Base() Reader { return o.base }
+
+// Get returns one object.
+func (o *Overlay) Get(k object.Key) (object.Object, bool) {
+	if l, ok := o.rows.Get(layer{path: k.Path()}); ok {
+		return l.obj, l.obj != nil
+	}
+	return o.base.Get(k)
+}
+
+// Put stores an object under its key. The overlay keeps obj: the caller must not change it afterwards.
+func (o *Overlay) Put(obj object.Object) {
+	k := object.KeyOf(obj)
+	l := layer{path: k.Path(), key: k, obj: obj}
+	old, had := o.rows.ReplaceOrInsert(l)
+	if had {
+		o.unindex(old)
+	}
+	for _, prefix := range indexPrefixes(obj) {
+		o.index.ReplaceOrInsert(layer{path: prefix + l.path, key: k, obj: obj})
+	}
+}
+
+// Delete removes an object; it is no error if there is none.
+func (o *Overlay) Delete(k object.Key) {
+	if old, had := o.rows.ReplaceOrInsert(layer{path: k.Path(), key: k}); had {
+		o.unindex(old)
+	}
+}
+
+func (o *Overlay) unindex(l layer) {
+	if l.obj == nil {
+		return
+	}
+	for _, prefix := range indexPrefixes(l.obj) {
+		o.index.Delete(layer{path: prefix + l.path})
+	}
+}
+
+// List yields the objects of a resource, in one namespace, or in all if namespace is empty.
+func (o *Overlay) List(resource, namespace string) iter.Seq[object.Object] {
+	return merge(o, o.base.List(resource, namespace), o.rows, object.PathPrefix(resource, namespace), 0)
+}
+
+// Owned yields the objects whose metadata.ownerReferences name the UID, of every resource.
+func (o *Overlay) Owned(owner types.UID) iter.Seq[object.Object] {
+	prefix := ownerPrefix(owner)
+	return merge(o, o.base.Owned(owner), o.index, prefix, len(prefix))
+}
+
+// PodsOn yields the pods whose spec.nodeName is node.
+func (o *Overlay) PodsOn(node string) iter.Seq[*corev1.Pod] {
+	prefix := nodePrefix(node)
+	return merge(o, o.base.PodsOn(node), o.index, prefix, len(prefix))
+}
+
+// Unbound yields the pods that have no node, and neither are terminating nor have ended.
+func (o *Overlay) Unbound() iter.Seq[*corev1.Pod] {
+	return merge(o, o.base.Unbound(), o.index, unboundPrefix, len(unboundPrefix))
+}
+
+// Changes lists what differs from the base, in the order of paths. A key whose object came out as it was is left out.
+func (o *Overlay) Changes() []Change {
+	var out []Change
+	o.rows.Ascend(func(l layer) bool {
+		old, had := o.base.Get(l.key)
+		switch {
+		case !had && l.obj == nil, had && l.obj != nil && (old == l.obj || equality.Semantic.DeepEqual(old, l.obj)):
+			return true
+		case !had:
+			old = nil
+		}
+		out = append(out, Change{Key: l.key, Old: old, New: l.obj})
+		return true
+	})
+	return out
+}
+
+// Len is the number of keys that were written.
+func (o *Overlay) Len() int { return o.rows.Len() }
+
+// Apply writes the changes into the overlay, as when what was tried on one overlay is taken over into the one below.
+func (o *Overlay) Apply(changes []Change) {
+	for _, c := range changes {
+		if c.New == nil {
+			o.Delete(c.Key)
+		} else {
+			o.Put(c.New)
+		}
+	}
+}
+
+// merge yields the base's objects that the overlay has not written, and the tree's rows that begin with prefix, in the order of paths.
+// The path of a row is what follows its first skip bytes. The rows are taken at the start, so that the loop's body may write.
+func merge[T object.Object](o *Overlay, base iter.Seq[T], tree *btree.BTreeG[layer], prefix string, skip int) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		var own []layer
+		tree.AscendGreaterOrEqual(layer{path: prefix}, func(l layer) bool {
+			if !strings.HasPrefix(l.path, prefix) {
+				return false
+			}
+			if l.obj != nil {
+				own = append(own, l)
+			}
+			return true
+		})
+		written := o.rows.Clone()
+		if written.Len() == 0 {
+			base(yield)
+			return
+		}
+		for obj := range base {
+			path := object.KeyOf(obj).Path()
+			for len(own) > 0 && own[0].path[skip:] < path {
+				if !yieldLayer(own[0], yield) {
+					return
+				}
+				own = own[1:]
+			}
+			if written.Has(layer{path: path}) {
+				continue
+			}
+			if !yield(obj) {
+				return
+			}
+		}
+		for _, l := range own {
+			if !yieldLayer(l, yield) {
+				return
+			}
+		}
+	}
+}
+
+// yieldLayer passes over an object that is not of the wanted type, which the prefixes exclude.
+func yieldLayer[T object.Object](l layer, yield func(T) bool) bool {
+	obj, ok := l.obj.(T)
+	return !ok || yield(obj)
+}

@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"reconcile/object"
+	"reconcile/raftstore"
+)
+
+// Reader is what a View and an Overlay have in common; controller.View declares the same. Objects are shared: copy before changing
+// one. Sequences come in the order of the keys' paths.
+type Reader interface {
+	Rev() uint64
+	Get(object.Key) (object.Object, bool)
+	List(resource, namespace string) iter.Seq[object.Object]
+	Owned(owner types.UID) iter.Seq[object.Object]
+	PodsOn(node string) iter.Seq[*corev1.Pod]
+	Unbound() iter.Seq[*corev1.Pod]
+}
+
+// View shows a state of the store as objects. It is immutable, cheap to make, and pins what it shows: do not keep one longer than a
+// request. Any number of goroutines may read it.
+type View struct{ v *raftstore.View }
+
+// NewView shows v. The store must have been opened with Index as its index function.
+func NewView(v *raftstore.View) *View { return &View{v: v} }
+
+// Rev is the revision that the view shows: the last one of a whole entry.
+func (v *View) Rev() uint64 { return v.v.Rev() }
+
+// Raw is the state as the store has it: for keys outside /registry, such as git's refs.
+func (v *View) Raw() *raftstore.View { return v.v }
+
+// Get returns one object.
+func (v *View) Get(k object.Key) (object.Object, bool) {
+	r, ok := v.v.Get(k.Path())
+	if !ok {
+		return nil, false
+	}
+	return Object(r)
+}
+
+// List yields the objects of a resource, in one namespace, or in all if namespace is empty.
+func (v *View) List(resource, namespace string) iter.Seq[object.Object] {
+	return objects(v.v.Range(object.PathPrefix(resource, namespace)))
+}
+
+// ListFrom is List from the first key whose path is not before start: for pages.
+func (v *View) ListFrom(resource, namespace, start string) iter.Seq[object.Object] {
+	return objects(v.v.RangeFrom(object.PathPrefix(resource, namespace), start))
+}
+
+// Owned yields the objects whose metadata.ownerReferences name the UID, of every resource.
+func (v *View) Owned(owner types.UID) iter.Seq[object.Object] {
+	return objects(v.v.Indexed(ownerPrefix(owner)))
+}
+
+// PodsOn yields the pods whose spec.nodeName is node.
+func (v *View) PodsOn(node string) iter.Seq[*corev1.Pod] { return pods(v.v.Indexed(nodePrefix(node))) }
+
+// Unbound yields the pods that have no node, and neither are terminating nor have ended.
+func (v *View) Unbound() iter.Seq[*corev1.Pod] { return pods(v.v.Indexed(unboundPrefix)) }
+
+func objects(records iter.Seq[*raftstore.Record]) iter.Seq[object.Object] {
+	return func(yield func(object.Object) bool) {
+		for r := range records {
+			if o, ok := Object(r); ok && !yield(o) {
+				return
+			}
+		}
+	}
+}
+
+func pods(records iter.Seq[*raftstore.Record]) iter.Seq[*corev1.Pod] {
+	return func(yield func(*corev1.Pod) bool) {
+		for r := range records {
+			if o, ok := Object(r); ok {
+				if p, ok := o.(*corev1.Pod); ok && !yield(p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Object is the object that a record holds, decoded the first time anybody asks. False if the record holds none: its key is
+// outside /registry, or its value cannot be read (Problem tells why).
+func Object(r *raftstore.Record) (object.Object, bool) {
+	o, ok := r.Decoded(decode).(object.Object)
+	return o, ok
+}
+
+// Problem tells why a record under /registry holds no object, or nil.
+func Problem(r *raftstore.Record) error {
+	err, _ := r.Decoded(decode).(error)
+	return err
+}
+
+// decode gives an object.Object or an error.
+func decode(r *raftstore.Record) any {
+	k, err := object.ParsePath(r.Key)
+	if err != nil {
+		return err
+	}
+	o, err := object.Decode(r.Value)
+	if err != nil {
+		return fmt.Errorf("read the stored %s at revision %d: %w", k, r.Rev, err)
+	}
+	return o
+}
+
+// The rows of the index: "o/UID/PATH" for each owner of an object, "n/NODE/PATH" for a bound pod, "u/PATH" for an unbound one.
+const unboundPrefix = "u/"
+
+func ownerPrefix(uid types.UID) string { return "o/" + string(uid) + "/" }
+func nodePrefix(node string) string    { return "n/" + node + "/" }
+
+// Index gives a record's rows; it is raftstore.Config.Index.
+func Index(r *raftstore.Record) []string {
+	if !strings.HasPrefix(r.Key, "/registry/") {
+		return nil
+	}
+	o, ok := Object(r)
+	if !ok {
+		return nil
+	}
+	rows := indexPrefixes(o)
+	for i := range rows {
+		rows[i] += r.Key
+	}
+	return rows
+}
+
+// indexPrefixes are the prefixes of an object's rows.
+func indexPrefixes(o object.Object) []string {
+	var rows []string
+	for _, ref := range o.GetOwnerReferences() {
+		rows = append(rows, ownerPrefix(ref.UID))
+	}
+	p, ok := o.(*corev1.Pod)
+	switch {
+	case !ok:
+	case p.Spec.NodeName != "":
+		rows = append(rows, nodePrefix(p.Spec.NodeName))
+	case p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed:
+		rows = append(rows, unboundPrefix)
+	}
+	return rows
+}

@@ -1,0 +1,278 @@
+package raftstore
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// maxBlob is the largest blob that may be staged: the largest pack that a push may bring.
+const maxBlob = 64 << 20
+
+// chunkSize is how much of a blob one entry carries.
+const chunkSize = MaxEntry - 4096
+
+// Blobs is a folder of bytes by digest. Put is given bytes that match the digest, and may be called again for the same one; when it
+// returns, the bytes outlast a crash. Get returns ErrNoBlob for what is not there and checks what it reads.
+type Blobs interface {
+	Put(digest string, body []byte) error
+	Get(digest string) ([]byte, error)
+	Remove(digest string) error
+	List() ([]string, error)
+}
+
+// Digest is the name of a blob: "sha256:" and 64 hexadecimal digits.
+func Digest(body []byte) string {
+	sum := sha256.Sum256(body)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// blobInfo is what the state knows of a blob: pieces until it is complete, then only its size.
+type blobInfo struct {
+	size   uint64
+	have   uint64
+	staged int64 // time of the entry that brought the last piece
+	refs   int
+	pieces []byte // nil when complete
+	done   bool
+}
+
+func (b *blobInfo) complete() bool { return b.done }
+
+// chunk is the value of an opChunk: total size u64, offset u64, bytes.
+type chunk struct {
+	total, offset uint64
+	body          []byte
+}
+
+func encodeChunk(total, offset int, body []byte) []byte {
+	b := make([]byte, 16, 16+len(body))
+	binary.BigEndian.PutUint64(b, uint64(total))
+	binary.BigEndian.PutUint64(b[8:], uint64(offset))
+	return append(b, body...)
+}
+
+func decodeChunk(b []byte) (chunk, error) {
+	if len(b) < 16 {
+		return chunk{}, fmt.Errorf("a piece has %d bytes, less than its header", len(b))
+	}
+	c := chunk{total: binary.BigEndian.Uint64(b), offset: binary.BigEndian.Uint64(b[8:]), body: b[16:]}
+	if c.total == 0 || c.total > maxBlob || c.offset > c.total || uint64(len(c.body)) > c.total-c.offset {
+		return chunk{}, fmt.Errorf("a piece of %d bytes at %d does not fit into %d (at most %d)", len(c.body), c.offset, c.total, maxBlob)
+	}
+	return c, nil
+}
+
+// chunk adds a piece. Pieces come in order; one that does not continue what is there starts again if it is the first, else it is
+// passed over, and the stager finds the blob incomplete. When the last piece is there and the digest matches, the blob exists.
+func (s *state) chunk(op Op, fx *effects) {
+	c, err := decodeChunk(op.Value)
+	if err != nil {
+		return // check has refused it
+	}
+	b := s.blobs[op.Key]
+	if b != nil && b.done {
+		b.staged = s.stamp
+		return
+	}
+	if b == nil || c.offset == 0 || b.size != c.total {
+		if c.offset != 0 {
+			return
+		}
+		b = &blobInfo{size: c.total}
+		s.blobs[op.Key] = b
+	}
+	if c.offset != b.have {
+		return
+	}
+	b.pieces = append(b.pieces, c.body...)
+	b.have += uint64(len(c.body))
+	b.staged = s.stamp
+	if b.have < b.size {
+		return
+	}
+	if Digest(b.pieces) != op.Key {
+		delete(s.blobs, op.Key)
+		return
+	}
+	if fx.store == nil {
+		fx.store = map[string][]byte{}
+	}
+	fx.store[op.Key] = b.pieces
+	b.pieces, b.done = nil, true
+}
+
+// drop forgets a blob that nothing refers to.
+func (s *state) drop(digest string, fx *effects) {
+	if b := s.blobs[digest]; b != nil && b.refs == 0 {
+		fx.remove = append(fx.remove, digest)
+	}
+}
+
+// A staged list of operations is: magic, count u32, operations.
+const stagedMagic = "ops\x00"
+
+func encodeStaged(ops []Op) []byte {
+	b := make([]byte, 8, 8+opsSize(ops))
+	copy(b, stagedMagic)
+	binary.BigEndian.PutUint32(b[4:], uint32(len(ops)))
+	return appendOps(b, ops)
+}
+
+func decodeStaged(b []byte) ([]Op, error) {
+	if len(b) < 8 || string(b[:4]) != stagedMagic {
+		return nil, fmt.Errorf("%w: the blob does not begin with %q", errMalformed, stagedMagic)
+	}
+	ops, err := decodeOps(b[8:], binary.BigEndian.Uint32(b[4:]))
+	if err != nil {
+		return nil, err
+	}
+	for i, op := range ops {
+		if op.Kind != Put && op.Kind != PutRef && op.Kind != Delete {
+			return nil, fmt.Errorf("%w: staged operation %d has kind %d", errMalformed, i, op.Kind)
+		}
+	}
+	return ops, nil
+}
+
+// folder is Blobs in a directory: one file a blob, named by the digest's digits.
+type folder struct{ dir string }
+
+func (f folder) path(digest string) (string, error) {
+	name, ok := strings.CutPrefix(digest, "sha256:")
+	if b, err := hex.DecodeString(name); !ok || err != nil || len(b) != sha256.Size {
+		return "", fmt.Errorf("%q is not a digest", digest)
+	}
+	return filepath.Join(f.dir, name), nil
+}
+
+// Put writes a file beside and moves it into place, so that a cut leaves no half blob.
+func (f folder) Put(digest string, body []byte) error {
+	path, err := f.path(digest)
+	if err != nil {
+		return err
+	}
+	if st, err := os.Stat(path); err == nil && st.Size() == int64(len(body)) {
+		return nil
+	}
+	return writeFile(path, body)
+}
+
+func (f folder) Get(digest string) ([]byte, error) {
+	path, err := f.path(digest)
+	if err != nil {
+		return nil, err
+	}
+	body, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNoBlob, digest)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read blob: %w", err)
+	}
+	if Digest(body) != digest {
+		return nil, fmt.Errorf("read blob %s: the file %s has other bytes than its name says", digest, path)
+	}
+	return body, nil
+}
+
+func (f folder) Remove(digest string) error {
+	path, err := f.path(digest)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove blob: %w", err)
+	}
+	return nil
+}
+
+func (f folder) List() ([]string, error) {
+	files, err := os.ReadDir(f.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list blobs: %w", err)
+	}
+	var out []string
+	for _, e := range files {
+		if b, err := hex.DecodeString(e.Name()); err == nil && len(b) == sha256.Size {
+			out = append(out, "sha256:"+e.Name())
+		}
+	}
+	return out, nil
+}
+
+// memoryBlobs is Blobs in memory, for tests.
+type memoryBlobs struct {
+	mu sync.Mutex
+	m  map[string][]byte
+}
+
+func (m *memoryBlobs) Put(digest string, body []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.m[digest] = append([]byte(nil), body...)
+	return nil
+}
+
+func (m *memoryBlobs) Get(digest string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, ok := m.m[digest]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNoBlob, digest)
+	}
+	return b, nil
+}
+
+func (m *memoryBlobs) Remove(digest string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.m, digest)
+	return nil
+}
+
+func (m *memoryBlobs) List() ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []string
+	for d := range m.m {
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// writeFile writes a file wholly or not at all, and returns when it outlasts a crash.
+func writeFile(path string, body []byte) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(body)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

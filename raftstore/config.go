@@ -1,0 +1,114 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Config is what a member needs. Dir or Storage, and Transport, must be set; the rest has defaults.
+type Config struct {
+	// Dir is the member's data folder. It is created if Bootstrap or Join is set.
+	Dir string
+	// Storage, if set, takes the place of Dir: tests give a MemoryStorage, which outlives the Store as a folder does.
+	Storage *Storage
+	// ServerID names this member for all time. Empty: the one in the folder, or a new random one for a new member.
+	ServerID string
+	// ClusterID, if set, must be the folder's; a new cluster or member takes it. Empty: a new random one at Bootstrap.
+	ClusterID string
+	// Bootstrap makes a new cluster if the folder was never used: of this member alone, or of Servers. It is ignored afterwards.
+	Bootstrap bool
+	Servers   []Server
+	// Join makes a member that waits to be added to an existing cluster, if the folder was never used.
+	// With neither Bootstrap nor Join an unused folder is refused: an emptied one must not pass for a new member.
+	Join bool
+	// Transport carries raft's messages. The store closes it if it can be closed.
+	Transport raft.Transport
+	// Index, if set, gives the index keys of a record (View.Indexed). It must be pure: the same on every member.
+	Index func(*Record) []string
+
+	// Heartbeat is the time without a leader after which a member stands for election; Election and LeaderLease follow from it.
+	// Default 1 s.
+	Heartbeat time.Duration
+	// CommitTimeout is how soon followers hear of the last commit when no other follows. Default 50 ms.
+	CommitTimeout time.Duration
+	// SnapshotEntries is the number of entries after which a snapshot is taken, TrailingEntries how many are kept behind it.
+	// Defaults 8192 and 4096.
+	SnapshotEntries, TrailingEntries uint64
+	// SnapshotInterval is how often the number is looked at. Default 30 s.
+	SnapshotInterval time.Duration
+	// HistoryEvents and HistoryBytes bound what watches can look back on. Defaults 65536 and 64 MiB.
+	HistoryEvents, HistoryBytes int
+	// Logger is where the store and raft log. Default: nowhere.
+	Logger *slog.Logger
+}
+
+// Server is one member of the cluster.
+type Server struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	// Voter is false for a member that only follows.
+	Voter bool `json:"voter"`
+}
+
+// Validate lists all faults of the configuration.
+func (c *Config) Validate() error {
+	var errs []error
+	if (c.Dir == "") == (c.Storage == nil) {
+		errs = append(errs, errors.New("set one of Dir and Storage"))
+	}
+	if c.Transport == nil {
+		errs = append(errs, errors.New("Transport is missing"))
+	}
+	if c.Bootstrap && c.Join {
+		errs = append(errs, errors.New("Bootstrap and Join exclude each other"))
+	}
+	if len(c.Servers) > 0 && c.ServerID == "" {
+		errs = append(errs, errors.New("Servers needs a ServerID"))
+	}
+	for _, d := range []time.Duration{c.Heartbeat, c.CommitTimeout, c.SnapshotInterval} {
+		if d < 0 {
+			errs = append(errs, fmt.Errorf("a duration is negative: %s", d))
+		}
+	}
+	if c.HistoryEvents < 0 || c.HistoryBytes < 0 {
+		errs = append(errs, errors.New("HistoryEvents and HistoryBytes must not be negative"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("configure the store: %w", err)
+	}
+	return nil
+}
+
+func (c *Config) defaults() {
+	orDuration(&c.Heartbeat, time.Second)
+	orDuration(&c.CommitTimeout, 50*time.Millisecond)
+	orDuration(&c.SnapshotInterval, 30*time.Second)
+	if c.SnapshotEntries == 0 {
+		c.SnapshotEntries = 8192
+	}
+	if c.TrailingEntries == 0 {
+		c.TrailingEntries = 4096
+	}
+	if c.HistoryEvents == 0 {
+		c.HistoryEvents = 64 << 10
+	}
+	if c.HistoryBytes == 0 {
+		c.HistoryBytes = 64 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Index == nil {
+		c.Index = func(*Record) []string { return nil }
+	}
+}
+
+func orDuration(d *time.Duration, v time.Duration) {
+	if *d == 0 {
+		*d = v
+	}
+}

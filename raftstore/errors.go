@@ -1,0 +1,22 @@
+package raftstore
+
+import "errors"
+
+// The errors that callers test for. Each is wrapped with what was being done.
+var (
+	// ErrNotLeader tells that this member does not lead and that the call had no effect. Ask the leader.
+	ErrNotLeader = errors.New("this server is not the leader")
+	// ErrUnknown tells that the outcome of a proposal is not known: it may be committed, now or later. Outcome answers after a Barrier.
+	ErrUnknown = errors.New("the outcome of the proposal is unknown")
+	// ErrRefused tells that the entry was committed and refused by every member, so that nothing changed: its base revision was
+	// not the store's, or a blob that it names is not complete.
+	ErrRefused = errors.New("the entry was refused")
+	// ErrCompacted tells that the history no longer reaches back to the wanted revision. List again and watch from there.
+	ErrCompacted = errors.New("the revision has been compacted")
+	// ErrStopped tells that the member has stopped, by Close or by a fault that Run returns.
+	ErrStopped = errors.New("the store has stopped")
+	// ErrNoBlob tells that a digest has no complete blob on this member.
+	ErrNoBlob = errors.New("no such blob")
+	// ErrTooLarge tells that an entry is over MaxEntry; what is larger goes through StageBlob.
+	ErrTooLarge = errors.New("the entry is too large")
+)

@@ -1,0 +1,216 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// fsm is raft's state machine: it feeds the state with entries in raft's one goroutine, and hands out views to all others.
+// After a fault it changes nothing any more: a member that cannot trust what it read must not go on.
+type fsm struct {
+	hist  *history
+	blobs Blobs
+	fail  func(error)
+
+	mu      sync.Mutex
+	st      *state
+	cached  *View         // of st; nil after a change
+	applied uint64        // index of the last entry that st holds
+	moved   chan struct{} // closed and replaced when applied or st changes
+	failed  error
+
+	self      uint64
+	pending   map[uint64][]Op // by nonce: own proposals' operations, for their decoded values
+	snapshots int             // views of snapshots being written: blobs are not removed meanwhile
+	doomed    []string
+}
+
+func newFSM(st *state, hist *history, blobs Blobs, self uint64, fail func(error)) *fsm {
+	return &fsm{hist: hist, blobs: blobs, fail: fail, st: st, moved: make(chan struct{}), self: self, pending: map[uint64][]Op{}}
+}
+
+// Apply implements raft.FSM. It returns an Outcome, or an error if the member has stopped.
+func (f *fsm) Apply(l *raft.Log) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed != nil {
+		return f.failed
+	}
+	out, err := f.applyLocked(l)
+	if err != nil {
+		return f.failLocked(fmt.Errorf("apply entry %d of term %d: %w; this member stops, because to skip it would make it differ from the others", l.Index, l.Term, err))
+	}
+	f.advanceLocked(l.Index)
+	return out
+}
+
+func (f *fsm) applyLocked(l *raft.Log) (Outcome, error) {
+	e, err := decodeEntry(l.Data)
+	if errors.Is(err, errMalformed) {
+		return Outcome{First: f.st.rev, Last: f.st.rev, Refused: true, Reason: err.Error()}, nil
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	if e.node == f.self {
+		e.own = f.pending[e.Nonce]
+	}
+	f.cached = nil
+	out, fx, err := f.st.apply(e, f.blobs.Get)
+	if err != nil {
+		return Outcome{}, err
+	}
+	for digest, body := range fx.store {
+		if err := f.blobs.Put(digest, body); err != nil {
+			return Outcome{}, err
+		}
+	}
+	f.doomed = append(f.doomed, fx.remove...)
+	f.sweepLocked()
+	f.hist.publish(f.st.rev, fx.events)
+	if fx.compact > 0 {
+		f.hist.compact(fx.compact)
+	}
+	return out, nil
+}
+
+// sweepLocked removes the bytes of forgotten blobs, once no snapshot that names them is being written.
+func (f *fsm) sweepLocked() {
+	if f.snapshots > 0 {
+		return
+	}
+	for _, digest := range f.doomed {
+		if f.st.blobs[digest] != nil {
+			continue // staged again meanwhile
+		}
+		// A file that stays is harmless: the next start sweeps the folder.
+		_ = f.blobs.Remove(digest)
+	}
+	f.doomed = nil
+}
+
+func (f *fsm) failLocked(err error) error {
+	f.failed = fmt.Errorf("%w: %w", ErrStopped, err)
+	f.hist.close(f.failed)
+	f.fail(err)
+	return f.failed
+}
+
+func (f *fsm) advanceLocked(index uint64) {
+	if index > f.applied {
+		f.applied = index
+	}
+	close(f.moved)
+	f.moved = make(chan struct{})
+}
+
+// raise notes that everything up to index has passed, although barriers and no-ops never reach Apply.
+func (f *fsm) raise(index uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.advanceLocked(index)
+}
+
+// StoreConfiguration implements raft.ConfigurationStore: changes of membership are entries too.
+func (f *fsm) StoreConfiguration(index uint64, _ raft.Configuration) { f.raise(index) }
+
+// view is the state after the last entry.
+func (f *fsm) view() *View {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cached == nil {
+		f.cached = f.st.view()
+	}
+	return f.cached
+}
+
+// wait blocks until ok holds for the applied index and revision.
+func (f *fsm) wait(ctx context.Context, ok func(applied, rev uint64) bool) error {
+	for {
+		f.mu.Lock()
+		done, moved, failed := ok(f.applied, f.st.rev), f.moved, f.failed
+		f.mu.Unlock()
+		if failed != nil {
+			return failed
+		}
+		if done {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// stop makes all waiters return.
+func (f *fsm) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed == nil {
+		f.failed = ErrStopped
+	}
+	f.hist.close(f.failed)
+	f.advanceLocked(0)
+}
+
+func (f *fsm) expect(nonce uint64, ops []Op) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pending[nonce] = ops
+}
+
+func (f *fsm) forget(nonce uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.pending, nonce)
+}
+
+func (f *fsm) outcome(o origin) (Outcome, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out, ok := f.st.outcomes[o]
+	return out, ok
+}
+
+// Snapshot implements raft.FSM: it freezes the state in constant time.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed != nil {
+		return nil, f.failed
+	}
+	f.snapshots++
+	return &snapshot{st: f.st.freeze(), blobs: f.blobs, release: f.released}, nil
+}
+
+func (f *fsm) released() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.snapshots--
+	f.sweepLocked()
+}
+
+// Restore implements raft.FSM. The snapshot is read and checked wholly before it takes the place of the state.
+func (f *fsm) Restore(rc io.ReadCloser) error {
+	defer rc.Close()
+	st, err := readSnapshot(rc, f.st.indexOf, f.blobs)
+	if err != nil {
+		return fmt.Errorf("restore a snapshot: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed != nil {
+		return f.failed
+	}
+	f.st, f.cached = st, nil
+	f.hist.reset(st.rev)
+	f.advanceLocked(0)
+	return nil
+}

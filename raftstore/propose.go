@@ -1,0 +1,112 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Pending is a proposal on its way.
+type Pending struct {
+	s      *Store
+	nonce  uint64
+	future raft.ApplyFuture
+}
+
+// Nonce identifies the entry for Outcome.
+func (p *Pending) Nonce() uint64 { return p.nonce }
+
+// Start puts an entry into the log, behind those started before, and returns at once; entries over MaxEntry are staged first, which
+// blocks. ErrNotLeader and ErrStopped mean that the entry will never be committed.
+func (s *Store) Start(ctx context.Context, e Entry) (*Pending, error) {
+	own := e.Ops
+	if Size(e.Ops) > MaxEntry {
+		digest, err := s.StageBlob(ctx, encodeStaged(e.Ops))
+		if err != nil {
+			return nil, fmt.Errorf("stage %d operations: %w", len(e.Ops), err)
+		}
+		e.Ops = []Op{{Kind: opSwitch, Key: digest}}
+	}
+	return s.startEntry(e, own)
+}
+
+func (s *Store) startEntry(e Entry, own []Op) (*Pending, error) {
+	select {
+	case <-s.fatal:
+		return nil, fmt.Errorf("propose: %w: %w", ErrStopped, s.failure)
+	case <-s.stopped:
+		return nil, fmt.Errorf("propose: %w", ErrStopped)
+	default:
+	}
+	if e.Nonce == 0 {
+		e.Nonce = s.nonce.Add(1)
+	}
+	e.node = s.node
+	body := e.encode()
+	if len(body) > MaxEntry {
+		return nil, fmt.Errorf("propose %d bytes: %w", len(body), ErrTooLarge)
+	}
+	s.fsm.expect(e.Nonce, own)
+	return &Pending{s: s, nonce: e.Nonce, future: s.raft.Apply(body, enqueueTimeout)}, nil
+}
+
+// Wait blocks until the entry is applied on this member. Errors: ErrRefused or ErrNotLeader (nothing was changed and nothing will
+// be), ErrUnknown (it may be committed or not, also later).
+func (p *Pending) Wait(ctx context.Context) (Outcome, error) {
+	err := p.s.await(ctx, p.future)
+	p.s.fsm.forget(p.nonce)
+	switch {
+	case err == nil:
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
+		return Outcome{}, fmt.Errorf("propose: %w (%v)", ErrNotLeader, err)
+	default: // leadership lost, shut down, or ctx ended: it is in some log, or not
+		return Outcome{}, fmt.Errorf("propose: %w: %w", ErrUnknown, err)
+	}
+	switch r := p.future.Response().(type) {
+	case Outcome:
+		return r, r.Err()
+	case error:
+		return Outcome{}, fmt.Errorf("propose: %w: %w", ErrUnknown, r)
+	default:
+		return Outcome{}, fmt.Errorf("propose: %w: the state machine answered %T", ErrUnknown, r)
+	}
+}
+
+// Propose is Start and Wait.
+func (s *Store) Propose(ctx context.Context, e Entry) (Outcome, error) {
+	p, err := s.Start(ctx, e)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return p.Wait(ctx)
+}
+
+// Outcome tells what became of an entry that this member proposed under nonce, among the last 4,096 entries. After a Barrier on the
+// leader, false means that it was not committed before the barrier; it may still come if this member was another's follower
+// meanwhile and its old log wins, which raft excludes once the barrier's term has committed an entry.
+func (s *Store) Outcome(nonce uint64) (Outcome, bool) { return s.fsm.outcome(origin{s.node, nonce}) }
+
+// Nonce reserves a nonce for an Entry.
+func (s *Store) Nonce() uint64 { return s.nonce.Add(1) }
+
+// Compact forgets the history up to rev: watches from before get ErrCompacted.
+func (s *Store) Compact(ctx context.Context, rev uint64) error {
+	_, err := s.proposeOwn(ctx, Op{Kind: opCompact, Value: binary.BigEndian.AppendUint64(nil, rev)})
+	if err != nil {
+		return fmt.Errorf("compact up to revision %d: %w", rev, err)
+	}
+	return nil
+}
+
+// proposeOwn proposes operations that take no revision.
+func (s *Store) proposeOwn(ctx context.Context, ops ...Op) (Outcome, error) {
+	p, err := s.startEntry(Entry{Time: time.Now().UnixNano(), Ops: ops}, nil)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return p.Wait(ctx)
+}

@@ -1,0 +1,103 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// readState remembers the term in which a barrier has passed.
+type readState struct {
+	mu   sync.Mutex
+	term uint64
+	turn chan struct{} // holds one token: who has it may pass the barrier for all
+}
+
+func (r *readState) init() { r.turn = make(chan struct{}, 1) }
+
+func (r *readState) passed(term uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.term == term
+}
+
+func (r *readState) pass(term uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.term = max(r.term, term)
+}
+
+// Barrier blocks until every entry that was committed before, in any term, is applied on this member, which must lead.
+func (s *Store) Barrier(ctx context.Context) error {
+	term := s.raft.CurrentTerm()
+	f := s.raft.Barrier(enqueueTimeout)
+	if err := s.await(ctx, f); err != nil {
+		return fmt.Errorf("pass a barrier: %w", s.leadership(err))
+	}
+	// A barrier never reaches the state machine: its index counts as applied from here.
+	s.fsm.raise(f.(raft.IndexFuture).Index())
+	if s.raft.CurrentTerm() == term {
+		s.read.pass(term)
+	}
+	return nil
+}
+
+// leadership translates raft's errors.
+func (s *Store) leadership(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return fmt.Errorf("%w (%v)", ErrNotLeader, err)
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return ErrStopped
+	}
+	return err
+}
+
+// ReadIndex returns a revision such that a read at it, or at a later one, sees every write that was acknowledged before the call. This
+// member must lead; another one gets the revision from the leader and calls WaitRev. (Diego Ongaro's thesis, section 6.4.)
+//
+// A new leader's commit index is behind until it has committed something in its own term, so a barrier comes first, once a
+// term; then the commit index is noted, leadership confirmed with a majority, and the state machine's own index awaited
+// (raft's applied index runs ahead of it).
+func (s *Store) ReadIndex(ctx context.Context) (uint64, error) {
+	term := s.raft.CurrentTerm()
+	if err := s.barrierOnce(ctx, term); err != nil {
+		return 0, fmt.Errorf("read index: %w", err)
+	}
+	index := s.raft.CommitIndex()
+	if err := s.await(ctx, s.raft.VerifyLeader()); err != nil {
+		return 0, fmt.Errorf("read index: %w", s.leadership(err))
+	}
+	if now := s.raft.CurrentTerm(); now != term {
+		return 0, fmt.Errorf("read index: %w: term %d became %d", ErrNotLeader, term, now)
+	}
+	if err := s.fsm.wait(ctx, func(applied, _ uint64) bool { return applied >= index }); err != nil {
+		return 0, fmt.Errorf("read index: %w", err)
+	}
+	return s.View().Rev(), nil
+}
+
+func (s *Store) barrierOnce(ctx context.Context, term uint64) error {
+	if s.read.passed(term) {
+		return nil
+	}
+	select {
+	case s.read.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.read.turn }()
+	if s.read.passed(term) {
+		return nil
+	}
+	if err := s.Barrier(ctx); err != nil {
+		return err
+	}
+	if !s.read.passed(term) {
+		return fmt.Errorf("%w: term %d has passed", ErrNotLeader, term)
+	}
+	return nil
+}

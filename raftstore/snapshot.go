@@ -1,0 +1,307 @@
+package raftstore
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/hashicorp/raft"
+	"github.com/klauspost/compress/zstd"
+)
+
+// A snapshot is a magic word and one zstd stream of frames: type u8, length u32, body. The last frame holds the CRC-32C of all
+// bytes before it; a snapshot without it, or with another, is not taken over.
+const (
+	snapMagic = "reconcile-snapshot-1\n"
+
+	frameHead    = 'h' // rev, stamp, floor: 3 * u64
+	frameRecord  = 'r' // rev, created, version u64; ref u8; uvarint key, value
+	frameBlob    = 'b' // size, have u64; staged i64; done u8; uvarint digest: its bytes follow in frameBytes
+	frameBytes   = 'd' // the next bytes of the blob
+	frameOutcome = 'o' // node, nonce, first, last u64; refused u8; uvarint reason
+	frameEnd     = 'e' // crc32c u32
+
+	maxFrame = 128 << 20
+)
+
+// snapshot is a frozen state on its way to disk. It implements raft.FSMSnapshot.
+type snapshot struct {
+	st      *state
+	blobs   Blobs
+	release func()
+}
+
+// freeze is a copy that later changes of s do not touch.
+func (s *state) freeze() *state {
+	f := *s
+	f.keys, f.index = s.keys.Clone(), s.index.Clone()
+	f.outcomes, f.order = maps.Clone(s.outcomes), slices.Clone(s.order)
+	f.blobs = make(map[string]*blobInfo, len(s.blobs))
+	for d, b := range s.blobs {
+		c := *b
+		c.pieces = slices.Clip(b.pieces)
+		f.blobs[d] = &c
+	}
+	return &f
+}
+
+// Persist implements raft.FSMSnapshot; it runs beside Apply.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	if err := s.write(sink); err != nil {
+		return errors.Join(fmt.Errorf("write a snapshot: %w", err), sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (s *snapshot) Release() { s.release() }
+
+func (s *snapshot) write(w io.Writer) error {
+	if _, err := io.WriteString(w, snapMagic); err != nil {
+		return err
+	}
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	fw := &frameWriter{w: bufio.NewWriterSize(z, 64<<10), sum: crc32.New(castagnoli)}
+	s.frames(fw)
+	if fw.err == nil {
+		fw.frame(frameEnd, binary.BigEndian.AppendUint32(nil, fw.sum.Sum32()))
+	}
+	return errors.Join(fw.err, fw.w.Flush(), z.Close())
+}
+
+func (s *snapshot) frames(fw *frameWriter) {
+	st := s.st
+	fw.frame(frameHead, u64s(nil, st.rev, uint64(st.stamp), st.floor))
+	for _, digest := range slices.Sorted(maps.Keys(st.blobs)) {
+		s.blob(fw, digest, st.blobs[digest])
+	}
+	var buf []byte
+	st.keys.Ascend(func(r *Record) bool {
+		buf = appendBool(u64s(buf[:0], r.Rev, r.Created, r.Version), r.ref)
+		buf = appendBytes(appendBytes(buf, []byte(r.Key)), r.Value)
+		fw.frame(frameRecord, buf)
+		return fw.err == nil
+	})
+	for _, o := range st.order {
+		out := st.outcomes[o]
+		buf = appendBool(u64s(buf[:0], o.node, o.nonce, out.First, out.Last), out.Refused)
+		fw.frame(frameOutcome, appendBytes(buf, []byte(out.Reason)))
+	}
+}
+
+func (s *snapshot) blob(fw *frameWriter, digest string, b *blobInfo) {
+	fw.frame(frameBlob, appendBytes(appendBool(u64s(nil, b.size, b.have, uint64(b.staged)), b.done), []byte(digest)))
+	body := b.pieces
+	if b.done {
+		var err error
+		if body, err = s.blobs.Get(digest); err != nil {
+			fw.fail(err)
+			return
+		}
+	}
+	for piece := range slices.Chunk(body, chunkSize) {
+		fw.frame(frameBytes, piece)
+	}
+}
+
+// readSnapshot reads a whole snapshot into a new state, and its blobs into the folder (which harms nothing if it fails later).
+func readSnapshot(r io.Reader, indexOf func(*Record) []string, blobs Blobs) (*state, error) {
+	magic := make([]byte, len(snapMagic))
+	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != snapMagic {
+		return nil, fmt.Errorf("it does not begin with %q (%q, %v): it is damaged or of another version", snapMagic, magic, err)
+	}
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer z.Close()
+	l := &snapLoader{st: newState(indexOf), blobs: blobs, fr: frameReader{r: bufio.NewReaderSize(z, 64<<10), sum: crc32.New(castagnoli)}}
+	for !l.ended {
+		kind, body, err := l.fr.next()
+		if err != nil {
+			return nil, fmt.Errorf("read a frame: %w", err)
+		}
+		if err := l.frame(kind, body); err != nil {
+			return nil, err
+		}
+	}
+	return l.st, nil
+}
+
+// snapLoader builds a state from frames.
+type snapLoader struct {
+	st     *state
+	blobs  Blobs
+	fr     frameReader
+	digest string // of the blob being read
+	body   []byte
+	ended  bool
+}
+
+func (l *snapLoader) frame(kind byte, b []byte) error {
+	if kind != frameBytes && l.digest != "" {
+		if err := l.endBlob(); err != nil {
+			return err
+		}
+	}
+	d := fieldReader{b: b}
+	switch kind {
+	case frameHead:
+		l.st.rev, l.st.stamp, l.st.floor = d.u64(), int64(d.u64()), d.u64()
+		l.st.floor = l.st.rev // the history before a snapshot is gone
+	case frameRecord:
+		r := &Record{Rev: d.u64(), Created: d.u64(), Version: d.u64(), ref: d.bool()}
+		r.Key, r.Value = string(d.bytes()), d.bytes()
+		if r.ref && l.st.blobs[string(r.Value)] == nil {
+			return fmt.Errorf("key %s names the blob %s, which the snapshot lacks", r.Key, r.Value)
+		}
+		if d.err == nil {
+			l.st.insert(r)
+		}
+	case frameBlob:
+		info := &blobInfo{size: d.u64(), have: d.u64(), staged: int64(d.u64()), done: d.bool()}
+		l.digest, l.body = string(d.bytes()), nil
+		l.st.blobs[l.digest] = info
+	case frameBytes:
+		l.body = append(l.body, b...)
+	case frameOutcome:
+		o := origin{d.u64(), d.u64()}
+		out := Outcome{First: d.u64(), Last: d.u64(), Refused: d.bool()}
+		out.Reason = string(d.bytes())
+		l.st.remember(o, out)
+	case frameEnd:
+		if len(b) != 4 || binary.BigEndian.Uint32(b) != l.fr.before {
+			return fmt.Errorf("%w: it says %x, its bytes make %08x", errChecksum, b, l.fr.before)
+		}
+		l.ended = true
+	default:
+		return fmt.Errorf("%w: frame of type %q", errNewer, kind)
+	}
+	return d.err
+}
+
+func (l *snapLoader) endBlob() error {
+	info, digest := l.st.blobs[l.digest], l.digest
+	l.digest = ""
+	if uint64(len(l.body)) != info.have {
+		return fmt.Errorf("blob %s has %d bytes of %d", digest, len(l.body), info.have)
+	}
+	if !info.done {
+		info.pieces = l.body
+		return nil
+	}
+	if Digest(l.body) != digest {
+		return fmt.Errorf("blob %s: its bytes have another digest", digest)
+	}
+	return l.blobs.Put(digest, l.body)
+}
+
+// frameWriter writes frames and keeps the first error.
+type frameWriter struct {
+	w   *bufio.Writer
+	sum hash.Hash32
+	err error
+}
+
+func (f *frameWriter) fail(err error) {
+	if f.err == nil {
+		f.err = err
+	}
+}
+
+func (f *frameWriter) frame(kind byte, body []byte) {
+	if f.err != nil {
+		return
+	}
+	var head [5]byte
+	head[0] = kind
+	binary.BigEndian.PutUint32(head[1:], uint32(len(body)))
+	f.sum.Write(head[:])
+	f.sum.Write(body)
+	_, err := f.w.Write(head[:])
+	f.fail(err)
+	_, err = f.w.Write(body)
+	f.fail(err)
+}
+
+// frameReader reads frames; before is the checksum of all bytes before the last frame read.
+type frameReader struct {
+	r      io.Reader
+	sum    hash.Hash32
+	before uint32
+}
+
+func (f *frameReader) next() (byte, []byte, error) {
+	f.before = f.sum.Sum32()
+	var head [5]byte
+	if _, err := io.ReadFull(f.r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	n := binary.BigEndian.Uint32(head[1:])
+	if n > maxFrame {
+		return 0, nil, fmt.Errorf("a frame of %d bytes is over %d", n, maxFrame)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(f.r, body); err != nil {
+		return 0, nil, err
+	}
+	f.sum.Write(head[:])
+	f.sum.Write(body)
+	return head[0], body, nil
+}
+
+// fieldReader takes fields off a frame and keeps the first error.
+type fieldReader struct {
+	b   []byte
+	err error
+}
+
+func (d *fieldReader) take(n int) []byte {
+	if d.err != nil || len(d.b) < n {
+		d.err = errors.Join(d.err, errors.New("a frame is too short"))
+		return make([]byte, n)
+	}
+	head := d.b[:n]
+	d.b = d.b[n:]
+	return head
+}
+
+func (d *fieldReader) u64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
+func (d *fieldReader) bool() bool  { return d.take(1)[0] != 0 }
+
+func (d *fieldReader) bytes() []byte {
+	head, rest, ok := cutBytes(d.b)
+	if d.err != nil || !ok {
+		d.err = errors.Join(d.err, errors.New("a frame is cut in a field"))
+		return nil
+	}
+	d.b = rest
+	return head
+}
+
+func u64s(b []byte, vs ...uint64) []byte {
+	for _, v := range vs {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	return b
+}
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+func appendBytes(b, field []byte) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(field))), field...)
+}

@@ -1,0 +1,132 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A staged blob that nothing came to refer to is forgotten after collectAfter, looked for every collectEvery.
+const (
+	collectAfter = time.Hour
+	collectEvery = 10 * time.Minute
+)
+
+// stageState lets one stager at a time write, so that pieces of one blob stay together.
+type stageState struct{ mu sync.Mutex }
+
+// StageBlob brings a blob to all members, in entries of at most MaxEntry each between which other entries pass. It returns the blob's
+// digest when a majority has all of it. Nothing shows the blob until an entry refers to it (PutRef); if none does for an hour,
+// it is forgotten. Only the leader can stage. The same bytes may be staged again.
+func (s *Store) StageBlob(ctx context.Context, body []byte) (string, error) {
+	digest := Digest(body)
+	if len(body) == 0 || len(body) > maxBlob {
+		return "", fmt.Errorf("stage blob %s of %d bytes: %w: 1 to %d are allowed", digest, len(body), ErrTooLarge, maxBlob)
+	}
+	s.stage.mu.Lock()
+	defer s.stage.mu.Unlock()
+	if err := s.stageAll(ctx, digest, body); err != nil {
+		return "", fmt.Errorf("stage blob %s: %w", digest, err)
+	}
+	return digest, nil
+}
+
+// stageDepth is how many pieces are under way at once: the next is sent while one is written.
+const stageDepth = 2
+
+func (s *Store) stageAll(ctx context.Context, digest string, body []byte) error {
+	var flying []*Pending
+	land := func() error {
+		_, err := flying[0].Wait(ctx)
+		flying = flying[1:]
+		return err
+	}
+	offset := 0
+	for piece := range slices.Chunk(body, chunkSize) {
+		op := Op{Kind: opChunk, Key: digest, Value: encodeChunk(len(body), offset, piece)}
+		p, err := s.startEntry(Entry{Time: time.Now().UnixNano(), Ops: []Op{op}}, nil)
+		if err != nil {
+			return err
+		}
+		offset += len(piece)
+		flying = append(flying, p)
+		if len(flying) == stageDepth {
+			if err := land(); err != nil {
+				return err
+			}
+		}
+	}
+	for len(flying) > 0 {
+		if err := land(); err != nil {
+			return err
+		}
+	}
+	if !s.fsm.hasBlob(digest) {
+		return fmt.Errorf("%w: its pieces did not all arrive; stage it again", ErrRefused)
+	}
+	return nil
+}
+
+// Blob returns the bytes of a complete blob. They are the caller's. ErrNoBlob if this member has none.
+func (s *Store) Blob(digest string) ([]byte, error) {
+	if !s.fsm.hasBlob(digest) {
+		return nil, fmt.Errorf("read blob: %w: %s", ErrNoBlob, digest)
+	}
+	return s.storage.blobs.Get(digest)
+}
+
+func (f *fsm) hasBlob(digest string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := f.st.blobs[digest]
+	return b != nil && b.done
+}
+
+// collect has the leader forget staged blobs that nothing refers to.
+func (s *Store) collect() {
+	t := time.NewTicker(collectEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stopped:
+			return
+		case <-s.fatal:
+			return
+		case now := <-t.C:
+			if s.Leader().Self {
+				s.collectOnce(now)
+			}
+		}
+	}
+}
+
+func (s *Store) collectOnce(now time.Time) {
+	var ops []Op
+	for _, digest := range s.fsm.idleBlobs(now.Add(-collectAfter).UnixNano()) {
+		ops = append(ops, Op{Kind: opDrop, Key: digest})
+	}
+	if len(ops) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), enqueueTimeout)
+	defer cancel()
+	if _, err := s.proposeOwn(ctx, ops...); err != nil {
+		s.cfg.Logger.Warn("staged blobs could not be forgotten; the next round tries again", "blobs", len(ops), "error", err)
+	}
+}
+
+// idleBlobs are the blobs, whole or not, that nothing refers to and that were last written before the time.
+func (f *fsm) idleBlobs(before int64) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for digest, b := range f.st.blobs {
+		if b.refs == 0 && b.staged < before {
+			out = append(out, digest)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,291 @@
+package raftstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Store is one member of the replicated store. Its methods may be called by many goroutines.
+type Store struct {
+	cfg     Config
+	id      Identity
+	storage *Storage
+	raft    *raft.Raft
+	fsm     *fsm
+	hist    *history
+	node    uint64
+	nonce   atomic.Uint64
+
+	leader leaderState
+	read   readState
+	stage  stageState
+
+	fatal   chan struct{} // closed at the first fault
+	failure error         // set before fatal is closed
+	once    sync.Once
+	stopped chan struct{} // closed by Close
+	closing sync.Once
+	closed  error
+	wg      sync.WaitGroup
+}
+
+// Open starts a member on its folder. It returns when the folder is read and the log's entries that are known to be committed are on
+// their way into the state; a member of a cluster catches up with the leader afterwards. Close must be called in the end.
+func Open(cfg Config) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.defaults()
+	s := &Store{cfg: cfg, fatal: make(chan struct{}), stopped: make(chan struct{})}
+	logger := raftLogger(cfg.Logger)
+	s.storage = cfg.Storage
+	if s.storage == nil {
+		var err error
+		if s.storage, err = openFolder(cfg.Dir, cfg.Bootstrap || cfg.Join, logger); err != nil {
+			return nil, fmt.Errorf("open the store: %w", err)
+		}
+	}
+	if err := s.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", s.storage.where, err), closeTransport(cfg.Transport), s.storage.close())
+	}
+	return s, nil
+}
+
+// start checks who this member is and begins raft.
+func (s *Store) start() error {
+	exists, err := raft.HasExistingState(s.storage.log, s.storage.stable, s.storage.snaps)
+	if err != nil {
+		return fmt.Errorf("look for an earlier state: %w", err)
+	}
+	if err := s.identify(exists); err != nil {
+		return err
+	}
+	disk := &durable{LogStore: s.storage.log, stable: s.storage.stable, ids: s.storage.identity, id: s.id, fail: s.stopOn}
+	h := fnv.New64a()
+	io.WriteString(h, s.id.ServerID)
+	s.node = h.Sum64()
+	s.nonce.Store(randomUint64() >> 1)
+	s.hist = newHistory(s.cfg.HistoryEvents, s.cfg.HistoryBytes)
+	s.fsm = newFSM(newState(s.cfg.Index), s.hist, s.storage.blobs, s.node, s.stopOn)
+	s.leader.changed = make(chan struct{})
+	s.read.init()
+	// Every entry is at most MaxEntry long, so this bounds the cache's memory too.
+	cache, err := raft.NewLogCache(128, disk)
+	if err != nil {
+		return err
+	}
+	conf := s.raftConfig()
+	if s.cfg.Bootstrap && !exists {
+		if err := raft.BootstrapCluster(conf, cache, disk, s.storage.snaps, s.cfg.Transport, s.firstServers()); err != nil {
+			return fmt.Errorf("make a new cluster: %w", err)
+		}
+	}
+	if s.raft, err = raft.NewRaft(conf, s.fsm, cache, disk, s.storage.snaps, s.cfg.Transport); err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	s.follow()
+	s.wg.Go(s.collect)
+	return nil
+}
+
+// identify takes the identity from the folder, or makes one for a folder that was never used.
+func (s *Store) identify(exists bool) error {
+	id, known, err := s.storage.identity.load()
+	if err != nil {
+		return err
+	}
+	if !known {
+		if exists || (!s.cfg.Bootstrap && !s.cfg.Join) {
+			return fmt.Errorf("it holds no identity. If it was emptied: %s", rejoin)
+		}
+		id = Identity{ClusterID: orRandom(s.cfg.ClusterID), ServerID: orRandom(s.cfg.ServerID)}
+		if err := s.storage.identity.save(id); err != nil {
+			return err
+		}
+	}
+	if s.cfg.ServerID != "" && s.cfg.ServerID != id.ServerID {
+		return fmt.Errorf("it belongs to server %q, not to %q: give each server a folder of its own", id.ServerID, s.cfg.ServerID)
+	}
+	if s.cfg.ClusterID != "" && s.cfg.ClusterID != id.ClusterID {
+		return fmt.Errorf("it belongs to cluster %q, not to %q", id.ClusterID, s.cfg.ClusterID)
+	}
+	s.id = id
+	return s.checkReached()
+}
+
+// checkReached refuses a log that ends before the place it once reached.
+func (s *Store) checkReached() error {
+	term, err := s.storage.stable.GetUint64([]byte(keyTerm))
+	if err != nil && s.id.Term > 0 {
+		term = 0 // both stores answer "not found" with an error
+	}
+	var last raft.Log
+	index, err := s.storage.log.LastIndex()
+	if err == nil && index > 0 {
+		err = s.storage.log.GetLog(index, &last)
+	}
+	if err != nil {
+		return fmt.Errorf("read the end of the log: %w", err)
+	}
+	snaps, err := s.storage.snaps.List()
+	if err != nil {
+		return fmt.Errorf("list the snapshots: %w", err)
+	}
+	for _, m := range snaps {
+		if m.Term > last.Term || (m.Term == last.Term && m.Index > last.Index) {
+			last.Term, last.Index = m.Term, m.Index
+		}
+	}
+	if err := s.id.reached(term, last.Term, last.Index); err != nil {
+		return fmt.Errorf("it has lost data: %w. %s", err, rejoin)
+	}
+	return nil
+}
+
+func (s *Store) firstServers() raft.Configuration {
+	servers := s.cfg.Servers
+	if len(servers) == 0 {
+		servers = []Server{{ID: s.id.ServerID, Address: string(s.cfg.Transport.LocalAddr()), Voter: true}}
+	}
+	var c raft.Configuration
+	for _, m := range servers {
+		suffrage := raft.Nonvoter
+		if m.Voter {
+			suffrage = raft.Voter
+		}
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Address), Suffrage: suffrage})
+	}
+	return c
+}
+
+func (s *Store) raftConfig() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(s.id.ServerID)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = s.cfg.Heartbeat, s.cfg.Heartbeat, s.cfg.Heartbeat/2
+	c.CommitTimeout = s.cfg.CommitTimeout
+	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = s.cfg.SnapshotEntries, s.cfg.TrailingEntries, s.cfg.SnapshotInterval
+	c.MaxAppendEntries = 32
+	c.BatchApplyCh = true
+	// A removed member must go on answering reads of its state, and say that it was removed.
+	c.ShutdownOnRemove = false
+	c.NoLegacyTelemetry = true
+	c.Logger = raftLogger(s.cfg.Logger)
+	return c
+}
+
+// stopOn notes the first fault; the member leads and acknowledges nothing after it.
+func (s *Store) stopOn(err error) {
+	s.once.Do(func() {
+		s.failure = err
+		s.cfg.Logger.Error("the store stops", "error", err)
+		close(s.fatal)
+	})
+}
+
+// Failed is closed at the first fault after which the member must not go on; Run returns it.
+func (s *Store) Failed() <-chan struct{} { return s.fatal }
+
+// Run blocks until ctx ends (nil), Close is called (nil) or a fault stops the member (the fault): the process should exit then and start
+// again. It does not close the store.
+func (s *Store) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.stopped:
+		return nil
+	case <-s.fatal:
+		return fmt.Errorf("%w: %w", ErrStopped, s.failure)
+	}
+}
+
+// Close ends the member and returns when all its goroutines have ended and its files are closed. Waiting calls return ErrStopped or
+// ErrUnknown. It may be called twice.
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		close(s.stopped)
+		s.fsm.stop()
+		err := s.raft.Shutdown().Error()
+		s.wg.Wait()
+		s.closed = errors.Join(err, closeTransport(s.cfg.Transport), s.storage.close())
+	})
+	return s.closed
+}
+
+// closeTransport closes a transport that can be closed. Streams of a network transport go first: they stay pooled otherwise.
+func closeTransport(t raft.Transport) error {
+	if n, ok := t.(*raft.NetworkTransport); ok {
+		n.CloseStreams()
+	}
+	if c, ok := t.(raft.WithClose); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// Identity is who this member is.
+func (s *Store) Identity() Identity { return s.id }
+
+// View is the state after the last whole entry that this member has applied. It does not block on other members.
+func (s *Store) View() *View { return s.fsm.view() }
+
+// Watch follows the keys that begin with prefix, after revision rev. It returns ErrCompacted if the history does not reach back so
+// far. A rev greater than the store's waits until the store has come so far.
+func (s *Store) Watch(prefix string, rev uint64) (*Watch, error) { return s.hist.watch(prefix, rev) }
+
+// WaitRev blocks until this member has applied revision rev.
+func (s *Store) WaitRev(ctx context.Context, rev uint64) error {
+	err := s.fsm.wait(ctx, func(_, have uint64) bool { return have >= rev })
+	if err != nil {
+		return fmt.Errorf("wait for revision %d: %w", rev, err)
+	}
+	return nil
+}
+
+// Snapshot takes a snapshot now. It blocks until it is written; nothing new to write is no error.
+func (s *Store) Snapshot() error {
+	if err := s.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return fmt.Errorf("take a snapshot: %w", err)
+	}
+	return nil
+}
+
+// await waits for a future of raft, or for ctx. The future's own goroutine ends with the future, at the latest at Close.
+func (s *Store) await(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	s.wg.Go(func() { done <- f.Error() })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// enqueueTimeout bounds how long a call waits for a place in raft's queue.
+const enqueueTimeout = 10 * time.Second
+
+func orRandom(id string) string {
+	if id != "" {
+		return id
+	}
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func randomUint64() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.BigEndian.Uint64(b[:])
+}
