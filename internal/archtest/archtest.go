@@ -55,6 +55,7 @@ var rooms = map[string]room{
 	"internal/archtest":    {nil, "the rules know no code"},
 	"internal/testcluster": {[]string{everything}, "a harness"},
 	"internal/vmtest":      {[]string{everything}, "a harness"},
+	"proxy/proxytest":      {[]string{everything}, "a harness"},
 	"internal/netnstest":   {[]string{everything}, "a harness"},
 	"e2e":                  {[]string{everything}, "tests of the whole"},
 	"bench":                {[]string{everything}, "measurements of the whole"},

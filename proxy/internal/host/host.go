@@ -1,0 +1,137 @@
+// Package host has what both of the proxy's kernels need of the machine beside their rules: the route that makes service
+// addresses local, kernel parameters, and the removal of stale connection tracking entries.
+//
+// It owns one route, marked with a protocol number of its own. It knows nothing of services.
+//
+// How data passes through: the callers say what is wanted; it compares with what the machine has and changes the difference.
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// RouteProtocol marks our routes (rtm_protocol), so that they are told from others'. Values from 187 on are free in iproute2's table.
+const RouteProtocol = 188
+
+// Host is a handle on the network namespace of the thread that opened it.
+type Host struct{ h *netlink.Handle }
+
+// Open connects to the calling thread's network namespace.
+func Open() (*Host, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	return &Host{h: h}, nil
+}
+
+// Close releases the sockets.
+func (h *Host) Close() { h.h.Close() }
+
+// LocalRoute makes a range of addresses local to this machine without putting an address on any interface (AnyIP), with src as
+// the source of the host's own connections to them: without it a connection's source is the very address it goes to. Routes of
+// ours for other ranges are removed. src may be invalid.
+func (h *Host) LocalRoute(dst netip.Prefix, src netip.Addr) error {
+	lo, err := h.h.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find interface lo: %w", err)
+	}
+	if err := h.h.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set interface lo up: %w", err)
+	}
+	want := netlink.Route{
+		LinkIndex: lo.Attrs().Index, Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST, Protocol: RouteProtocol,
+		Dst: &net.IPNet{IP: dst.Masked().Addr().AsSlice(), Mask: net.CIDRMask(dst.Bits(), 32)},
+	}
+	// The kernel refuses a source that is not an address of the machine.
+	if src.IsValid() && h.hasAddr(src) {
+		want.Src = src.AsSlice()
+	}
+	if err := h.h.RouteReplace(&want); err != nil {
+		return fmt.Errorf("route %s to this machine: %w", dst, err)
+	}
+	return h.removeRoutes(func(r netlink.Route) bool {
+		return r.Dst == nil || r.Dst.String() != want.Dst.String() || !r.Src.Equal(want.Src)
+	})
+}
+
+// RemoveRoutes removes all routes of ours.
+func (h *Host) RemoveRoutes() error { return h.removeRoutes(func(netlink.Route) bool { return true }) }
+
+func (h *Host) removeRoutes(which func(netlink.Route) bool) error {
+	have, err := h.h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_LOCAL, Protocol: RouteProtocol}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+	if err != nil {
+		return fmt.Errorf("list the routes to this machine: %w", err)
+	}
+	for _, r := range have {
+		if !which(r) {
+			continue
+		}
+		if err := h.h.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove the route %s: %w", r.Dst, err)
+		}
+	}
+	return nil
+}
+
+func (h *Host) hasAddr(a netip.Addr) bool {
+	addrs, err := h.h.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return false
+	}
+	for _, have := range addrs {
+		if ip, ok := netip.AddrFromSlice(have.IP); ok && ip.Unmap() == a {
+			return true
+		}
+	}
+	return false
+}
+
+// Sysctl sets a kernel parameter ("net/ipv4/ip_forward") of the calling thread's network namespace unless it has the value.
+func Sysctl(name, value string) error {
+	path := "/proc/sys/" + name
+	have, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(have)) == value {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+		return fmt.Errorf("set %s to %s: %w", strings.ReplaceAll(name, "/", "."), value, err)
+	}
+	return nil
+}
+
+// Flow is one UDP conversation as connection tracking has it: what the client sent to, and who answers.
+type Flow struct{ To, Answers netip.AddrPort }
+
+// ForgetUDP removes the tracked UDP conversations for which stale returns true, so that the next packet of each is balanced anew.
+// It reads the whole table of tracked connections.
+func (h *Host) ForgetUDP(stale func(Flow) bool) error {
+	_, err := h.h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, udpFilter(stale))
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("forget stale UDP conversations: %w", err)
+	}
+	return nil
+}
+
+type udpFilter func(Flow) bool
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (f udpFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	if flow.Forward.Protocol != unix.IPPROTO_UDP {
+		return false
+	}
+	return f(Flow{To: addrPort(flow.Forward.DstIP, flow.Forward.DstPort), Answers: addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)})
+}
+
+func addrPort(ip net.IP, port uint16) netip.AddrPort {
+	a, _ := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(a.Unmap(), port)
+}

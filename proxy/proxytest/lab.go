@@ -1,0 +1,213 @@
+package proxytest
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"reconcile/internal/netnstest"
+	"reconcile/proxy"
+	"reconcile/proxy/model"
+)
+
+// patience is how long a client waits before it calls a silence one.
+const patience = time.Second
+
+// Lab is the real network of the suite, made of network namespaces: the node that is tested, with two pods; a peer with one; and
+// a machine outside that routes services to the node.
+type Lab struct {
+	// Node is the machine whose kernel is programmed.
+	Node *netnstest.Machine
+
+	open     func() (proxy.Kernel, error)
+	machines map[netip.Addr]*netnstest.Machine
+}
+
+// NewLab builds the network. open opens the kernel under test; it is called inside the node's namespace.
+func NewLab(t *testing.T, open func() (proxy.Kernel, error)) *Lab {
+	t.Helper()
+	net := netnstest.New(t)
+	lan := net.Switch("lan")
+	node := net.Machine("node").Attach(lan, "eth0", Node.String()+"/24")
+	peer := net.Machine("peer").Attach(lan, "eth0", Peer.String()+"/24")
+	outside := net.Machine("outside").Attach(lan, "eth0", Outside.String()+"/24")
+	l := &Lab{Node: node, open: open, machines: map[netip.Addr]*netnstest.Machine{Node: node, Peer: peer, Outside: outside}}
+	l.pod(t, net, node, "a", PodA, "10.244.1.1")
+	l.pod(t, net, node, "b", PodB, "10.244.1.1")
+	l.pod(t, net, peer, "q", PeerPod, "10.244.2.1")
+	node.Route("10.244.2.0/24", Peer.String())
+	peer.Route("10.244.1.0/24", Node.String())
+	for _, dst := range []string{"10.96.0.0/16", "203.0.113.0/24"} {
+		outside.Route(dst, Node.String())
+	}
+	serve(t, node, "0.0.0.0", DaemonPort)
+	return l
+}
+
+// pod joins a pod to its node by a cable, with an address of its own and no neighbours: all it sends goes through the node, so
+// that replies to a connection that the node has rewritten come back to the node, also between two pods of one node.
+func (l *Lab) pod(t *testing.T, n *netnstest.Lab, node *netnstest.Machine, name string, addr netip.Addr, gateway string) {
+	t.Helper()
+	pod := n.Machine("pod-" + name)
+	node.Pair("veth-"+name, pod, "eth0")
+	node.Addr("veth-"+name, gateway+"/32")
+	node.Link("veth-"+name, func(h *netlink.Handle, link netlink.Link) error {
+		return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: host(addr.String())})
+	})
+	pod.Addr("eth0", addr.String()+"/32")
+	pod.Link("eth0", func(h *netlink.Handle, link netlink.Link) error {
+		if err := h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: host(gateway)}); err != nil {
+			return err
+		}
+		return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(gateway)})
+	})
+	l.machines[addr] = pod
+	serve(t, pod, addr.String(), PodPort)
+	serve(t, pod, addr.String(), SecondPort)
+}
+
+func host(a string) *net.IPNet { return &net.IPNet{IP: net.ParseIP(a).To4(), Mask: net.CIDRMask(32, 32)} }
+
+// serve answers every line and every datagram with "OWN-ADDRESS CLIENT-ADDRESS" until the test ends.
+func serve(t *testing.T, m *netnstest.Machine, addr string, port uint16) {
+	t.Helper()
+	at := net.JoinHostPort(addr, strconv.Itoa(int(port)))
+	l, err := m.Listen(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := m.ListenUDP(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = l.Close(), u.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for in := bufio.NewScanner(c); in.Scan(); {
+					fmt.Fprintf(c, "%s %s\n", c.LocalAddr(), c.RemoteAddr())
+				}
+			}()
+		}
+	}()
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			_, from, err := u.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = u.WriteTo(fmt.Appendf(nil, "%s %s\n", at, from), from)
+		}
+	}()
+}
+
+// Open implements Env.
+func (l *Lab) Open(t *testing.T) proxy.Kernel {
+	t.Helper()
+	var k proxy.Kernel
+	if err := l.Node.Do(func() (err error) { k, err = l.open(); return }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = k.Close() })
+	return inside{m: l.Node, k: k}
+}
+
+// Dial implements Env.
+func (l *Lab) Dial(from netip.Addr, proto model.Protocol, to netip.AddrPort) (Conn, Outcome) {
+	network := "tcp4"
+	if proto == model.UDP {
+		network = "udp4"
+	}
+	c, err := l.machines[from].Dial(network, to.String(), patience)
+	if err != nil {
+		return nil, outcomeOf(err)
+	}
+	return &realConn{c: c, in: bufio.NewReader(c)}, Answered
+}
+
+func outcomeOf(err error) Outcome {
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EHOSTUNREACH) {
+		return Refused
+	}
+	return Silent
+}
+
+type realConn struct {
+	c  net.Conn
+	in *bufio.Reader
+}
+
+// Ask implements Conn.
+func (c *realConn) Ask() Reply {
+	_ = c.c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.c.Write([]byte("?\n")); err != nil {
+		return Reply{Outcome: outcomeOf(err)}
+	}
+	line, err := c.in.ReadString('\n')
+	if err != nil {
+		return Reply{Outcome: outcomeOf(err)}
+	}
+	own, client, _ := strings.Cut(strings.TrimSpace(line), " ")
+	backend, err := netip.ParseAddrPort(own)
+	if err != nil {
+		return Reply{Outcome: Silent}
+	}
+	source, err := netip.ParseAddrPort(client)
+	if err != nil {
+		return Reply{Outcome: Silent}
+	}
+	return Reply{Outcome: Answered, Backend: backend, Source: source.Addr()}
+}
+
+// Close implements Conn.
+func (c *realConn) Close() { _ = c.c.Close() }
+
+// inside is a kernel whose calls are made in a machine's namespace: kernel parameters are those of the calling thread.
+type inside struct {
+	m *netnstest.Machine
+	k proxy.Kernel
+}
+
+// Name implements proxy.Kernel.
+func (i inside) Name() string { return i.k.Name() }
+
+// Setup implements proxy.Kernel.
+func (i inside) Setup(ctx context.Context, f model.Facts) error {
+	return i.m.Do(func() error { return i.k.Setup(ctx, f) })
+}
+
+// List implements proxy.Kernel.
+func (i inside) List(ctx context.Context) (s model.State, err error) {
+	err = i.m.Do(func() (err error) { s, err = i.k.List(ctx); return })
+	return s, err
+}
+
+// Apply implements proxy.Kernel.
+func (i inside) Apply(ctx context.Context, d model.Delta) error {
+	return i.m.Do(func() error { return i.k.Apply(ctx, d) })
+}
+
+// Drain implements proxy.Kernel.
+func (i inside) Drain(ctx context.Context) (again time.Duration, err error) {
+	err = i.m.Do(func() (err error) { again, err = i.k.Drain(ctx); return })
+	return again, err
+}
+
+// Close implements proxy.Kernel.
+func (i inside) Close() error { return i.k.Close() }
