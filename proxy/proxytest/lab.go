@@ -76,7 +76,9 @@ func (l *Lab) pod(t *testing.T, n *netnstest.Lab, node *netnstest.Machine, name 
 	serve(t, pod, addr.String(), SecondPort)
 }
 
-func host(a string) *net.IPNet { return &net.IPNet{IP: net.ParseIP(a).To4(), Mask: net.CIDRMask(32, 32)} }
+func host(a string) *net.IPNet {
+	return &net.IPNet{IP: net.ParseIP(a).To4(), Mask: net.CIDRMask(32, 32)}
+}
 
 // serve answers every line and every datagram with "OWN-ADDRESS CLIENT-ADDRESS" until the test ends.
 func serve(t *testing.T, m *netnstest.Machine, addr string, port uint16) {
