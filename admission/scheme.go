@@ -3,6 +3,7 @@ package admission
 import (
 	"fmt"
 
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -38,6 +39,22 @@ func newInternal() *runtime.Scheme {
 func Default(o object.Object) {
 	foldSecret(o)
 	internal.Default(o)
+	pairAddresses(o)
+}
+
+// pairAddresses makes clusterIP and clusterIPs of a service say the same where one is left out, as the API server does before it
+// validates: a headless service says "clusterIP: None" and no more.
+func pairAddresses(o object.Object) {
+	svc, ok := o.(*v1.Service)
+	if !ok || svc.Spec.Type == v1.ServiceTypeExternalName {
+		return
+	}
+	switch {
+	case svc.Spec.ClusterIP != "" && len(svc.Spec.ClusterIPs) == 0:
+		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
+	case svc.Spec.ClusterIP == "" && len(svc.Spec.ClusterIPs) > 0:
+		svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
+	}
 }
 
 // toInternal converts to the version on which Kubernetes' validation works. o is not changed, but the result shares memory with it.
