@@ -9,26 +9,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/version"
 
 	"reconcile/object"
 )
-
-// Admission is what admission does to an object before it is written. All functions are pure.
-type Admission interface {
-	// Default fills in what Kubernetes would, in place.
-	Default(o object.Object)
-	// Validate returns all faults of a new object; old is nil for a creation.
-	Validate(o, old object.Object) field.ErrorList
-	// PrepareCreate gives a new object what its creation gives it (UID, creation time, generation), in place.
-	PrepareCreate(o object.Object, uid types.UID, now time.Time)
-	// PrepareUpdate takes over from old what a write may not change, and raises the generation if the wanted state differs, in place.
-	PrepareUpdate(o, old object.Object)
-	// GitOwned returns the fields of an object that git owns and in which o differs from old; o is nil for a deletion.
-	GitOwned(o, old object.Object) []string
-}
 
 // FieldOrigin is where git says a field.
 type FieldOrigin struct {
@@ -56,9 +40,8 @@ type Check struct {
 
 // Config is what a Server needs.
 type Config struct {
-	Store     Store
-	Writer    Writer
-	Admission Admission
+	Store  Store
+	Writer Writer
 	// Origins may be nil: refusals then name only the field and what the object's annotations say.
 	Origins Origins
 	// Agents may be nil: logs and streams then answer 503.
@@ -66,7 +49,7 @@ type Config struct {
 	// Git serves /git/; Reconcile serves /reconcile/v1/. Both find the user by authz.UserFrom(r.Context()) and decide themselves
 	// what anonymous users get. Either may be nil (404).
 	Git, Reconcile http.Handler
-	// Metrics serves /metrics; nil is 404.
+	// Metrics serves /metrics; nil is 404. See MetricsHandler.
 	Metrics http.Handler
 	// Ready and Live are the checks of /readyz and of /livez and /healthz.
 	Ready, Live []Check
@@ -90,9 +73,6 @@ func (c Config) Validate() error {
 	}
 	if c.Writer == nil {
 		errs = append(errs, errors.New("api: Writer is nil"))
-	}
-	if c.Admission == nil {
-		errs = append(errs, errors.New("api: Admission is nil"))
 	}
 	if c.Log == nil {
 		errs = append(errs, errors.New("api: Log is nil"))

@@ -1,13 +1,25 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
+	"runtime/debug"
+	"strings"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"reconcile/authz"
+	"reconcile/object"
 )
 
-// Server is the API's http.Handler.
+// Server is the API's http.Handler. It is safe for use by several goroutines.
 type Server struct {
-	cfg Config
+	cfg       Config
+	enc       encoder
+	pages     pages
+	discovery discoveryDocs
+	openapi   map[string][]byte
 }
 
 // New makes a Server. It starts nothing; requests run in the goroutines of the http.Server that calls it, and watches end with
@@ -22,8 +34,154 @@ func New(cfg Config) (*Server, error) {
 	if cfg.CacheBytes == 0 {
 		cfg.CacheBytes = 64 << 20
 	}
-	return &Server{cfg: cfg}, nil
+	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes)}}
+	var err error
+	if s.discovery, err = newDiscovery(object.Kinds()); err != nil {
+		return nil, fmt.Errorf("make the discovery documents: %w", err)
+	}
+	if s.openapi, err = newOpenAPI(object.Kinds()); err != nil {
+		return nil, fmt.Errorf("make the OpenAPI documents: %w", err)
+	}
+	return s, nil
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer s.recover(w, r)
+	user, err := authenticate(r)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	r = r.WithContext(authz.WithUser(r.Context(), user))
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/git/") && s.cfg.Git != nil:
+		s.cfg.Git.ServeHTTP(w, r)
+		return
+	case strings.HasPrefix(r.URL.Path, "/reconcile/v1/") && s.cfg.Reconcile != nil:
+		s.cfg.Reconcile.ServeHTTP(w, r)
+		return
+	}
+	if t, ok := parseTarget(r.URL); ok {
+		err = s.resource(w, r, t)
+	} else {
+		err = s.plainPath(w, r)
+	}
+	if err != nil {
+		s.writeError(w, r, err)
+	}
+}
+
+// recover answers a request whose handler panicked and keeps the server alive.
+func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	s.cfg.Log.Error("request handler panicked", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	s.writeError(w, r, apierrors.NewInternalError(fmt.Errorf("the handler of %s %s panicked", r.Method, r.URL.Path)))
+}
+
+// resource serves a request for a resource: rights first, then the verb.
+func (s *Server) resource(w http.ResponseWriter, r *http.Request, t target) error {
+	a := t.attributes(authz.UserFrom(r.Context()), t.verb(r.Method))
+	// What an agent may create depends on the object, so its rights are judged once that is read (authorizeCreate).
+	if a.Verb != "create" || a.User.Node() == "" || t.subresource != "" {
+		if d := authz.Authorize(a, s.cfg.Store.View().Get); !d.Allowed {
+			return forbidden(a, d.Reason)
+		}
+	}
+	if !t.known {
+		return notServed()
+	}
+	handle := s.handler(r.Method, t)
+	if handle == nil {
+		return apierrors.NewMethodNotSupported(t.groupResource(), a.Verb)
+	}
+	return handle(w, r, t)
+}
+
+func (s *Server) authorizeCreate(r *http.Request, t target, o object.Object) error {
+	a := t.attributes(authz.UserFrom(r.Context()), "create")
+	a.Object = o
+	if d := authz.Authorize(a, s.cfg.Store.View().Get); !d.Allowed {
+		return forbidden(a, d.Reason)
+	}
+	return nil
+}
+
+// notServed is Kubernetes' answer for a resource that it does not know.
+func notServed() error {
+	return statusError(http.StatusNotFound, "NotFound", "the server could not find the requested resource")
+}
+
+// resourceHandler serves one verb of a resource or of a subresource.
+type resourceHandler func(http.ResponseWriter, *http.Request, target) error
+
+// handler finds who serves a method of a target, nil if nobody does.
+func (s *Server) handler(method string, t target) resourceHandler {
+	switch {
+	case t.subresource == "status" && t.kind.Status:
+		return map[string]resourceHandler{http.MethodGet: s.get, http.MethodPut: s.update, http.MethodPatch: s.patch}[method]
+	case t.subresource == "scale" && t.kind.Scale:
+		return map[string]resourceHandler{http.MethodGet: s.getScale, http.MethodPut: s.updateScale, http.MethodPatch: s.patchScale}[method]
+	case t.subresource != "":
+		for _, sub := range subresources {
+			if sub.resource == t.resource && sub.name == t.subresource {
+				return sub.handlers(s)[method]
+			}
+		}
+		return nil
+	case t.name == "":
+		switch method {
+		case http.MethodGet:
+			if isTrue(t.query.Get("watch")) {
+				return s.watch
+			}
+			return s.list
+		case http.MethodPost:
+			return s.create
+		case http.MethodDelete:
+			return s.deleteCollection
+		}
+		return nil
+	}
+	return map[string]resourceHandler{
+		http.MethodGet: s.get, http.MethodHead: s.get, http.MethodPut: s.update, http.MethodPatch: s.patch, http.MethodDelete: s.delete,
+	}[method]
+}
+
+// subresource is one that only one kind has.
+type subresource struct {
+	resource, name string
+	// group, version and kind are those of the body, as discovery tells them.
+	group, version, kind string
+	verbs                []string
+	handlers             func(*Server) map[string]resourceHandler
+}
+
+// subresources is the table of what is peculiar to a kind.
+var subresources = []subresource{
+	{"pods", "attach", "", "v1", "PodAttachOptions", []string{"create", "get"}, streams("attach")},
+	{"pods", "binding", "", "v1", "Binding", []string{"create"}, func(s *Server) map[string]resourceHandler {
+		return map[string]resourceHandler{http.MethodPost: s.bind}
+	}},
+	{"pods", "eviction", "policy", "v1", "Eviction", []string{"create"}, func(s *Server) map[string]resourceHandler {
+		return map[string]resourceHandler{http.MethodPost: s.evict}
+	}},
+	{"pods", "exec", "", "v1", "PodExecOptions", []string{"create", "get"}, streams("exec")},
+	{"pods", "log", "", "v1", "Pod", []string{"get"}, func(s *Server) map[string]resourceHandler {
+		return map[string]resourceHandler{http.MethodGet: s.logs}
+	}},
+}
+
+// streams serves a subresource whose connection is tunnelled to the agent under a kubelet's path.
+func streams(path string) func(*Server) map[string]resourceHandler {
+	return func(s *Server) map[string]resourceHandler {
+		h := func(w http.ResponseWriter, r *http.Request, t target) error { return s.stream(w, r, t, path) }
+		return map[string]resourceHandler{http.MethodGet: h, http.MethodPost: h}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 
+	"reconcile/cluster"
 	"reconcile/object"
 	"reconcile/sequencer"
 )
@@ -27,25 +28,16 @@ type Store interface {
 	Barrier(ctx context.Context) error
 	// Wait returns when View is at rev or later.
 	Wait(ctx context.Context, rev uint64) error
-	// Watch yields the changes of a resource (in a namespace, if not empty) after a revision. It returns ErrCompacted if the
-	// past is no longer kept, and may return it from Next too.
+	// Watch follows the changes of a resource (in a namespace, if not empty) after a revision. It returns ErrCompacted if the past is
+	// no longer kept, and so may Next.
 	Watch(resource, namespace string, after uint64) (Watch, error)
 }
 
-// Change is one committed change of one object. Prev is nil for a creation, Object for a deletion. Both may be nil: then nothing
-// of the watch's selection changed and Rev is only how far it has got.
-type Change struct {
-	Rev          uint64
-	Object, Prev object.Object
-}
-
-// Watch is a cursor over changes. It is used by one goroutine at a time.
+// Watch is a cursor over changes, as cluster.Watch is. It is used by one goroutine at a time and needs no closing.
 type Watch interface {
-	// Next blocks until there are changes, progress or ctx ends. The changes come in the order of revisions. The slice is the
-	// caller's until the next call; the objects are shared.
-	Next(ctx context.Context) ([]Change, error)
-	// Close frees the cursor.
-	Close()
+	// Next blocks until there are changes, and returns them in the order of revisions with the revision up to which the watch is
+	// now complete. If ctx ends first it returns that revision and ctx's error, and may be called again.
+	Next(ctx context.Context) ([]cluster.Event, uint64, error)
 }
 
 // ErrCompacted is returned when a watch wants a past that is no longer kept; the client lists again.

@@ -1,0 +1,106 @@
+package apitest
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/version"
+
+	"reconcile/api"
+	"reconcile/pki"
+)
+
+// Server is an API over TLS on a port of 127.0.0.1, as a member of the control plane serves it.
+type Server struct {
+	Store      *Store
+	Authority  *pki.Authority
+	URL        string
+	Kubeconfig string
+	Dir        string
+
+	addr string
+	cfg  api.Config
+	stop func()
+}
+
+// Start serves a store until the test ends. change may alter the configuration.
+func Start(t testing.TB, store *Store, change func(*api.Config)) *Server {
+	t.Helper()
+	s := &Server{Store: store, Dir: t.TempDir(), addr: "127.0.0.1:0"}
+	var err error
+	if s.Authority, err = pki.Open(pki.Config{Dir: filepath.Join(s.Dir, "pki")}); err != nil {
+		t.Fatal(err)
+	}
+	s.cfg = api.Config{
+		Store: store, Writer: store, Log: slog.New(slog.DiscardHandler),
+		Version: version.Info{Major: "1", Minor: "36", GitVersion: "v1.36.3+reconcile", GoVersion: "go", Platform: "linux/amd64"},
+	}
+	if change != nil {
+		change(&s.cfg)
+	}
+	s.Run(t)
+	t.Cleanup(s.Stop)
+	admin, err := s.Authority.Identity(pki.AdminSpec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Kubeconfig = filepath.Join(s.Dir, "admin.kubeconfig")
+	kc := pki.Kubeconfig{Cluster: "reconcile", User: "admin", Servers: []string{s.URL}, CA: s.Authority.PEM(), Identity: admin}
+	if err := kc.Write(s.Kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Run begins to serve, on the same port as before if it was stopped.
+func (s *Server) Run(t testing.TB) {
+	t.Helper()
+	h, err := api.New(s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.Authority.Identity(pki.ServerSpec("m1", []string{"127.0.0.1", "localhost"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = ln.Addr().String()
+	s.URL = "https://" + s.addr
+	mux := pki.NewMux(ln, pki.ServerTLS(id, s.Authority.Pool()), s.cfg.Log)
+	hln := mux.Listen(pki.ProtoH2, pki.ProtoHTTP1)
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000}}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := mux.Run(ctx); err != nil {
+			t.Errorf("mux: %v", err)
+		}
+	})
+	wg.Go(func() {
+		//nolint:errcheck // it ends with ErrServerClosed
+		srv.Serve(hln)
+	})
+	s.stop = func() {
+		cancel()
+		hln.Close()
+		srv.Close()
+		wg.Wait()
+	}
+}
+
+// Stop ends the server and every connection to it.
+func (s *Server) Stop() {
+	if s.stop != nil {
+		s.stop()
+		s.stop = nil
+	}
+}

@@ -1,0 +1,262 @@
+// Package apitest is a small store in memory behind the interfaces that package api reads and writes through, and a server of it
+// over TLS. Tests of api, of client and of the command line use it.
+//
+// It owns a copy-on-write tree of objects and the list of their changes. It has the store's contract (a revision of its own for
+// every write, immutable shared objects, watches that resume anywhere) and the sequencer's for single writes; it runs no controllers.
+package apitest
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/btree"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"reconcile/admission"
+	"reconcile/api"
+	"reconcile/cluster"
+	"reconcile/object"
+	"reconcile/sequencer"
+)
+
+type row struct {
+	path string
+	obj  object.Object
+}
+
+// Store implements api.Store and api.Writer.
+type Store struct {
+	mu     sync.Mutex
+	rev    uint64
+	rows   *btree.BTreeG[row]
+	events []cluster.Event
+	floor  uint64
+	woken  chan struct{}
+}
+
+// New makes a store that holds the four preset namespaces.
+func New() *Store {
+	s := &Store{rows: btree.NewG(32, func(a, b row) bool { return a.path < b.path }), woken: make(chan struct{}), rev: 1, floor: 1}
+	for _, name := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		admission.Default(ns)
+		admission.PrepareCreate(ns, types.UID("ns-"+name), time.Now())
+		s.Put(ns)
+	}
+	return s
+}
+
+// Put stores an object as it is, under the next revision, as the cluster itself would.
+func (s *Store) Put(o object.Object) object.Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.put(o)
+}
+
+func (s *Store) put(o object.Object) object.Object {
+	s.rev++
+	o = object.Copy(o)
+	o.SetResourceVersion(strconv.FormatUint(s.rev, 10))
+	if k, err := object.KindOfObject(o); err == nil {
+		o.GetObjectKind().SetGroupVersionKind(k.GVK)
+	}
+	old, had := s.rows.ReplaceOrInsert(row{object.KeyOf(o).Path(), o})
+	e := cluster.Event{Type: cluster.Added, Object: o, Rev: s.rev}
+	if had {
+		e.Type, e.Prev = cluster.Modified, old.obj
+	}
+	s.publish(e)
+	return o
+}
+
+func (s *Store) drop(o object.Object) object.Object {
+	s.rev++
+	s.rows.Delete(row{path: object.KeyOf(o).Path()})
+	last := object.Copy(o)
+	last.SetResourceVersion(strconv.FormatUint(s.rev, 10))
+	s.publish(cluster.Event{Type: cluster.Deleted, Object: last, Prev: o, Rev: s.rev})
+	return last
+}
+
+func (s *Store) publish(e cluster.Event) {
+	s.events = append(s.events, e)
+	close(s.woken)
+	s.woken = make(chan struct{})
+}
+
+// Compact forgets the past: watches that want it are told so.
+func (s *Store) Compact() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events, s.floor = nil, s.rev
+	close(s.woken)
+	s.woken = make(chan struct{})
+}
+
+type view struct {
+	rev  uint64
+	rows *btree.BTreeG[row]
+}
+
+func (v view) Rev() uint64 { return v.rev }
+
+func (v view) Get(k object.Key) (object.Object, bool) {
+	r, ok := v.rows.Get(row{path: k.Path()})
+	return r.obj, ok
+}
+
+func (v view) List(resource, namespace string) iter.Seq[object.Object] {
+	prefix := object.PathPrefix(resource, namespace)
+	return func(yield func(object.Object) bool) {
+		v.rows.AscendGreaterOrEqual(row{path: prefix}, func(r row) bool {
+			return strings.HasPrefix(r.path, prefix) && yield(r.obj)
+		})
+	}
+}
+
+// View implements api.Store.
+func (s *Store) View() api.View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return view{s.rev, s.rows.Clone()}
+}
+
+// Barrier implements api.Store: this store is always fresh.
+func (s *Store) Barrier(ctx context.Context) error { return ctx.Err() }
+
+// Wait implements api.Store.
+func (s *Store) Wait(ctx context.Context, rev uint64) error {
+	for {
+		s.mu.Lock()
+		now, woken := s.rev, s.woken
+		s.mu.Unlock()
+		if now >= rev {
+			return nil
+		}
+		select {
+		case <-woken:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+type watch struct {
+	s      *Store
+	prefix string
+	after  uint64
+}
+
+// Watch implements api.Store.
+func (s *Store) Watch(resource, namespace string, after uint64) (api.Watch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if after < s.floor {
+		return nil, api.ErrCompacted
+	}
+	return &watch{s, object.PathPrefix(resource, namespace), after}, nil
+}
+
+// Next implements api.Watch.
+func (w *watch) Next(ctx context.Context) ([]cluster.Event, uint64, error) {
+	for {
+		events, woken, err := w.poll()
+		if len(events) > 0 || err != nil {
+			return events, w.after, err
+		}
+		select {
+		case <-woken:
+		case <-ctx.Done():
+			return nil, w.after, ctx.Err()
+		}
+	}
+}
+
+func (w *watch) poll() ([]cluster.Event, <-chan struct{}, error) {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	if w.after < w.s.floor {
+		return nil, nil, api.ErrCompacted
+	}
+	var out []cluster.Event
+	for i := int(w.after - w.s.floor); i < len(w.s.events); i++ {
+		if e := w.s.events[i]; strings.HasPrefix(object.KeyOf(e.Object).Path(), w.prefix) {
+			out = append(out, e)
+		}
+	}
+	w.after = w.s.rev
+	return out, w.s.woken, nil
+}
+
+// Submit implements api.Writer: all of a request's operations or none.
+func (s *Store) Submit(_ context.Context, r sequencer.Request) (sequencer.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var res sequencer.Result
+	for _, op := range r.Ops {
+		o, err := s.apply(op, r.DryRun)
+		if err != nil {
+			return sequencer.Result{}, err
+		}
+		res.Objects = append(res.Objects, o)
+	}
+	res.Rev = s.rev
+	return res, nil
+}
+
+func (s *Store) apply(op sequencer.Op, dry bool) (object.Object, error) {
+	k, ok := object.KindOfResource(op.Key.Resource)
+	if !ok {
+		return nil, fmt.Errorf("no kind %s", op.Key.Resource)
+	}
+	have, found := s.rows.Get(row{path: op.Key.Path()})
+	if op.Verb == sequencer.Create {
+		if found {
+			return nil, apierrors.NewAlreadyExists(k.GroupResource(), op.Key.Name)
+		}
+		return s.write(op.Object, dry), nil
+	}
+	if !found {
+		return nil, apierrors.NewNotFound(k.GroupResource(), op.Key.Name)
+	}
+	if op.UID != "" && op.UID != string(have.obj.GetUID()) || op.ResourceVersion != "" && op.ResourceVersion != have.obj.GetResourceVersion() {
+		return nil, apierrors.NewConflict(k.GroupResource(), op.Key.Name,
+			fmt.Errorf("the object has been modified; please apply your changes to the latest version and try again"))
+	}
+	if op.Verb != sequencer.Delete {
+		return s.write(op.Object, dry), nil
+	}
+	grace := int64(0)
+	if p, ok := have.obj.(*corev1.Pod); ok && p.Spec.NodeName != "" {
+		grace = 30
+		if op.GracePeriodSeconds != nil {
+			grace = *op.GracePeriodSeconds
+		}
+	}
+	if grace > 0 || len(have.obj.GetFinalizers()) > 0 {
+		o := object.Copy(have.obj)
+		now := metav1.Now()
+		o.SetDeletionTimestamp(&now)
+		o.SetDeletionGracePeriodSeconds(&grace)
+		return s.write(o, dry), nil
+	}
+	if dry {
+		return have.obj, nil
+	}
+	return s.drop(have.obj), nil
+}
+
+func (s *Store) write(o object.Object, dry bool) object.Object {
+	if dry {
+		return object.Copy(o)
+	}
+	return s.put(o)
+}

@@ -1,0 +1,189 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"reconcile/admission"
+	"reconcile/object"
+)
+
+// maxBody bounds a request's body, as in Kubernetes.
+const maxBody = 3 << 20
+
+// readBody reads the whole body and its media type.
+func readBody(r *http.Request) ([]byte, string, error) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		return nil, "", badRequest("read the request's body: %v", err)
+	}
+	if len(b) > maxBody {
+		return nil, "", apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
+	}
+	media := r.Header.Get("Content-Type")
+	if media == "" {
+		return b, mediaJSON, nil
+	}
+	m, _, err := mime.ParseMediaType(media)
+	if err != nil {
+		return nil, "", unsupportedMedia(media, mediaJSON, mediaYAML, mediaProto)
+	}
+	return b, m, nil
+}
+
+// unwrap reads an envelope of protobuf: the kind it names, and the message.
+func unwrap(b []byte) (schema.GroupVersionKind, []byte, error) {
+	body, ok := bytes.CutPrefix(b, protoMagic)
+	if !ok {
+		return schema.GroupVersionKind{}, nil, badRequest("provided data does not appear to be a protobuf message, expected prefix %v", protoMagic)
+	}
+	var u runtime.Unknown
+	if err := u.Unmarshal(body); err != nil {
+		return schema.GroupVersionKind{}, nil, badRequest("read the protobuf envelope: %v", err)
+	}
+	return schema.FromAPIVersionAndKind(u.APIVersion, u.Kind), u.Raw, nil
+}
+
+// decodeObject reads an object of a kind. The object is new, not defaulted. strict are the faults of field validation.
+func decodeObject(k object.Kind, b []byte, media string) (o object.Object, strict []error, err error) {
+	o = k.New()
+	switch media {
+	case mediaProto:
+		gvk, raw, err := unwrap(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		m, ok := o.(interface{ Unmarshal([]byte) error })
+		if !ok {
+			return nil, nil, unsupportedMedia(media, mediaJSON, mediaYAML)
+		}
+		if err := sameKind(k, gvk); err != nil {
+			return nil, nil, err
+		}
+		if err := m.Unmarshal(raw); err != nil {
+			return nil, nil, badRequest("%s in version %q cannot be handled as a %s: %v", k.GVK.Kind, k.GVK.GroupVersion(), k.GVK.Kind, err)
+		}
+	case mediaYAML:
+		if b, err = yaml.YAMLToJSONStrict(b); err != nil {
+			return nil, nil, badRequest("error converting YAML to JSON: %v", err)
+		}
+		fallthrough
+	case mediaJSON:
+		if strict, err = decodeJSON(k, b, o); err != nil {
+			return nil, nil, err
+		}
+	default:
+		return nil, nil, unsupportedMedia(media, mediaJSON, mediaYAML, mediaProto)
+	}
+	o.GetObjectKind().SetGroupVersionKind(k.GVK)
+	return o, strict, nil
+}
+
+func decodeJSON(k object.Kind, b []byte, into object.Object) ([]error, error) {
+	strict, err := admission.DecodeInto(b, into)
+	if err != nil {
+		return nil, cannotHandle(k, err)
+	}
+	return strict, sameKind(k, into.GetObjectKind().GroupVersionKind())
+}
+
+// cannotHandle is Kubernetes' sentence about a body that does not decode.
+func cannotHandle(k object.Kind, err error) error {
+	return badRequest("%s in version %q cannot be handled as a %s: %v", k.GVK.Kind, k.GVK.Version, k.GVK.Kind, err)
+}
+
+// sameKind refuses a body that says it is of another kind than its path.
+func sameKind(k object.Kind, got schema.GroupVersionKind) error {
+	if got.Kind != "" && got.Kind != k.GVK.Kind {
+		return badRequest("the kind in the data (%s) does not match the expected kind (%s)", got.Kind, k.GVK.Kind)
+	}
+	if v := got.GroupVersion().String(); v != "" && got.GroupVersion() != k.GVK.GroupVersion() {
+		return badRequest("the API version in the data (%s) does not match the expected API version (%s)", v, k.GVK.GroupVersion())
+	}
+	return nil
+}
+
+// judgeStrict does what the fieldValidation parameter says with unknown and duplicate fields: refuse (Strict), tell (Warn, the
+// default) or nothing (Ignore).
+func judgeStrict(w http.ResponseWriter, r *http.Request, k object.Kind, strict []error) error {
+	mode := r.URL.Query().Get("fieldValidation")
+	switch mode {
+	case "", metav1.FieldValidationWarn:
+		for _, e := range strict {
+			warn(w, e.Error())
+		}
+	case metav1.FieldValidationStrict:
+		if len(strict) > 0 {
+			return cannotHandle(k, runtime.NewStrictDecodingError(strict))
+		}
+	case metav1.FieldValidationIgnore:
+	default:
+		return badRequest("fieldValidation: Unsupported value: %q: supported values: \"Ignore\", \"Strict\", \"Warn\"", mode)
+	}
+	return nil
+}
+
+// warn adds a warning that kubectl prints (RFC 7234, section 5.5, in the form that Kubernetes uses).
+func warn(w http.ResponseWriter, text string) {
+	quoted := make([]byte, 0, len(text)+2)
+	for _, c := range []byte(text) {
+		if c == '"' || c == '\\' {
+			quoted = append(quoted, '\\')
+		}
+		if c >= ' ' {
+			quoted = append(quoted, c)
+		}
+	}
+	w.Header().Add("Warning", `299 - "`+string(quoted)+`"`)
+}
+
+// dryRun reads the dryRun parameter of a request or of delete options.
+func dryRun(values []string) (bool, error) {
+	for _, v := range values {
+		if v != metav1.DryRunAll {
+			return false, badRequest("dryRun: Unsupported value: %q: supported values: \"All\"", v)
+		}
+	}
+	return len(values) > 0, nil
+}
+
+// decodePlain reads a body of no stored kind (DeleteOptions, Scale, Binding, Eviction) into a message. An empty body leaves it empty.
+func decodePlain(b []byte, media string, into runtime.Object) error {
+	if len(b) == 0 {
+		return nil
+	}
+	switch media {
+	case mediaProto:
+		_, raw, err := unwrap(b)
+		if err != nil {
+			return err
+		}
+		m, ok := into.(interface{ Unmarshal([]byte) error })
+		if !ok {
+			return unsupportedMedia(media, mediaJSON, mediaYAML)
+		}
+		if err := m.Unmarshal(raw); err != nil {
+			return badRequest("read the protobuf body as %T: %v", into, err)
+		}
+		return nil
+	case mediaJSON, mediaYAML:
+		if err := yaml.Unmarshal(b, into); err != nil {
+			return badRequest("read the body as %T: %v", into, err)
+		}
+		return nil
+	}
+	return unsupportedMedia(media, mediaJSON, mediaYAML, mediaProto)
+}
+
+// errBusy is why a write that set no condition gave up.
+var errBusy = errors.New("the object is being changed by others: try again")

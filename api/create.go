@@ -1,0 +1,143 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+
+	"reconcile/admission"
+	"reconcile/authz"
+	"reconcile/object"
+	"reconcile/sequencer"
+)
+
+// generatedTries is how many names are tried for an object with generateName.
+const generatedTries = 8
+
+func (s *Server) create(w http.ResponseWriter, r *http.Request, t target) error {
+	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartial)
+	if err != nil {
+		return err
+	}
+	if t.kind.Namespaced && t.namespace == "" {
+		return apierrors.NewMethodNotSupported(t.groupResource(), "create")
+	}
+	o, err := s.newObject(w, r, t)
+	if err != nil {
+		return err
+	}
+	if err := s.authorizeCreate(r, t, o); err != nil {
+		return err
+	}
+	dry, err := dryRun(t.query["dryRun"])
+	if err != nil {
+		return err
+	}
+	stem := o.GetGenerateName()
+	generated := o.GetName() == "" && stem != ""
+	for try := 1; ; try++ {
+		if generated {
+			// The stem is cut so that the name stays a label, as in Kubernetes.
+			o.SetName(stem[:min(len(stem), 58)] + utilrand.String(5))
+		}
+		made, err := s.store(r, sequencer.Op{Verb: sequencer.Create, Object: o}, dry)
+		if err == nil {
+			s.sendObject(w, r, http.StatusCreated, t.kind, a, made, written(dry))
+			return nil
+		}
+		if !generated || !apierrors.IsAlreadyExists(err) || try == generatedTries {
+			return err
+		}
+		o = object.Copy(o)
+	}
+}
+
+// written tells how the bytes of a write's result may be kept.
+func written(dry bool) variant {
+	if dry {
+		return fleeting
+	}
+	return stored
+}
+
+// newObject reads, completes and validates the object of a create.
+func (s *Server) newObject(w http.ResponseWriter, r *http.Request, t target) (object.Object, error) {
+	b, media, err := readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	o, strict, err := decodeObject(t.kind, b, media)
+	if err != nil {
+		return nil, err
+	}
+	if err := judgeStrict(w, r, t.kind, strict); err != nil {
+		return nil, err
+	}
+	if err := placeObject(o, t); err != nil {
+		return nil, err
+	}
+	if o.GetResourceVersion() != "" {
+		return nil, badRequest("resourceVersion should not be set on objects to be created")
+	}
+	view := s.cfg.Store.View()
+	if err := admission.CheckNamespace(view, o); err != nil {
+		// This server may be a little behind: the namespace may just have been made.
+		if view, err = s.fresh(r.Context(), ""); err != nil {
+			return nil, err
+		}
+		if err := admission.CheckNamespace(view, o); err != nil {
+			return nil, err
+		}
+	}
+	o.SetManagedFields(nil)
+	admission.KeepGitOwner(o, t.kind.New())
+	admission.Default(o)
+	admission.PrepareCreate(o, types.UID(uuid.NewString()), s.cfg.Now())
+	named := o
+	if o.GetName() == "" && o.GetGenerateName() != "" {
+		named = object.Copy(o)
+		named.SetName(o.GetGenerateName() + "xxxxx")
+	}
+	return o, admission.Invalid(named, admission.Validate(named, nil))
+}
+
+// placeObject puts an object where its path says, and refuses a body that says otherwise.
+func placeObject(o object.Object, t target) error {
+	switch {
+	case t.name != "" && o.GetName() == "":
+		o.SetName(t.name)
+	case t.name != "" && o.GetName() != t.name:
+		return badRequest("the name of the object (%s) does not match the name on the URL (%s)", o.GetName(), t.name)
+	}
+	switch {
+	case !t.kind.Namespaced:
+		o.SetNamespace("")
+	case o.GetNamespace() == "":
+		o.SetNamespace(t.namespace)
+	case o.GetNamespace() != t.namespace:
+		return badRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	return nil
+}
+
+// store submits one write and returns what is stored. Its ownership has been judged.
+func (s *Server) store(r *http.Request, op sequencer.Op, dry bool) (object.Object, error) {
+	if op.Object != nil {
+		op.Key = object.KeyOf(op.Object)
+	}
+	res, err := s.cfg.Writer.Submit(r.Context(), sequencer.Request{
+		User: authz.UserFrom(r.Context()).Name, Ops: []sequencer.Op{op}, DryRun: dry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(res.Objects) != 1 || res.Objects[0] == nil {
+		return nil, fmt.Errorf("write %s: %w", op.Key, errors.New("the sequencer answered with no object"))
+	}
+	return res.Objects[0], nil
+}

@@ -1,0 +1,185 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"reconcile/admission"
+	"reconcile/authz"
+	"reconcile/object"
+	"reconcile/sequencer"
+)
+
+// deleteOptions reads the options of a deletion from the body (JSON or protobuf) or, where there is none, from the query.
+func deleteOptions(r *http.Request) (*metav1.DeleteOptions, bool, error) {
+	b, media, err := readBody(r)
+	if err != nil {
+		return nil, false, err
+	}
+	o := &metav1.DeleteOptions{}
+	if err := decodePlain(b, media, o); err != nil {
+		return nil, false, err
+	}
+	q := r.URL.Query()
+	if v := q.Get("gracePeriodSeconds"); v != "" && len(b) == 0 {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return nil, false, badRequest("invalid gracePeriodSeconds %q: it must be a whole number", v)
+		}
+		o.GracePeriodSeconds = &n
+	}
+	if v := metav1.DeletionPropagation(q.Get("propagationPolicy")); v != "" && len(b) == 0 {
+		o.PropagationPolicy = &v
+	}
+	return checkDelete(o, q["dryRun"])
+}
+
+// checkDelete judges delete options, however they came.
+func checkDelete(o *metav1.DeleteOptions, query []string) (*metav1.DeleteOptions, bool, error) {
+	if faults := validation.ValidateDeleteOptions(o); len(faults) > 0 {
+		return nil, false, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", faults)
+	}
+	dry, err := dryRun(append(o.DryRun, query...))
+	return o, dry, err
+}
+
+func (s *Server) delete(w http.ResponseWriter, r *http.Request, t target) error {
+	o, dry, err := deleteOptions(r)
+	if err != nil {
+		return err
+	}
+	return s.remove(w, r, t, o, dry)
+}
+
+// remove deletes one object and answers: with the object while it is being deleted, with a Status once it is gone.
+func (s *Server) remove(w http.ResponseWriter, r *http.Request, t target, o *metav1.DeleteOptions, dry bool) error {
+	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartial)
+	if err != nil {
+		return err
+	}
+	old, err := s.live(r.Context(), t, "")
+	if err != nil {
+		return err
+	}
+	last, err := s.drop(r, old, o, dry)
+	if err != nil {
+		return err
+	}
+	if last.GetDeletionTimestamp() != nil && s.remains(r, t, last, dry) {
+		s.sendObject(w, r, http.StatusOK, t.kind, a, last, written(dry))
+		return nil
+	}
+	s.sendPlain(w, r, http.StatusOK, &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
+		Details: &metav1.StatusDetails{Name: last.GetName(), Group: t.gv.Group, Kind: t.resource, UID: last.GetUID()},
+	})
+	return nil
+}
+
+// drop submits one deletion and returns the object's last state.
+func (s *Server) drop(r *http.Request, old object.Object, o *metav1.DeleteOptions, dry bool) (object.Object, error) {
+	if err := s.gitAllowsDelete(r, old); err != nil {
+		return nil, err
+	}
+	op := sequencer.Op{Verb: sequencer.Delete, Key: object.KeyOf(old), GracePeriodSeconds: o.GracePeriodSeconds}
+	if o.PropagationPolicy != nil {
+		op.PropagationPolicy = string(*o.PropagationPolicy)
+	}
+	if p := o.Preconditions; p != nil {
+		if p.UID != nil {
+			op.UID = string(*p.UID)
+		}
+		if p.ResourceVersion != nil {
+			op.ResourceVersion = *p.ResourceVersion
+		}
+	}
+	return s.store(r, op, dry)
+}
+
+// remains tells whether an object whose deletion was asked for is still there, waiting for its grace period or a finalizer.
+func (s *Server) remains(r *http.Request, t target, last object.Object, dry bool) bool {
+	if dry {
+		return true
+	}
+	rev, err := parseRev(last.GetResourceVersion())
+	if err != nil || s.await(r.Context(), rev) != nil {
+		return true
+	}
+	now, ok := s.cfg.Store.View().Get(t.key())
+	return ok && now.GetUID() == last.GetUID()
+}
+
+// gitAllowsDelete refuses the deletion of what git owns, and of a namespace that holds such. What is already being deleted may be
+// deleted for good: that is how an agent reports that a pod has stopped.
+func (s *Server) gitAllowsDelete(r *http.Request, old object.Object) error {
+	if old.GetDeletionTimestamp() != nil || authz.UserFrom(r.Context()).Node() != "" {
+		return nil
+	}
+	if _, owned := admission.GitOwner(old); owned {
+		return s.gitDenied(r.Context(), old, nil)
+	}
+	if key := object.KeyOf(old); key.Resource == namespaceResource {
+		if o, found := s.ownedIn(key.Name); found {
+			return s.gitDenied(r.Context(), o, nil)
+		}
+	}
+	return nil
+}
+
+// namespaceResource is the kind whose deletion deletes what lives in it.
+const namespaceResource = "namespaces"
+
+// ownedIn finds an object in a namespace that git owns.
+func (s *Server) ownedIn(namespace string) (object.Object, bool) {
+	view := s.cfg.Store.View()
+	for _, k := range object.Kinds() {
+		if !k.Namespaced {
+			continue
+		}
+		for o := range view.List(k.Resource, namespace) {
+			if _, owned := admission.GitOwner(o); owned {
+				return o, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// deleteCollection deletes every object of a selection, one by one, and answers with what was deleted.
+func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t target) error {
+	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartialList)
+	if err != nil {
+		return err
+	}
+	lo, err := parseListOptions(t)
+	if err != nil {
+		return err
+	}
+	o, dry, err := deleteOptions(r)
+	if err != nil {
+		return err
+	}
+	if t.kind.Namespaced && t.namespace == "" {
+		return apierrors.NewMethodNotSupported(t.groupResource(), "delete")
+	}
+	items, m, err := s.collect(r, t, lo)
+	if err != nil {
+		return err
+	}
+	for _, old := range items {
+		if _, err := s.drop(r, old, o, dry); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	parts, err := s.listBody(r, t.kind, a, items, m)
+	if err != nil {
+		return err
+	}
+	send(w, r, http.StatusOK, a.media, parts...)
+	return nil
+}

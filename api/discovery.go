@@ -1,0 +1,209 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	apidiscoveryv2beta1 "k8s.io/api/apidiscovery/v2beta1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"reconcile/object"
+)
+
+// discoveryDocs are the discovery documents. They follow from the table of kinds and do not change.
+type discoveryDocs struct {
+	// legacy are the documents by path ("/api", "/apis/apps", "/apis/apps/v1").
+	legacy map[string][]byte
+	// aggregated are those of /api and /apis by version of the discovery group.
+	aggregated map[string]map[string][]byte
+}
+
+func (d discoveryDocs) paths() []string {
+	var out []string
+	for p := range d.legacy {
+		out = append(out, p)
+	}
+	slices.Sort(out)
+	return out
+}
+
+var (
+	verbsWhole  = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+	verbsStatus = []string{"get", "patch", "update"}
+)
+
+// apiResource is one line of discovery.
+type apiResource struct {
+	name, singular string
+	namespaced     bool
+	gvk            schema.GroupVersionKind
+	short, cats    []string
+	verbs          []string
+}
+
+// resourcesOf lists a kind and its subresources.
+func resourcesOf(k object.Kind) []apiResource {
+	out := []apiResource{{k.Resource, k.Singular, k.Namespaced, k.GVK, k.ShortNames, k.Categories, verbsWhole}}
+	for _, sub := range subresources {
+		if sub.resource == k.Resource {
+			gvk := schema.GroupVersionKind{Group: sub.group, Version: sub.version, Kind: sub.kind}
+			out = append(out, apiResource{k.Resource + "/" + sub.name, "", k.Namespaced, gvk, nil, nil, sub.verbs})
+		}
+	}
+	if k.Scale {
+		gvk := schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}
+		out = append(out, apiResource{k.Resource + "/scale", "", k.Namespaced, gvk, nil, nil, verbsStatus})
+	}
+	if k.Status {
+		out = append(out, apiResource{k.Resource + "/status", "", k.Namespaced, k.GVK, nil, nil, verbsStatus})
+	}
+	return out
+}
+
+// groupVersions are the served group versions in the order of the kinds.
+func groupVersions(kinds []object.Kind) []schema.GroupVersion {
+	var out []schema.GroupVersion
+	for _, k := range kinds {
+		if gv := k.GVK.GroupVersion(); !slices.Contains(out, gv) {
+			out = append(out, gv)
+		}
+	}
+	return out
+}
+
+func gvPath(gv schema.GroupVersion) string {
+	if gv.Group == "" {
+		return "/api/" + gv.Version
+	}
+	return "/apis/" + gv.Group + "/" + gv.Version
+}
+
+func newDiscovery(kinds []object.Kind) (discoveryDocs, error) {
+	d := discoveryDocs{legacy: map[string][]byte{}, aggregated: map[string]map[string][]byte{}}
+	docs := map[string]any{
+		"/api": metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"},
+			ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{}},
+	}
+	groups := metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
+	for _, gv := range groupVersions(kinds) {
+		docs[gvPath(gv)] = resourceList(gv, kinds)
+		if gv.Group == "" {
+			continue
+		}
+		v := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
+		g := metav1.APIGroup{Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v}
+		groups.Groups = append(groups.Groups, g)
+		g.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
+		docs["/apis/"+gv.Group] = g
+	}
+	docs["/apis"] = groups
+	for path, doc := range docs {
+		b, err := json.Marshal(doc)
+		if err != nil {
+			return d, err
+		}
+		d.legacy[path] = b
+	}
+	return d, d.aggregate(kinds)
+}
+
+func resourceList(gv schema.GroupVersion, kinds []object.Kind) metav1.APIResourceList {
+	list := metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String()}
+	for _, k := range kinds {
+		if k.GVK.GroupVersion() != gv {
+			continue
+		}
+		for _, r := range resourcesOf(k) {
+			res := metav1.APIResource{Name: r.name, SingularName: r.singular, Namespaced: r.namespaced, Kind: r.gvk.Kind,
+				Verbs: r.verbs, ShortNames: r.short, Categories: r.cats}
+			if r.gvk.GroupVersion() != gv {
+				res.Group, res.Version = r.gvk.Group, r.gvk.Version
+			}
+			list.APIResources = append(list.APIResources, res)
+		}
+	}
+	return list
+}
+
+// aggregate makes the documents that tell everything at once.
+func (d discoveryDocs) aggregate(kinds []object.Kind) error {
+	core := apidiscoveryv2.APIGroupDiscoveryList{}
+	rest := apidiscoveryv2.APIGroupDiscoveryList{}
+	for _, gv := range groupVersions(kinds) {
+		g := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: gv.Group}, Versions: []apidiscoveryv2.APIVersionDiscovery{{
+			Version: gv.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent, Resources: discoveryOf(gv, kinds),
+		}}}
+		if gv.Group == "" {
+			core.Items = append(core.Items, g)
+		} else {
+			rest.Items = append(rest.Items, g)
+		}
+	}
+	for path, list := range map[string]apidiscoveryv2.APIGroupDiscoveryList{"/api": core, "/apis": rest} {
+		d.aggregated[path] = map[string][]byte{}
+		// Both versions have the same JSON but for the version's name.
+		for _, v := range []string{apidiscoveryv2.SchemeGroupVersion.Version, apidiscoveryv2beta1.SchemeGroupVersion.Version} {
+			list.TypeMeta = metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/" + v}
+			b, err := json.Marshal(list)
+			if err != nil {
+				return err
+			}
+			d.aggregated[path][v] = b
+		}
+	}
+	return nil
+}
+
+func discoveryOf(gv schema.GroupVersion, kinds []object.Kind) []apidiscoveryv2.APIResourceDiscovery {
+	var out []apidiscoveryv2.APIResourceDiscovery
+	for _, k := range kinds {
+		if k.GVK.GroupVersion() != gv {
+			continue
+		}
+		scope := apidiscoveryv2.ScopeCluster
+		if k.Namespaced {
+			scope = apidiscoveryv2.ScopeNamespace
+		}
+		var whole apidiscoveryv2.APIResourceDiscovery
+		for i, r := range resourcesOf(k) {
+			kind := &metav1.GroupVersionKind{Group: r.gvk.Group, Version: r.gvk.Version, Kind: r.gvk.Kind}
+			if i == 0 {
+				whole = apidiscoveryv2.APIResourceDiscovery{Resource: r.name, ResponseKind: kind, Scope: scope,
+					SingularResource: r.singular, Verbs: r.verbs, ShortNames: r.short, Categories: r.cats}
+				continue
+			}
+			whole.Subresources = append(whole.Subresources, apidiscoveryv2.APISubresourceDiscovery{
+				Subresource: strings.TrimPrefix(r.name, k.Resource+"/"), ResponseKind: kind, Verbs: r.verbs,
+			})
+		}
+		out = append(out, whole)
+	}
+	return out
+}
+
+// serveDiscovery answers with the aggregated document if the client prefers it, else with the old one.
+func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path string) error {
+	doc, ok := s.discovery.legacy[path]
+	if !ok {
+		return notServed()
+	}
+	for _, c := range parseAccept(r.Header.Get("Accept")) {
+		if c.media != mediaJSON && c.media != "*/*" && c.media != "application/*" {
+			continue
+		}
+		if c.params["as"] == "" {
+			break
+		}
+		b, ok := s.discovery.aggregated[path][c.params["v"]]
+		if ok && c.params["as"] == "APIGroupDiscoveryList" && c.params["g"] == "apidiscovery.k8s.io" && c.params["profile"] == "" {
+			send(w, r, http.StatusOK, mediaJSON+";g=apidiscovery.k8s.io;v="+c.params["v"]+";as=APIGroupDiscoveryList", b)
+			return nil
+		}
+	}
+	send(w, r, http.StatusOK, mediaJSON, doc)
+	return nil
+}

@@ -1,0 +1,204 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"reconcile/object"
+)
+
+// listMeta is what a list says about itself.
+type listMeta struct {
+	rev       string
+	next      string
+	remaining *int64
+}
+
+func (m listMeta) meta() metav1.ListMeta {
+	return metav1.ListMeta{ResourceVersion: m.rev, Continue: m.next, RemainingItemCount: m.remaining}
+}
+
+func (s *Server) list(w http.ResponseWriter, r *http.Request, t target) error {
+	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartialList)
+	if err != nil {
+		return err
+	}
+	o, err := parseListOptions(t)
+	if err != nil {
+		return err
+	}
+	items, m, err := s.collect(r, t, o)
+	if err != nil {
+		return err
+	}
+	parts, err := s.listBody(r, t.kind, a, items, m)
+	if err != nil {
+		return err
+	}
+	send(w, r, http.StatusOK, a.media, parts...)
+	return nil
+}
+
+// collect returns the objects of one page and what the list says about itself.
+func (s *Server) collect(r *http.Request, t target, o listOptions) ([]object.Object, listMeta, error) {
+	view, from, err := s.page(r, o)
+	if err != nil {
+		return nil, listMeta{}, err
+	}
+	m := listMeta{rev: formatRev(view.Rev())}
+	// A name in the selector is a read of one object: rollout status, wait and describe ask like this.
+	if name, ok := o.sel.fields.RequiresExactMatch("metadata.name"); ok && (t.namespace != "" || !t.kind.Namespaced) && from == "" {
+		var items []object.Object
+		one := t
+		one.name = name
+		if x, ok := view.Get(one.key()); ok && o.sel.matches(x) {
+			items = append(items, x)
+		}
+		return items, m, nil
+	}
+	var items []object.Object
+	var last object.Object
+	more := int64(0)
+	for x := range view.List(t.resource, t.namespace) {
+		if from != "" && place(x) <= from || !o.sel.matches(x) {
+			continue
+		}
+		if o.Limit > 0 && int64(len(items)) == o.Limit {
+			more++
+			if !o.sel.everything() {
+				break
+			}
+			continue
+		}
+		items, last = append(items, x), x
+	}
+	if more > 0 {
+		m.next = s.pages.keep(view, place(last), s.cfg.Now())
+		if o.sel.everything() {
+			m.remaining = &more
+		}
+	}
+	return items, m, nil
+}
+
+// page returns the view of a page and the place after which it begins.
+func (s *Server) page(r *http.Request, o listOptions) (View, string, error) {
+	if o.Continue != "" {
+		if o.ResourceVersion != "" && o.ResourceVersion != "0" {
+			return nil, "", badRequest("specifying resource version is not allowed when using continue")
+		}
+		return s.pages.find(o.Continue, s.cfg.Store, s.cfg.Now())
+	}
+	view, err := s.fresh(r.Context(), o.ResourceVersion)
+	if err != nil {
+		return nil, "", err
+	}
+	if o.ResourceVersionMatch == metav1.ResourceVersionMatchExact && formatRev(view.Rev()) != o.ResourceVersion {
+		return nil, "", apierrors.NewResourceExpired("The resourceVersion for the provided list is too old.")
+	}
+	return view, "", nil
+}
+
+// listBody encodes a list as agreed, as parts to be sent one after another. The parts are shared bytes.
+func (s *Server) listBody(r *http.Request, k object.Kind, a accepted, items []object.Object, m listMeta) ([][]byte, error) {
+	switch {
+	case a.shape == shapeTable:
+		b, err := s.table(k, a, items, m, r)
+		return [][]byte{b}, err
+	case a.shape == shapePartialList:
+		return partialList(a, items, m)
+	case a.media == mediaProto:
+		return s.protoList(k, items, m)
+	}
+	parts, err := s.jsonList(k, items, m)
+	if err != nil || a.media == mediaJSON && !a.pretty {
+		return parts, err
+	}
+	var all []byte
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	b, err := asText(all, a)
+	return [][]byte{b}, err
+}
+
+func (s *Server) jsonList(k object.Kind, items []object.Object, m listMeta) ([][]byte, error) {
+	meta, err := json.Marshal(m.meta())
+	if err != nil {
+		return nil, err
+	}
+	head := `{"kind":"` + k.GVK.Kind + `List","apiVersion":"` + k.GVK.GroupVersion().String() + `","metadata":` + string(meta) + `,"items":[`
+	parts := make([][]byte, 0, 2*len(items)+2)
+	parts = append(parts, []byte(head))
+	comma := []byte(",")
+	for i, o := range items {
+		b, err := s.enc.bytes(o, encodeJSON, stored)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			parts = append(parts, comma)
+		}
+		parts = append(parts, b)
+	}
+	return append(parts, []byte("]}\n")), nil
+}
+
+func (s *Server) protoList(k object.Kind, items []object.Object, m listMeta) ([][]byte, error) {
+	listMeta := m.meta()
+	meta, err := listMeta.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	head := protowire.AppendTag(nil, 1, protowire.BytesType)
+	head = protowire.AppendBytes(head, meta)
+	size := len(head)
+	raws := make([][]byte, len(items))
+	for i, o := range items {
+		if raws[i], err = s.enc.bytes(o, encodeProto, stored); err != nil {
+			return nil, err
+		}
+		size += listItemSize(len(raws[i]))
+	}
+	list := k.GVK
+	list.Kind += "List"
+	parts := make([][]byte, 0, 2*len(items)+1)
+	parts = append(parts, append(envelopeHead(list, size), head...))
+	heads := make([]byte, 0, 6*len(items))
+	for _, raw := range raws {
+		from := len(heads)
+		heads = appendListItemHead(heads, len(raw))
+		parts = append(parts, heads[from:len(heads):len(heads)], raw)
+	}
+	return parts, nil
+}
+
+func partialList(a accepted, items []object.Object, m listMeta) ([][]byte, error) {
+	list := &metav1.PartialObjectMetadataList{
+		TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/" + a.version, Kind: "PartialObjectMetadataList"},
+		ListMeta: m.meta(),
+		Items:    make([]metav1.PartialObjectMetadata, 0, len(items)),
+	}
+	for _, o := range items {
+		list.Items = append(list.Items, *partial(o, a.version))
+	}
+	if a.media == mediaProto {
+		raw, err := list.Marshal()
+		if err != nil {
+			return nil, err
+		}
+		gvk := schema.GroupVersionKind{Group: "meta.k8s.io", Version: a.version, Kind: "PartialObjectMetadataList"}
+		return [][]byte{envelopeHead(gvk, len(raw)), raw}, nil
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		return nil, err
+	}
+	b, err = asText(b, a)
+	return [][]byte{b}, err
+}

@@ -1,0 +1,131 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	kjson "sigs.k8s.io/json"
+
+	"reconcile/object"
+)
+
+// patch is how a body changes JSON; schema is an empty object of the kind, for strategic merges.
+type patch func(doc []byte, schema any) ([]byte, error)
+
+// maxOperations bounds a JSON patch, as in Kubernetes.
+const maxOperations = 10000
+
+// readPatch reads the body of a PATCH and tells how it changes a document.
+func readPatch(r *http.Request) (patch, []error, error) {
+	b, media, err := readBody(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch types.PatchType(media) {
+	case types.JSONPatchType:
+		ops, err := jsonpatch.DecodePatch(b)
+		if err != nil {
+			return nil, nil, badRequest("error decoding patch: %v", err)
+		}
+		if len(ops) > maxOperations {
+			return nil, nil, apierrors.NewRequestEntityTooLargeError("the JSON patch has too many operations")
+		}
+		return func(doc []byte, _ any) ([]byte, error) {
+			out, err := ops.Apply(doc)
+			if err != nil {
+				return nil, statusError(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "the server rejected our request due to an error in our request: "+err.Error())
+			}
+			return out, nil
+		}, nil, nil
+	case types.MergePatchType:
+		strict, err := checkJSON(b)
+		return func(doc []byte, _ any) ([]byte, error) {
+			out, err := jsonpatch.MergePatch(doc, b)
+			if err != nil {
+				return nil, badRequest("error applying the merge patch: %v", err)
+			}
+			return out, nil
+		}, strict, err
+	case types.StrategicMergePatchType:
+		strict, err := checkJSON(b)
+		return func(doc []byte, schema any) ([]byte, error) { return strategic(doc, b, schema) }, strict, err
+	case types.ApplyYAMLPatchType:
+		return nil, nil, statusError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
+			"server-side apply is not served by this version of reconcile: use `kubectl apply` without --server-side, or push the manifest to the cluster's repository")
+	}
+	return nil, nil, unsupportedMedia(media, string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType))
+}
+
+// checkJSON refuses a patch that is no JSON object and returns the duplicate fields of one that is.
+func checkJSON(b []byte) ([]error, error) {
+	var m map[string]any
+	strict, err := kjson.UnmarshalStrict(b, &m, kjson.DisallowDuplicateFields)
+	if err != nil {
+		return nil, badRequest("error decoding patch: %v", err)
+	}
+	return strict, nil
+}
+
+func strategic(doc, b []byte, schema any) ([]byte, error) {
+	out, err := strategicpatch.StrategicMergePatch(doc, b, schema)
+	switch {
+	case err == nil:
+		return out, nil
+	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
+		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return nil, badRequest("%v", err)
+	}
+	return nil, statusError(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, err.Error())
+}
+
+func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
+	p, strict, err := readPatch(r)
+	if err != nil {
+		return err
+	}
+	if err := judgeStrict(w, r, t.kind, strict); err != nil {
+		return err
+	}
+	told := false
+	return s.modify(w, r, t, func(old object.Object) (object.Object, error) {
+		doc, err := s.enc.bytes(old, encodeJSON, stored)
+		if err != nil {
+			return nil, err
+		}
+		out, err := p(doc, t.kind.New())
+		if err != nil {
+			return nil, err
+		}
+		o := t.kind.New()
+		faults, err := decodeJSON(t.kind, out, o)
+		if err != nil {
+			return nil, err
+		}
+		if !told {
+			if err := judgeStrict(w, r, t.kind, faults); err != nil {
+				return nil, err
+			}
+			told = true
+		}
+		if o.GetName() != old.GetName() || o.GetNamespace() != old.GetNamespace() {
+			return nil, badRequest("the name of the object (%s) does not match the name on the URL (%s)", o.GetName(), t.name)
+		}
+		return unconditional(o, old), nil
+	})
+}
+
+// unconditional takes the resourceVersion away from a patched object if it is the stored one: a patch that names no version, or
+// the one there is, may be computed anew when somebody else is faster; a patch that names another is refused by sameObject.
+func unconditional(o, old object.Object) object.Object {
+	if o.GetResourceVersion() == old.GetResourceVersion() {
+		o.SetResourceVersion("")
+	}
+	return o
+}

@@ -1,0 +1,93 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/authz"
+	"reconcile/object"
+	"reconcile/sequencer"
+)
+
+// bind serves pods/binding: it binds a pod to a node.
+func (s *Server) bind(w http.ResponseWriter, r *http.Request, t target) error {
+	b, media, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	var body corev1.Binding
+	if err := decodePlain(b, media, &body); err != nil {
+		return err
+	}
+	if body.Target.Name == "" {
+		return badRequest("target.name: Required value: a binding names the node")
+	}
+	dry, err := dryRun(t.query["dryRun"])
+	if err != nil {
+		return err
+	}
+	old, err := s.live(r.Context(), t, "")
+	if err != nil {
+		return err
+	}
+	pod, ok := object.Copy(old).(*corev1.Pod)
+	if !ok {
+		return apierrors.NewMethodNotSupported(t.groupResource(), "bind")
+	}
+	switch {
+	case body.UID != "" && body.UID != pod.UID:
+		return apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", body.UID, pod.UID))
+	case pod.DeletionTimestamp != nil:
+		return apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf("pod %s is being deleted, cannot be assigned to a host", t.name))
+	case pod.Spec.NodeName != "":
+		return apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf("pod %s is already assigned to node %q", t.name, pod.Spec.NodeName))
+	}
+	pod.Spec.NodeName = body.Target.Name
+	_, err = s.store(r, sequencer.Op{
+		Verb: sequencer.Update, Object: pod, UID: string(pod.UID), ResourceVersion: pod.ResourceVersion,
+	}, dry)
+	if err != nil {
+		return err
+	}
+	s.sendPlain(w, r, http.StatusCreated, success())
+	return nil
+}
+
+// evict serves pods/eviction: a deletion that a disruption budget may refuse, of which part 1 has none.
+func (s *Server) evict(w http.ResponseWriter, r *http.Request, t target) error {
+	b, media, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	var body policyv1.Eviction
+	if err := decodePlain(b, media, &body); err != nil {
+		return err
+	}
+	o := body.DeleteOptions
+	if o == nil {
+		o = &metav1.DeleteOptions{}
+	}
+	o, dry, err := checkDelete(o, t.query["dryRun"])
+	if err != nil {
+		return err
+	}
+	old, err := s.live(r.Context(), t, "")
+	if err != nil {
+		return err
+	}
+	if _, err := s.drop(r, old, o, dry); err != nil {
+		return err
+	}
+	s.cfg.Log.Info("pod evicted", "pod", object.KeyOf(old).String(), "by", authz.UserFrom(r.Context()).Name)
+	s.sendPlain(w, r, http.StatusCreated, success())
+	return nil
+}
+
+func success() *metav1.Status {
+	return &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess, Code: http.StatusCreated}
+}

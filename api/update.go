@@ -1,0 +1,165 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"reconcile/admission"
+	"reconcile/authz"
+	"reconcile/object"
+	"reconcile/sequencer"
+)
+
+// conflictTries is how often a write that sets no resourceVersion is computed anew because somebody else was faster.
+const conflictTries = 8
+
+// change computes the new object of an update from the stored one, which it must not change. The result is the caller's.
+type change func(old object.Object) (object.Object, error)
+
+func (s *Server) update(w http.ResponseWriter, r *http.Request, t target) error {
+	b, media, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	body, strict, err := decodeObject(t.kind, b, media)
+	if err != nil {
+		return err
+	}
+	if err := judgeStrict(w, r, t.kind, strict); err != nil {
+		return err
+	}
+	if body.GetName() == "" {
+		return badRequest("name must be provided")
+	}
+	if err := placeObject(body, t); err != nil {
+		return err
+	}
+	return s.modify(w, r, t, func(object.Object) (object.Object, error) { return object.Copy(body), nil })
+}
+
+// modify reads the stored object, computes its replacement and stores that. It begins again when somebody else was faster and the
+// client did not say which version it means.
+func (s *Server) modify(w http.ResponseWriter, r *http.Request, t target, f change) error {
+	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartial)
+	if err != nil {
+		return err
+	}
+	dry, err := dryRun(t.query["dryRun"])
+	if err != nil {
+		return err
+	}
+	o, err := s.rewrite(r, t, dry, f)
+	if err != nil {
+		return err
+	}
+	s.sendObject(w, r, http.StatusOK, t.kind, a, o, written(dry))
+	return nil
+}
+
+// rewrite is modify without the answer.
+func (s *Server) rewrite(r *http.Request, t target, dry bool, f change) (object.Object, error) {
+	for try := 1; ; try++ {
+		old, err := s.live(r.Context(), t, "")
+		if err != nil {
+			return nil, err
+		}
+		o, err := f(old)
+		if err != nil {
+			return nil, err
+		}
+		free := o.GetResourceVersion() == "" || o.GetResourceVersion() == "0"
+		done, err := s.replace(r, t, o, old, dry)
+		if err == nil {
+			return done, nil
+		}
+		if !free || !apierrors.IsConflict(err) || t.hasUID(err) {
+			return nil, err
+		}
+		if try == conflictTries {
+			return nil, apierrors.NewConflict(t.groupResource(), t.name, errBusy)
+		}
+	}
+}
+
+// hasUID tells whether a conflict is about the object's UID: trying again does not cure that.
+func (t target) hasUID(err error) bool {
+	st := statusOf(err)
+	return st.Details != nil && len(st.Details.Causes) > 0 && st.Details.Causes[0].Field == "metadata.uid"
+}
+
+// replace judges one replacement and submits it. A replacement that changes nothing is answered without a write.
+func (s *Server) replace(r *http.Request, t target, o, old object.Object, dry bool) (object.Object, error) {
+	if err := sameObject(t, o, old); err != nil {
+		return nil, err
+	}
+	op := sequencer.Op{Verb: sequencer.Update, Object: o, UID: string(old.GetUID()), ResourceVersion: old.GetResourceVersion()}
+	o.SetResourceVersion(old.GetResourceVersion())
+	o.SetUID(old.GetUID())
+	o.SetManagedFields(old.GetManagedFields())
+	if t.subresource == "status" {
+		op.Verb = sequencer.UpdateStatus
+		admission.PrepareStatusUpdate(o, old)
+		if err := admission.Invalid(o, admission.ValidateStatus(o, old)); err != nil {
+			return nil, err
+		}
+	} else {
+		admission.KeepGitOwner(o, old)
+		admission.Default(o)
+		admission.PrepareUpdate(o, old)
+		if err := admission.Invalid(o, admission.Validate(o, old)); err != nil {
+			return nil, err
+		}
+		if err := s.gitAllows(r, o, old); err != nil {
+			return nil, err
+		}
+	}
+	if equality.Semantic.DeepEqual(o, old) {
+		return old, nil
+	}
+	return s.store(r, op, dry)
+}
+
+// sameObject holds the conditions that a body sets against the stored object.
+func sameObject(t target, o, old object.Object) error {
+	if uid := o.GetUID(); uid != "" && uid != old.GetUID() {
+		return apierrors.NewConflict(t.groupResource(), t.name,
+			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID()))
+	}
+	if rv := o.GetResourceVersion(); rv != "" && rv != "0" && rv != old.GetResourceVersion() {
+		return apierrors.NewConflict(t.groupResource(), t.name,
+			fmt.Errorf("the object has been modified; please apply your changes to the latest version and try again"))
+	}
+	return nil
+}
+
+// gitAllows refuses a write to fields that git owns, naming field, commit, file and line.
+func (s *Server) gitAllows(r *http.Request, o, old object.Object) error {
+	paths, err := admission.GitOwnedConflicts(old, o)
+	if err != nil || len(paths) == 0 {
+		return err
+	}
+	return s.gitDenied(r.Context(), old, paths)
+}
+
+// gitDenied is the refusal, with each field's own file and line where gitops knows them.
+func (s *Server) gitDenied(ctx context.Context, old object.Object, paths []string) error {
+	err := admission.GitDenied(old, authz.UserFrom(ctx).Name, paths)
+	if s.cfg.Origins == nil {
+		return err
+	}
+	st, ok := err.(*apierrors.StatusError)
+	if !ok || st.ErrStatus.Details == nil {
+		return err
+	}
+	for i, p := range paths {
+		at, ok := s.cfg.Origins.Origin(object.KeyOf(old), p)
+		if ok && i < len(st.ErrStatus.Details.Causes) {
+			st.ErrStatus.Details.Causes[i].Message = fmt.Sprintf("owned by git at commit %.12s, %s:%d", at.Commit, at.File, at.Line)
+		}
+	}
+	return err
+}

@@ -1,0 +1,289 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+
+	"reconcile/cluster"
+	"reconcile/object"
+)
+
+const (
+	// bookmarkEvery is how often a watcher that asked for bookmarks learns how far it has got.
+	bookmarkEvery = time.Minute
+	// watchLife is the least time after which a watch without timeoutSeconds ends; at most twice as much, by chance, so that
+	// watchers do not come back all at once.
+	watchLife = 30 * time.Minute
+)
+
+// watch serves a watch. Errors before the first byte are returned; later ones travel as an ERROR event.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target) error {
+	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartial)
+	if err != nil {
+		return err
+	}
+	if a.media == mediaYAML {
+		return notAcceptable(mediaJSON, mediaProto)
+	}
+	o, err := parseListOptions(t)
+	if err != nil {
+		return err
+	}
+	if name := t.name; name != "" {
+		return badRequest("a watch of one object is a watch of its resource with fieldSelector=metadata.name=%s", name)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), life(o))
+	defer cancel()
+
+	initial := o.ResourceVersion == "" || o.ResourceVersion == "0" || o.SendInitialEvents != nil && *o.SendInitialEvents
+	after, err := parseRev(o.ResourceVersion)
+	if err != nil {
+		return err
+	}
+	var view View
+	if initial {
+		if view, err = s.fresh(ctx, o.ResourceVersion); err != nil {
+			return err
+		}
+		after = view.Rev()
+	} else if err := s.await(ctx, after); err != nil {
+		return err
+	}
+	out := newEventWriter(s, w, r, t.kind, a)
+	cursor, err := s.cfg.Store.Watch(t.resource, t.namespace, after)
+	if err != nil {
+		out.fail(watchFault(err, after))
+		return nil
+	}
+	out.open()
+	if initial && !s.sendInitial(out, view, t, o) {
+		return nil
+	}
+	s.follow(ctx, out, cursor, o, after)
+	return nil
+}
+
+func life(o listOptions) time.Duration {
+	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
+		return time.Duration(*o.TimeoutSeconds) * time.Second
+	}
+	return watchLife + rand.N(watchLife)
+}
+
+// sendInitial reports the present objects as added, and where they end if the watcher asked for it.
+func (s *Server) sendInitial(out *eventWriter, view View, t target, o listOptions) bool {
+	for x := range view.List(t.resource, t.namespace) {
+		if o.sel.matches(x) && !out.event(apiwatch.Added, x, stored) {
+			return false
+		}
+	}
+	if o.SendInitialEvents != nil && *o.SendInitialEvents && o.AllowWatchBookmarks {
+		if !out.bookmark(view.Rev(), true) {
+			return false
+		}
+	}
+	return out.flush()
+}
+
+// follow reports changes until the watch ends.
+func (s *Server) follow(ctx context.Context, out *eventWriter, cursor Watch, o listOptions, reached uint64) {
+	marked := reached
+	mark := func() bool {
+		if !o.AllowWatchBookmarks || reached <= marked {
+			return true
+		}
+		marked = reached
+		return out.bookmark(reached, false) && out.flush()
+	}
+	for {
+		// The wait is cut in slices so that bookmarks are sent while nothing of the selection changes.
+		wctx, cancel := context.WithTimeout(ctx, bookmarkEvery)
+		events, rev, err := cursor.Next(wctx)
+		waited := wctx.Err() != nil
+		cancel()
+		reached = max(reached, rev)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			mark()
+			return
+		case waited:
+			if !mark() {
+				return
+			}
+			continue
+		default:
+			out.fail(watchFault(err, reached))
+			return
+		}
+		for _, e := range events {
+			if !out.change(e, o.sel) {
+				return
+			}
+		}
+		if !out.flush() {
+			return
+		}
+	}
+}
+
+func watchFault(err error, after uint64) error {
+	if errors.Is(err, ErrCompacted) {
+		return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d", after))
+	}
+	return err
+}
+
+// eventWriter writes events in the agreed form. Its methods answer false when the client has gone.
+type eventWriter struct {
+	s       *Server
+	w       http.ResponseWriter
+	r       *http.Request
+	rc      *http.ResponseController
+	kind    object.Kind
+	a       accepted
+	buf     []byte
+	opened  bool
+	dirty   bool
+	headers bool // a Table's columns were sent
+}
+
+func newEventWriter(s *Server, w http.ResponseWriter, r *http.Request, k object.Kind, a accepted) *eventWriter {
+	return &eventWriter{s: s, w: w, r: r, rc: http.NewResponseController(w), kind: k, a: a}
+}
+
+// open sends the header, without which a client does not know that its watch has begun.
+func (e *eventWriter) open() {
+	e.opened = true
+	h := e.w.Header()
+	h.Set("Content-Type", e.a.media)
+	if e.a.media == mediaProto {
+		h.Set("Content-Type", mediaProto+";stream=watch")
+	}
+	h.Set("Cache-Control", "no-cache, private")
+	e.w.WriteHeader(http.StatusOK)
+	e.dirty = true
+	e.flush()
+}
+
+// change translates a change into an event of the selection: an object that begins to match is ADDED, one that ceases to is DELETED.
+func (e *eventWriter) change(c cluster.Event, sel selection) bool {
+	was := c.Prev != nil && sel.matches(c.Prev)
+	is := c.Type != cluster.Deleted && sel.matches(c.Object)
+	switch {
+	case is && was:
+		return e.event(apiwatch.Modified, c.Object, stored)
+	case is:
+		return e.event(apiwatch.Added, c.Object, stored)
+	case was && c.Type == cluster.Deleted:
+		return e.event(apiwatch.Deleted, c.Object, gone)
+	case was:
+		// It has left the selection: the watcher gets what it knew, with the revision at which it left.
+		last := object.Copy(c.Prev)
+		last.SetResourceVersion(formatRev(c.Rev))
+		return e.event(apiwatch.Deleted, last, gone)
+	}
+	return true
+}
+
+func (e *eventWriter) event(kind apiwatch.EventType, o object.Object, v variant) bool {
+	var err error
+	switch {
+	case e.a.shape == shapeWhole && e.a.media == mediaProto:
+		var raw []byte
+		if raw, err = e.s.enc.bytes(o, encodeProto, v); err == nil {
+			e.buf = appendFrame(e.buf[:0], string(kind), e.kind.GVK, raw)
+		}
+	case e.a.media == mediaProto:
+		var raw []byte
+		if raw, err = partial(o, e.a.version).Marshal(); err == nil {
+			e.buf = appendFrame(e.buf[:0], string(kind), metav1.SchemeGroupVersion.WithKind("PartialObjectMetadata"), raw)
+		}
+	default:
+		var b []byte
+		if b, err = e.json(o, v); err == nil {
+			e.line(kind, b)
+		}
+	}
+	if err != nil {
+		e.fail(err)
+		return false
+	}
+	return e.write()
+}
+
+// json is the object of an event as JSON in the agreed shape.
+func (e *eventWriter) json(o object.Object, v variant) ([]byte, error) {
+	if e.a.shape != shapeTable {
+		return e.s.enc.body(o, e.kind, accepted{media: mediaJSON, shape: e.a.shape, version: e.a.version}, v)
+	}
+	m := listMeta{rev: o.GetResourceVersion()}
+	b, err := e.s.tableRows(e.kind, e.a, []object.Object{o}, m, e.r, !e.headers, v)
+	e.headers = true
+	return b, err
+}
+
+func (e *eventWriter) line(kind apiwatch.EventType, b []byte) {
+	e.buf = append(e.buf[:0], `{"type":"`...)
+	e.buf = append(e.buf, kind...)
+	e.buf = append(e.buf, `","object":`...)
+	e.buf = append(e.buf, b...)
+	e.buf = append(e.buf, "}\n"...)
+}
+
+// bookmark tells the watcher how far it has got; end marks where the initial objects end.
+func (e *eventWriter) bookmark(rev uint64, end bool) bool {
+	o := e.kind.New()
+	o.SetResourceVersion(formatRev(rev))
+	if end {
+		o.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	}
+	return e.event(apiwatch.Bookmark, o, fleeting)
+}
+
+// fail sends an error as the last event.
+func (e *eventWriter) fail(err error) {
+	if !e.opened {
+		e.open()
+	}
+	st := statusOf(err)
+	if e.a.media == mediaProto {
+		raw, merr := st.Marshal()
+		if merr != nil {
+			return
+		}
+		e.buf = appendFrame(e.buf[:0], string(apiwatch.Error), metav1.Unversioned.WithKind("Status"), raw)
+	} else {
+		b, merr := json.Marshal(st)
+		if merr != nil {
+			return
+		}
+		e.line(apiwatch.Error, b)
+	}
+	if e.write() {
+		e.flush()
+	}
+}
+
+func (e *eventWriter) write() bool {
+	e.dirty = true
+	_, err := e.w.Write(e.buf)
+	return err == nil
+}
+
+func (e *eventWriter) flush() bool {
+	if !e.dirty {
+		return true
+	}
+	e.dirty = false
+	return e.rc.Flush() == nil
+}

@@ -1,0 +1,121 @@
+package api
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"reconcile/object"
+)
+
+// gzipFrom is the size from which answers are compressed, as in Kubernetes: below it the time costs more than the bytes.
+const gzipFrom = 128 << 10
+
+// send writes the parts of an answer one after another. Their sum decides about compression.
+func send(w http.ResponseWriter, r *http.Request, code int, media string, parts ...[]byte) {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	h := w.Header()
+	h.Set("Content-Type", media)
+	h.Set("Cache-Control", "no-cache, private")
+	h.Add("Vary", "Accept")
+	var out io.Writer = w
+	if size > gzipFrom && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		h.Add("Vary", "Accept-Encoding")
+		w.WriteHeader(code)
+		zw, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		if err != nil {
+			return
+		}
+		defer zw.Close()
+		out = zw
+	} else {
+		h.Set("Content-Length", strconv.Itoa(size))
+		w.WriteHeader(code)
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	copyParts(out, parts)
+}
+
+// copyParts gathers small parts into bigger writes: each write of an HTTP/2 stream is a frame of its own.
+func copyParts(out io.Writer, parts [][]byte) {
+	const chunk = 64 << 10
+	var buf []byte
+	for _, p := range parts {
+		if len(buf)+len(p) > chunk && len(buf) > 0 {
+			if _, err := out.Write(buf); err != nil {
+				return
+			}
+			buf = buf[:0]
+		}
+		if len(p) >= chunk {
+			if _, err := out.Write(p); err != nil {
+				return
+			}
+			continue
+		}
+		if buf == nil && len(parts) > 1 {
+			buf = make([]byte, 0, chunk)
+		}
+		buf = append(buf, p...)
+	}
+	//nolint:errcheck // the client may have gone; there is nobody to tell
+	out.Write(buf)
+}
+
+// sendObject answers with one object.
+func (s *Server) sendObject(w http.ResponseWriter, r *http.Request, code int, k object.Kind, a accepted, o object.Object, v variant) {
+	var (
+		b   []byte
+		err error
+	)
+	if a.shape == shapeTable {
+		b, err = s.table(k, a, []object.Object{o}, listMeta{rev: o.GetResourceVersion()}, r)
+	} else {
+		b, err = s.enc.body(o, k, a, v)
+	}
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	send(w, r, code, a.media, b)
+}
+
+// sendPlain answers with an object of no stored kind (a Scale, a Status) as JSON, or as protobuf if the client wants nothing else.
+func (s *Server) sendPlain(w http.ResponseWriter, r *http.Request, code int, o runtime.Object) {
+	a, err := negotiate(r, true)
+	if err != nil {
+		a = accepted{media: mediaJSON}
+	}
+	if m, ok := o.(protoMarshaler); ok && a.media == mediaProto {
+		raw, err := m.Marshal()
+		if err != nil {
+			s.writeError(w, r, err)
+			return
+		}
+		send(w, r, code, a.media, envelope(o.GetObjectKind().GroupVersionKind(), raw))
+		return
+	}
+	b, err := json.Marshal(o)
+	if err == nil {
+		b, err = asText(b, a)
+	}
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	if a.media == mediaProto {
+		a.media = mediaJSON
+	}
+	send(w, r, code, a.media, b)
+}
