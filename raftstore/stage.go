@@ -130,3 +130,6 @@ func (f *fsm) idleBlobs(before int64) []string {
 	slices.Sort(out)
 	return out
 }
+
+// HasBlob tells whether this member has a complete blob.
+func (s *Store) HasBlob(digest string) bool { return s.fsm.hasBlob(digest) }

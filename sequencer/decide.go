@@ -1,0 +1,111 @@
+package sequencer
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"reconcile/admission"
+	"reconcile/cluster"
+	"reconcile/controller"
+	"reconcile/object"
+)
+
+// decider turns a request into changes: the same code for a commit, a dry run and a forecast.
+type decider struct {
+	settler Settler
+	admit   controller.Admit
+	ranges  admission.Ranges
+	budget  int
+	token   func(Request, Outcome) string
+	hasBlob func(string) bool
+}
+
+// decision is what a request comes to on a state.
+type decision struct {
+	overlay *cluster.Overlay
+	raw     *rawLayer
+	outcome Outcome
+}
+
+// decide applies the request to a new overlay on base, settles, and compares the plan's token. It changes nothing but the overlay. A
+// panic in it is an InternalError: the request is refused and the writer goes on.
+func (d *decider) decide(base cluster.Reader, raw func(string) ([]byte, bool), req *Request, now time.Time) (dec *decision, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			dec, err = nil, apierrors.NewInternalError(fmt.Errorf("the request made the server panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	dec = &decision{overlay: cluster.NewOverlay(base), raw: newRawLayer(raw)}
+	if err := d.apply(dec, req, now); err != nil {
+		return nil, err
+	}
+	requested := changes(dec.overlay)
+	settled := d.settler.Settle(dec.overlay, d.settler.Triggers(dec.overlay, requested), now, d.budget, d.admit)
+	dec.outcome = Outcome{Base: base, After: dec.overlay, Requested: requested, Written: requested, Settled: settled}
+	if settled.Ops > 0 {
+		dec.outcome.Written = changes(dec.overlay)
+	}
+	if req.Token != "" {
+		if d.token == nil {
+			return nil, apierrors.NewBadRequest("this server checks no plan tokens")
+		}
+		if have := d.token(*req, dec.outcome); have != req.Token {
+			return nil, fmt.Errorf("%w: its token is %s now, not %s", ErrPlanChanged, have, req.Token)
+		}
+	}
+	return dec, nil
+}
+
+func (d *decider) apply(dec *decision, req *Request, now time.Time) error {
+	blobs := make(map[string]bool, len(req.Blobs))
+	for _, digest := range req.Blobs {
+		if !d.hasBlob(digest) {
+			return apierrors.NewBadRequest(fmt.Sprintf("blob %s was not staged, or has been forgotten since: stage it again", digest))
+		}
+		blobs[digest] = true
+	}
+	for i := range req.Raw {
+		if err := dec.raw.raw(&req.Raw[i], blobs); err != nil {
+			return err
+		}
+	}
+	a := applier{ranges: d.ranges, now: now, source: req.Source, user: req.User}
+	for i := range req.Ops {
+		if err := a.op(dec.overlay, &req.Ops[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changes are the overlay's, as controllers take them.
+func changes(o *cluster.Overlay) []controller.Change {
+	list := o.Changes()
+	out := make([]controller.Change, len(list))
+	for i, c := range list {
+		out[i] = controller.Change(c)
+	}
+	return out
+}
+
+// objectsOf are the answers to a request's operations: what is stored after them, or was before a removal.
+func objectsOf(req *Request, after cluster.Reader, changed map[object.Key]controller.Change) []object.Object {
+	out := make([]object.Object, len(req.Ops))
+	for i, op := range req.Ops {
+		ch, ok := changed[op.Key]
+		switch {
+		case ok && ch.New != nil:
+			out[i] = ch.New
+		case ok:
+			out[i] = ch.Old
+		default:
+			if o, ok := after.Get(op.Key); ok {
+				out[i] = o
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,228 @@
+package sequencer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"reconcile/cluster"
+	"reconcile/raftstore"
+)
+
+// Sequencer takes the cluster's writes. Its methods may be called by many goroutines, on every server; only the leader's decides.
+type Sequencer struct {
+	cfg     Config
+	store   *raftstore.Store
+	decider decider
+	queue   chan *job
+	ended   chan struct{} // closed when Run has returned
+}
+
+// job is one waiting request.
+type job struct {
+	req    *Request
+	state  atomic.Int32
+	answer chan answer // holds one
+}
+
+type answer struct {
+	res Result
+	err error
+}
+
+// The states of a job: whoever moves it away from waiting decides whether it is done.
+const (
+	waiting int32 = iota
+	taken
+	abandoned
+)
+
+func (j *job) take() bool { return j.state.CompareAndSwap(waiting, taken) }
+
+func (j *job) reply(res Result, err error) { j.answer <- answer{res, err} }
+
+// New makes a sequencer; Run must be called for it to do anything.
+func New(cfg Config) (*Sequencer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.defaults()
+	return &Sequencer{
+		cfg: cfg, store: cfg.Store, queue: make(chan *job, cfg.Queue), ended: make(chan struct{}),
+		decider: decider{settler: cfg.Settler, admit: cfg.Admit, ranges: cfg.Ranges, budget: cfg.Budget, token: cfg.Token, hasBlob: cfg.Store.HasBlob},
+	}, nil
+}
+
+// Run decides and proposes while this server leads, until ctx ends or the store fails. It returns after everything that was proposed
+// has been answered. Call it once.
+func (s *Sequencer) Run(ctx context.Context) error {
+	defer close(s.ended)
+	for {
+		changed := s.store.LeaderChanged()
+		if l := s.store.Leader(); l.Self {
+			s.lead(ctx, l.Term)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.store.Failed():
+			return s.store.Run(ctx)
+		case j := <-s.queue: // this server stopped leading after the request was put here
+			if j.take() {
+				j.reply(Result{}, errAgain)
+			}
+		case <-changed:
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// retryEvery is how long a call waits before it looks for a leader again when nothing tells it to; leaderless is how long it looks.
+const (
+	retryEvery = 200 * time.Millisecond
+	leaderless = 10 * time.Second
+)
+
+// Submit commits the request as a whole, or not at all, and returns when it is applied on this server, so that this server's views show
+// it. On a follower it goes to the leader. Errors: Kubernetes' StatusErrors (Conflict, AlreadyExists, NotFound, Forbidden, Invalid,
+// BadRequest, TooManyRequests: nothing was changed; ServiceUnavailable: no leader was found, nothing was changed; Timeout: nobody
+// knows whether it was committed, and it must not be repeated blindly), ErrStale and ErrPlanChanged.
+func (s *Sequencer) Submit(ctx context.Context, req Request) (Result, error) {
+	var res Result
+	err := s.withLeader(ctx, func(l raftstore.Leader) error {
+		var err error
+		if l.Self {
+			res, err = s.submitHere(ctx, &req)
+		} else {
+			res, err = s.submitThere(ctx, l, &req)
+		}
+		return err
+	})
+	return res, err
+}
+
+// withLeader calls f with the leader, again while f fails with errAgain, as long as ctx and leaderless allow.
+func (s *Sequencer) withLeader(ctx context.Context, f func(raftstore.Leader) error) error {
+	limit := time.NewTimer(leaderless)
+	defer limit.Stop()
+	var last error
+	for {
+		changed := s.store.LeaderChanged()
+		l := s.store.Leader()
+		if l.Self || (l.ID != "" && s.cfg.Forwarder != nil) {
+			if last = f(l); !errors.Is(last, errAgain) {
+				return last
+			}
+		}
+		select {
+		case <-changed:
+		case <-time.After(retryEvery):
+		case <-s.ended:
+			return apierrors.NewServiceUnavailable("this server is stopping; nothing was changed")
+		case <-ctx.Done():
+			return apierrors.NewTimeoutError(fmt.Sprintf("no leader took the request before its time ran out; nothing was changed (%v)", last), 1)
+		case <-limit.C:
+			return apierrors.NewServiceUnavailable(fmt.Sprintf("no leader within %s; nothing was changed (%v)", leaderless, last))
+		}
+	}
+}
+
+func (s *Sequencer) submitHere(ctx context.Context, req *Request) (Result, error) {
+	j := &job{req: req, answer: make(chan answer, 1)}
+	select {
+	case s.queue <- j:
+	default:
+		return Result{}, apierrors.NewTooManyRequests(fmt.Sprintf("%d writes are waiting already; try again", cap(s.queue)), 1)
+	}
+	select {
+	case a := <-j.answer:
+		return a.res, a.err
+	case <-s.ended:
+	case <-ctx.Done():
+	}
+	if j.state.CompareAndSwap(waiting, abandoned) {
+		return Result{}, apierrors.NewTimeoutError("the write waited too long for its turn; nothing was changed", 1)
+	}
+	select {
+	case a := <-j.answer:
+		return a.res, a.err
+	default:
+	}
+	return Result{}, unknownOutcome(ctx.Err())
+}
+
+// Forecast decides the request on the newest committed state that this server has, as Submit would, and commits nothing. Call Barrier
+// before if writes acknowledged elsewhere must be seen. The outcome's views may be kept as long as its changes are rendered.
+func (s *Sequencer) Forecast(ctx context.Context, req Request) (Outcome, error) {
+	if err := ctx.Err(); err != nil {
+		return Outcome{}, err
+	}
+	v := s.store.View()
+	dec, err := s.decider.decide(cluster.NewView(v), rawOf(v), &req, later(time.Now(), v.Time()))
+	if err != nil {
+		return Outcome{}, err
+	}
+	return dec.outcome, nil
+}
+
+// StageBlob brings bytes to all servers under their digest, for a Raw to refer to. See raftstore.StageBlob.
+func (s *Sequencer) StageBlob(ctx context.Context, body []byte) (string, error) {
+	var digest string
+	err := s.withLeader(ctx, func(l raftstore.Leader) error {
+		var err error
+		if l.Self {
+			digest, err = s.store.StageBlob(ctx, body)
+		} else {
+			digest, err = s.stageThere(ctx, l, body)
+		}
+		if errors.Is(err, raftstore.ErrNotLeader) {
+			return fmt.Errorf("%w: %w", errAgain, err)
+		}
+		return err
+	})
+	return digest, err
+}
+
+// Barrier returns when this server's views show every write that was acknowledged anywhere before the call.
+func (s *Sequencer) Barrier(ctx context.Context) error {
+	return s.withLeader(ctx, func(l raftstore.Leader) error {
+		if l.Self {
+			_, err := s.store.ReadIndex(ctx)
+			return again(err)
+		}
+		rev, _, err := s.readThere(ctx, l)
+		if err != nil {
+			return err
+		}
+		return s.store.WaitRev(ctx, rev)
+	})
+}
+
+// again marks the errors of leadership as worth another try.
+func again(err error) error {
+	if errors.Is(err, raftstore.ErrNotLeader) {
+		return fmt.Errorf("%w: %w", errAgain, err)
+	}
+	return err
+}
+
+func rawOf(v *raftstore.View) func(string) ([]byte, bool) {
+	return func(key string) ([]byte, bool) {
+		r, ok := v.Get(key)
+		if !ok {
+			return nil, false
+		}
+		return r.Value, true
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}

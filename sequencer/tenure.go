@@ -1,0 +1,373 @@
+package sequencer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"reconcile/cluster"
+	"reconcile/controller"
+	"reconcile/object"
+	"reconcile/raftstore"
+)
+
+// depth is how many entries are under way at once: while one is written, the next is decided on what it will make.
+const depth = 2
+
+// maxBatch is how many requests share an entry, and maxStreak how many entries of requests pass before leftovers get a turn.
+const (
+	maxBatch  = 256
+	maxStreak = 8
+)
+
+// tenure is one time of leading: everything that the leader keeps in memory. It has one goroutine.
+type tenure struct {
+	s      *Sequencer
+	term   uint64
+	wg     sync.WaitGroup // of the goroutines that wait for flights
+	leases *leases
+	wakes  *wakes
+	// leftover are triggers that are to be run in entries of their own.
+	leftover []controller.Trigger
+	flights  []*flight
+	// next is a request that was taken off the queue and did not fit into the batch before.
+	next   *job
+	streak int
+	now    time.Time
+	over   bool
+}
+
+// flight is an entry under way.
+type flight struct {
+	nonce   uint64
+	changes []cluster.Change
+	raw     *rawLayer
+	last    uint64
+	jobs    []*job
+	results []Result
+	done    chan error
+}
+
+// lead works until leadership or ctx ends, or a proposal fails: then everything that was decided and not committed is void, and the next
+// tenure begins with a barrier and with what is committed.
+func (s *Sequencer) lead(ctx context.Context, term uint64) {
+	if err := s.store.Barrier(ctx); err != nil {
+		s.cfg.Logger.Debug("no barrier yet", "term", term, "error", err)
+		return
+	}
+	t := &tenure{s: s, term: term, leases: newLeases(), wakes: newWakes()}
+	v := s.store.View()
+	t.now = v.Time()
+	t.leftover = s.decider.settler.Resync(cluster.NewView(v))
+	s.cfg.Logger.Info("this server leads", "term", term, "revision", v.Rev(), "triggers", len(t.leftover))
+	t.loop(ctx)
+	t.end()
+}
+
+func (t *tenure) loop(ctx context.Context) {
+	checkpoint := time.NewTicker(t.s.cfg.LeaseCheckpoint)
+	defer checkpoint.Stop()
+	for !t.over {
+		changed := t.s.store.LeaderChanged()
+		if l := t.s.store.Leader(); !l.Self || l.Term != t.term || ctx.Err() != nil {
+			return
+		}
+		if t.reap() || t.work(ctx) {
+			continue
+		}
+		var queue <-chan *job
+		if t.room() {
+			queue = t.s.queue
+		}
+		select {
+		case j := <-queue:
+			t.next = j
+		case err := <-t.landed():
+			t.land(err)
+		case <-t.alarm():
+			t.leftover = append(t.leftover, t.wakes.due(time.Now())...)
+		case <-checkpoint.C:
+			t.checkpoint(ctx)
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (t *tenure) room() bool { return len(t.flights) < depth }
+
+// landed is the channel of the oldest entry under way.
+func (t *tenure) landed() <-chan error {
+	if len(t.flights) == 0 {
+		return nil
+	}
+	return t.flights[0].done
+}
+
+// alarm fires when the next wake is due.
+func (t *tenure) alarm() <-chan time.Time {
+	at, ok := t.wakes.next()
+	if !ok {
+		return nil
+	}
+	return time.After(time.Until(at))
+}
+
+// reap takes in the oldest entry if it is done.
+func (t *tenure) reap() bool {
+	select {
+	case err := <-t.landed():
+		t.land(err)
+		return true
+	default:
+		return false
+	}
+}
+
+func (t *tenure) land(err error) {
+	f := t.flights[0]
+	if err != nil {
+		f.done <- err // end answers it
+		t.over = true
+		return
+	}
+	t.flights = t.flights[1:]
+	f.succeed()
+}
+
+func (f *flight) succeed() {
+	for i, j := range f.jobs {
+		f.results[i].Rev = f.last
+		j.reply(f.results[i], nil)
+	}
+}
+
+// work decides what is next, if there is room: requests first, and now and then leftovers between them.
+func (t *tenure) work(ctx context.Context) bool {
+	if !t.room() {
+		return false
+	}
+	if t.next == nil && (t.streak < maxStreak || len(t.leftover) == 0) {
+		select {
+		case t.next = <-t.s.queue:
+		default:
+		}
+	}
+	switch {
+	case t.next != nil:
+		t.streak++
+		t.requests(ctx)
+	case len(t.leftover) > 0:
+		t.streak = 0
+		t.settleLeftover(ctx)
+	default:
+		t.streak = 0
+		return false
+	}
+	return true
+}
+
+// head is the state that the next decision is made on: what is committed, with the entries under way on top.
+type head struct {
+	reader cluster.Reader
+	raw    func(string) ([]byte, bool)
+	rev    uint64
+}
+
+func (t *tenure) head(withRenewals bool) head {
+	v := t.s.store.View()
+	h := head{reader: cluster.NewView(v), raw: rawOf(v), rev: v.Rev()}
+	if withRenewals {
+		h.reader = leaseReader{h.reader, t.leases}
+	}
+	var o *cluster.Overlay
+	raw := newRawLayer(h.raw)
+	for _, f := range t.flights {
+		if f.last <= v.Rev() {
+			continue
+		}
+		if o == nil {
+			o = cluster.NewOverlay(h.reader)
+		}
+		o.Apply(f.changes)
+		raw.take(f.raw)
+		h.rev = f.last
+	}
+	if o != nil {
+		h.reader, h.raw = o, raw.get
+	}
+	return h
+}
+
+// tick is the time of a decision: never before an earlier one's.
+func (t *tenure) tick() time.Time {
+	t.now = later(time.Now(), t.now)
+	return t.now
+}
+
+// requests decides a batch that begins with t.next, and proposes it.
+func (t *tenure) requests(ctx context.Context) {
+	b := &batch{t: t, head: t.head(true), now: t.tick(), touched: map[object.Key]bool{}}
+	b.raw = newRawLayer(b.head.raw)
+	for !b.full {
+		j := t.next
+		if t.next = nil; j == nil {
+			select {
+			case j = <-t.s.queue:
+			default:
+			}
+		}
+		if j == nil {
+			break
+		}
+		if !b.fits(j.req) {
+			t.next = j
+			break
+		}
+		if j.take() {
+			b.decide(j)
+		}
+	}
+	t.propose(ctx, b)
+}
+
+// settleLeftover runs triggers that came from wakes, from a spent budget or from the beginning of the tenure.
+func (t *tenure) settleLeftover(ctx context.Context) {
+	triggers := t.leftover
+	t.leftover = nil
+	b := &batch{t: t, head: t.head(true), now: t.tick()}
+	b.raw = newRawLayer(b.head.raw)
+	b.settle(cluster.NewOverlay(b.head.reader), triggers)
+	t.propose(ctx, b)
+}
+
+// checkpoint writes the renewals of leases.
+func (t *tenure) checkpoint(ctx context.Context) {
+	if !t.room() {
+		return // the next tick does it
+	}
+	b := &batch{t: t, head: t.head(false), now: t.tick()}
+	b.raw = newRawLayer(b.head.raw)
+	o := cluster.NewOverlay(b.head.reader)
+	for _, l := range t.leases.checkpoint(b.head.reader) {
+		o.Put(l)
+	}
+	if o.Len() == 0 {
+		return
+	}
+	b.settle(o, t.s.decider.settler.Triggers(o, changes(o)))
+	t.propose(ctx, b)
+}
+
+// propose seals a batch and sends it off.
+func (t *tenure) propose(ctx context.Context, b *batch) {
+	t.leftover = append(t.leftover, b.leftover...)
+	t.wakes.add(b.wakes)
+	list := b.changes()
+	empty := len(list)+len(b.raw.order) == 0
+	if len(b.jobs) == 0 && empty {
+		return
+	}
+	s, err := seal(b.head.rev, b.now, list, b.raw)
+	if err != nil {
+		b.fail(fmt.Errorf("encode the changes: %w", err))
+		return
+	}
+	f := &flight{nonce: t.s.store.Nonce(), raw: b.raw, last: s.last, jobs: b.jobs, results: b.answers(s.changes), done: make(chan error, 1)}
+	for _, c := range s.changes {
+		f.changes = append(f.changes, cluster.Change(c))
+	}
+	s.entry.Nonce = f.nonce
+	if empty {
+		t.confirm(ctx, f)
+		return
+	}
+	p, err := t.s.store.Start(ctx, s.entry)
+	t.flights = append(t.flights, f)
+	if err != nil {
+		// Nothing of this entry itself has been proposed, only pieces that nobody sees.
+		f.done <- fmt.Errorf("%w: %w", raftstore.ErrNotLeader, err)
+		return
+	}
+	t.wg.Go(func() {
+		_, err := p.Wait(ctx)
+		f.done <- err
+	})
+}
+
+// confirm is for requests that change nothing: they are answered when this server is known to lead, and what they were decided on is
+// committed.
+func (t *tenure) confirm(ctx context.Context, f *flight) {
+	t.flights = append(t.flights, f)
+	t.wg.Go(func() {
+		_, err := t.s.store.ReadIndex(ctx)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", raftstore.ErrNotLeader, err)
+		}
+		f.done <- err
+	})
+}
+
+// end answers everything that is under way, each entry by what became of it.
+func (t *tenure) end() {
+	if t.next != nil && t.next.take() {
+		t.next.reply(Result{}, errAgain)
+	}
+	for _, f := range t.flights {
+		err := <-f.done
+		switch {
+		case err == nil:
+			f.succeed()
+		case errors.Is(err, raftstore.ErrUnknown):
+			t.s.cfg.Logger.Warn("the outcome of an entry is unknown; looking for it", "revision", f.last, "error", err)
+			t.wg.Go(func() { t.s.resolve(t.term, f, err) })
+		default:
+			f.fail(errAgain)
+		}
+	}
+	t.wg.Wait()
+	t.s.cfg.Logger.Info("this server no longer leads, or begins anew", "term", t.term)
+}
+
+func (f *flight) fail(err error) {
+	for _, j := range f.jobs {
+		j.reply(Result{}, err)
+	}
+}
+
+// resolveWithin is how long the outcome of an entry is looked for.
+const resolveWithin = 5 * time.Second
+
+// resolve finds out what became of an entry whose proposal ended without an answer. If a later term has committed an entry of its own and
+// the state up to there does not hold this one, it never will: raft lets no server lead that lacks what is committed.
+func (s *Sequencer) resolve(term uint64, f *flight, cause error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveWithin)
+	defer cancel()
+	err := s.withLeader(ctx, func(l raftstore.Leader) error {
+		if l.Self {
+			if err := s.store.Barrier(ctx); err != nil {
+				return again(err)
+			}
+			return nil
+		}
+		rev, now, err := s.readThere(ctx, l)
+		if err != nil {
+			return err
+		}
+		if now <= term {
+			return errAgain
+		}
+		return s.store.WaitRev(ctx, rev)
+	})
+	out, found := s.store.Outcome(f.nonce)
+	switch {
+	case found && !out.Refused:
+		f.succeed()
+	case found || err == nil:
+		f.fail(errAgain)
+	default:
+		f.fail(unknownOutcome(cause))
+	}
+}
