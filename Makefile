@@ -47,5 +47,10 @@ unit: ## unit, golden, property and simulation tests
 .PHONY: check
 check: vet lint unit ## the fast part: vet, unit, simulation
 
+.PHONY: vm-kernel
+vm-kernel: ## fetch the kernel that the VM tests boot, through apt, into a cache folder
+	scripts/vmkernel.sh
+
 .PHONY: test
-test: check ## everything that CI runs
+test: export VMTEST_REQUIRED = 1
+test: vm-kernel check ## everything that CI runs

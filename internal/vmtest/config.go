@@ -1,0 +1,89 @@
+package vmtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Config says what the machine has. The zero value is a machine with loopback, virtio-serial and nothing else.
+type Config struct {
+	// Modules are loaded in order, each after what it depends on. Those built into the kernel are passed over.
+	Modules []string
+	// Programs are host programs (absolute, or looked up in PATH) that tests run; the shared libraries they need come along. They
+	// keep their paths.
+	Programs []string
+	// Files are host files to copy, by their path in the guest.
+	Files map[string]string
+	// MemoryMB is the guest's memory; 0 means 512.
+	MemoryMB int
+	// CPUs is the number of processors; 0 means 2.
+	CPUs int
+	// Timeout bounds boot and tests; 0 means 5 minutes.
+	Timeout time.Duration
+}
+
+// Validate lists everything that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	for _, p := range c.Programs {
+		if _, err := exec.LookPath(p); err != nil {
+			errs = append(errs, fmt.Errorf("vmtest: program %s: %w", p, err))
+		}
+	}
+	for guest, host := range c.Files {
+		if !filepath.IsAbs(guest) {
+			errs = append(errs, fmt.Errorf("vmtest: file %s: its path in the guest is not absolute", guest))
+		}
+		if _, err := os.Stat(host); err != nil {
+			errs = append(errs, fmt.Errorf("vmtest: file %s: %w", guest, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// environment variables by which the three lives of a test binary are told apart, and by which missing parts become failures.
+const (
+	envStage    = "VMTEST_STAGE"
+	envRequired = "VMTEST_REQUIRED"
+	envKernel   = "VMTEST_KERNEL"
+)
+
+// KernelFolder is where the kernel and its modules are: $VMTEST_KERNEL, or reconcile/vmkernel in the user's cache folder.
+func KernelFolder() string {
+	if dir := os.Getenv(envKernel); dir != "" {
+		return dir
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = filepath.Join(os.TempDir(), "cache")
+	}
+	return filepath.Join(cache, "reconcile", "vmkernel")
+}
+
+// Missing says what of the host's part is missing and how to get it, or "".
+func Missing() string {
+	if _, err := os.Stat(filepath.Join(KernelFolder(), "version")); err != nil {
+		return "there is no kernel in " + KernelFolder() + ": run `make vm-kernel`"
+	}
+	if _, err := exec.LookPath(qemu); err != nil {
+		return qemu + " is not installed: run `apt-get install qemu-system-x86`"
+	}
+	return ""
+}
+
+// Main runs m's tests in a virtual machine and ends the process with their exit code. Call it from TestMain.
+func Main(m *testing.M, cfg Config) {
+	switch {
+	case os.Getenv(envStage) == "tests":
+		os.Exit(m.Run())
+	case os.Getpid() == 1:
+		guest()
+	default:
+		os.Exit(host(cfg))
+	}
+}
