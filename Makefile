@@ -11,8 +11,18 @@ BIN := bin/reconcile
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+.PHONY: helper
+helper: node/runtime/embedded/helper node/runtime/embedded/shim ## build the runtime helper and the shim that bin/reconcile embeds
+
+node/runtime/embedded/helper: go.mod $(wildcard node/runtime/helper/*.go node/runtime/bundle/*.go node/runtime/wire/*.go)
+	@command -v gcc >/dev/null && [ -e /usr/include/seccomp.h ] || { echo "make helper: gcc and libseccomp-dev are needed; run scripts/deps.sh" >&2; exit 1; }
+	CGO_ENABLED=1 go build -tags "netgo osusergo seccomp" -trimpath -ldflags "-s -w -linkmode external -extldflags -static" -o $@ ./node/runtime/helper
+
+node/runtime/embedded/shim: go.mod $(wildcard node/runtime/shim/*.go node/runtime/wire/*.go)
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $@ ./node/runtime/shim
+
 .PHONY: build
-build: ## build bin/reconcile
+build: helper ## build bin/reconcile
 	go build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/reconcile
 
 .PHONY: deps
