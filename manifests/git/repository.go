@@ -184,12 +184,6 @@ func (q *Quarantine) Blob(h Hash) ([]byte, bool) { return readBlob(q.object, h) 
 // Tree returns the entries of a tree.
 func (q *Quarantine) Tree(h Hash) ([]Entry, error) { return readTree(q.object, h) }
 
-// Add puts an object of the caller's making into the quarantine and returns its hash.
-func (q *Quarantine) add(o *Object) Hash {
-	q.own[o.hash] = o
-	return o.hash
-}
-
 // Pack encodes the quarantine's own objects as one pack; nil if there are none.
 func (q *Quarantine) Pack() ([]byte, error) {
 	if len(q.own) == 0 {
