@@ -205,12 +205,24 @@ func addRule(faults []fault, at Fields, e *field.Error) []fault {
 			return faults
 		case (e.Type == field.ErrorTypeRequired || e.Type == field.ErrorTypeInvalid && e.BadValue == "") && parentPath(path) == parentPath(f.path) && strings.HasPrefix(f.msg, "unknown field"):
 			return faults
-		case below(f.path, path) && !strings.HasPrefix(f.msg, path+": "):
+		case below(f.path, path) && !isString(e.BadValue):
 			// What is wrong inside has been said; that the whole is wrong then is a consequence.
 			return faults
 		}
 	}
-	return append(faults, fault{path, at.Of(path), e.Field + ": " + e.ErrorBody()})
+	return append(faults, fault{path, rulePosition(at, path, e), e.Field + ": " + e.ErrorBody()})
+}
+
+func isString(v any) bool { _, ok := v.(string); return ok }
+
+// rulePosition is where a fault stands. A bad key of a map is reported with the map's path and the key as value.
+func rulePosition(at Fields, path string, e *field.Error) Position {
+	if name, ok := e.BadValue.(string); ok && e.Type == field.ErrorTypeInvalid {
+		if p, ok := at.Exact(joinField(path, name)); ok {
+			return p
+		}
+	}
+	return at.Of(path)
 }
 
 // addConstraint adds what a CUE constraint found, unless the Go rules have reported the same field.

@@ -63,7 +63,8 @@ func (p *jsonParser) next() Position {
 func (p *jsonParser) syntax(err error) Finding {
 	var s *json.SyntaxError
 	pos := p.next()
-	if errors.As(err, &s) && s.Offset > 0 {
+	// An error of the token itself carries the offset before it, one of a value's inside that behind the bad byte.
+	if errors.As(err, &s) && s.Offset > p.dec.InputOffset() {
 		pos = p.place(int(s.Offset) - 1)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

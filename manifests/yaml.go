@@ -106,7 +106,7 @@ func (b *builder) spent() bool { return b.over }
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
-// syntax reports what the YAML parser said. It gives a line at most; the column is that of the line's first character.
+// syntax reports what the YAML parser said, at the first character of the line that culprit finds.
 func (b *builder) syntax(d document, err error) {
 	msg := err.Error()
 	line := 1
@@ -116,10 +116,29 @@ func (b *builder) syntax(d document, err error) {
 			line = n
 		}
 	}
-	lines := bytes.Split(d.content, []byte("\n"))
-	line = max(1, min(line, len(lines)))
+	lines := bytes.SplitAfter(d.content, []byte("\n"))
+	line = culprit(lines, max(1, min(line, len(lines))))
 	col := 1 + len(lines[line-1]) - len(bytes.TrimLeft(lines[line-1], " \t"))
 	b.findings = append(b.findings, Finding{Position{b.file, d.before + line, col}, "YAML: " + msg})
+}
+
+// culprit finds the line behind the last one up to which the document can be read. The parser itself names the line on which
+// the thing around the mistake begins, which may be far above. The search is bounded, by work and by what is worth trying.
+func culprit(lines [][]byte, said int) int {
+	prefix := bytes.Join(lines[:said-1], nil)
+	good, budget := said-1, 1<<20
+	for n := said; n <= len(lines) && n-good < 100 && budget > 0; n++ {
+		prefix = append(prefix, lines[n-1]...)
+		budget -= len(prefix)
+		var doc yaml.Node
+		if yaml.Unmarshal(prefix, &doc) == nil {
+			good = n
+		}
+	}
+	if good >= len(lines) {
+		return said
+	}
+	return good + 1
 }
 
 func (b *builder) pos(n *yaml.Node) Position {

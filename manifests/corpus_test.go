@@ -1,0 +1,100 @@
+package manifests
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what the tests print into testdata")
+
+// TestMain lets the test binary be the child that evaluates CUE, as the real program is.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "cue-eval" {
+		os.Exit(EvalMain(os.Stdin, os.Stdout))
+	}
+	os.Exit(m.Run())
+}
+
+func newLoader(t testing.TB) *Loader {
+	t.Helper()
+	child, err := NewChild()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewLoader(Config{Evaluator: child})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestCorpus loads each tree of testdata/corpus and compares what comes out with the section "want" of its archive: findings,
+// or objects where there is no finding. Run with -rewrite after a wanted change and review the difference.
+func TestCorpus(t *testing.T) {
+	archives, err := filepath.Glob("testdata/corpus/*.txtar")
+	if err != nil || len(archives) == 0 {
+		t.Fatalf("no corpus: %v", err)
+	}
+	loader := newLoader(t)
+	for _, file := range archives {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tree, want, at := Files{}, []byte(nil), -1
+			for i, f := range a.Files {
+				if f.Name == "want" {
+					want, at = f.Data, i
+				} else {
+					tree[f.Name] = f.Data
+				}
+			}
+			res, err := loader.Load(context.Background(), tree)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := transcript(res)
+			// A second load answers from the cache and must say the same.
+			again, err := loader.Load(context.Background(), tree)
+			if err != nil || !bytes.Equal(transcript(again), got) {
+				t.Errorf("the second load says otherwise (err %v):\n%s", err, transcript(again))
+			}
+			if *rewrite {
+				if at < 0 {
+					a.Files = append(a.Files, txtar.File{Name: "want"})
+					at = len(a.Files) - 1
+				}
+				a.Files[at].Data = got
+				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("got:\n%swant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func transcript(r *Result) []byte {
+	var b bytes.Buffer
+	for _, f := range r.Findings {
+		fmt.Fprintln(&b, f)
+	}
+	if len(r.Findings) == 0 {
+		for _, m := range r.Manifests {
+			fmt.Fprintf(&b, "%s %s\n", m.Position, m.Key)
+		}
+	}
+	return b.Bytes()
+}
