@@ -411,7 +411,7 @@ func TestFetch(t *testing.T) {
 	}
 	w.git("x", "push", "cluster", "main")
 	w.git("", "clone", "-q", w.url, "full")
-	
+
 	w.git("", "clone", "-q", "--depth", "1", w.url, "shallow")
 	if n := strings.TrimSpace(w.git("shallow", "rev-list", "--count", "HEAD")); n != "1" {
 		t.Errorf("the shallow clone has %s commits", n)
