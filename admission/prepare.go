@@ -28,6 +28,7 @@ func PrepareCreate(o object.Object, uid types.UID, now time.Time) {
 	switch o := o.(type) {
 	case *corev1.Pod:
 		o.Generation = 1
+		defaultTolerations(o)
 		o.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qos.ComputePodQOS(o)}
 	case *corev1.Service:
 		o.Status = corev1.ServiceStatus{}
@@ -135,7 +136,7 @@ func Complete(o, old object.Object, now time.Time) error {
 		o.GetObjectKind().SetGroupVersionKind(k.GVK)
 	}
 	if old != nil {
-		PrepareGeneration(o, old)
+		completeGeneration(o, old)
 		return nil
 	}
 	if o.GetCreationTimestamp().Time.IsZero() {
@@ -145,6 +146,7 @@ func Complete(o, old object.Object, now time.Time) error {
 	case *corev1.Pod:
 		// The template's defaults were filled in with its owner; what is left is what only a pod has.
 		o.Generation = 1
+		defaultTolerations(o)
 		if o.Status.Phase == "" {
 			o.Status.Phase = corev1.PodPending
 		}
@@ -159,6 +161,39 @@ func Complete(o, old object.Object, now time.Time) error {
 	}
 	Default(o)
 	return nil
+}
+
+// completeGeneration sets the generation of a controller's update. A controller writes annotations beside the status, which
+// does not count; it changes no pod's specification but by binding it, which does not count either.
+func completeGeneration(o, old object.Object) {
+	grows := false
+	switch o := o.(type) {
+	case *appsv1.ReplicaSet:
+		grows = !equality.Semantic.DeepEqual(o.Spec, old.(*appsv1.ReplicaSet).Spec)
+	case *appsv1.Deployment:
+		grows = !equality.Semantic.DeepEqual(o.Spec, old.(*appsv1.Deployment).Spec)
+	}
+	if grows {
+		o.SetGeneration(old.GetGeneration() + 1)
+	}
+}
+
+// tolerationSeconds is for how long a pod stays on a node that is not ready or not heard of, as the API server's admission
+// plugin DefaultTolerationSeconds sets it.
+const tolerationSeconds = 300
+
+// defaultTolerations gives a pod that does not say it otherwise the two tolerations of that plugin.
+func defaultTolerations(p *corev1.Pod) {
+	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
+		if slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool {
+			return (t.Key == key || t.Key == "") && (t.Effect == corev1.TaintEffectNoExecute || t.Effect == "")
+		}) {
+			continue
+		}
+		seconds := int64(tolerationSeconds)
+		p.Spec.Tolerations = append(slices.Clip(p.Spec.Tolerations), corev1.Toleration{
+			Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds})
+	}
 }
 
 func keepMeta(o, old object.Object) {

@@ -3,6 +3,7 @@ package admission
 import (
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/api/pod"
@@ -44,7 +45,22 @@ func validateWith(o, old object.Object, create func(runtime.Object) field.ErrorL
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
+	unconditional(in, was)
 	return update(in, was)
+}
+
+// unconditional gives an update that names no version the version of what it replaces, as the API server does: validation
+// wants one. Both are our own conversions.
+func unconditional(in, was runtime.Object) {
+	n, err := meta.Accessor(in)
+	if err != nil || n.GetResourceVersion() != "" {
+		return
+	}
+	version := "1"
+	if o, err := meta.Accessor(was); err == nil && o.GetResourceVersion() != "" {
+		version = o.GetResourceVersion()
+	}
+	n.SetResourceVersion(version)
 }
 
 func validateCreate(o runtime.Object) field.ErrorList {

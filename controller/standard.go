@@ -1,6 +1,20 @@
 package controller
 
-// standard lists the controllers in the order of their work within a Settle.
-func standard(Config) []Controller {
-	return nil
+// standard lists the controllers in the order of their work within a Settle: what others build on comes first, what counts and
+// tells comes last, so that each runs as seldom as possible.
+func standard(cfg Config) []Controller {
+	return []Controller{
+		namespaces{cluster: cfg.ClusterID},
+		nodeIPAM{pods: cfg.PodRange},
+		nodeLifecycle{},
+		garbage{},
+		adoption{},
+		deployments{},
+		replicaSets{},
+		scheduling{},
+		endpoints{},
+		apiService{services: cfg.ServiceRange},
+		commits{},
+		eventTTL{},
+	}
 }

@@ -1,0 +1,232 @@
+package controller
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"reconcile/object"
+)
+
+const (
+	sliceManager     = "endpointslice-controller.k8s.io"
+	endpointsManager = "endpoint-controller"
+	labelEndpointsBy = "endpoints.kubernetes.io/managed-by"
+	// maxPerSlice and maxAddresses are Kubernetes' bounds for an EndpointSlice and an Endpoints object.
+	maxPerSlice  = 100
+	maxAddresses = 1000
+)
+
+// endpoints keeps, for each service with a selector, its EndpointSlices and the Endpoints object of old. Its input are services
+// and pods; a pod counts once it has an address. endpointslice.go packs the slices, endpointsv1.go the old form.
+type endpoints struct{}
+
+func (endpoints) Name() string { return "endpoints" }
+func (endpoints) Watches() []string {
+	return []string{"services", "pods", "endpointslices", "endpoints"}
+}
+
+func (endpoints) Keys(v View, ch Change, emit func(object.Key)) {
+	switch ch.Key.Resource {
+	case "services":
+		emit(ch.Key)
+		return
+	case "endpoints":
+		emit(object.Key{Resource: "services", Namespace: ch.Key.Namespace, Name: ch.Key.Name})
+		return
+	case "endpointslices":
+		for _, o := range []object.Object{ch.Old, ch.New} {
+			if o != nil && o.GetLabels()[discoveryv1.LabelManagedBy] == sliceManager {
+				emit(object.Key{Resource: "services", Namespace: ch.Key.Namespace, Name: o.GetLabels()[discoveryv1.LabelServiceName]})
+			}
+		}
+		return
+	}
+	was, _ := ch.Old.(*corev1.Pod)
+	is, _ := ch.New.(*corev1.Pod)
+	if !endpointChanged(was, is) {
+		return
+	}
+	for o := range v.List("services", ch.Key.Namespace) {
+		svc := o.(*corev1.Service)
+		if was != nil && selectsPod(svc, was) || is != nil && selectsPod(svc, is) {
+			emit(object.KeyOf(svc))
+		}
+	}
+}
+
+func selectsPod(svc *corev1.Service, p *corev1.Pod) bool {
+	return len(svc.Spec.Selector) > 0 && labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(p.Labels))
+}
+
+// endpointChanged tells whether two states of a pod make different endpoints.
+func endpointChanged(a, b *corev1.Pod) bool {
+	ain, bin := a != nil && inEndpoints(a), b != nil && inEndpoints(b)
+	if !ain || !bin {
+		return ain != bin
+	}
+	return a.Status.PodIP != b.Status.PodIP || podReady(a) != podReady(b) || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil) ||
+		a.UID != b.UID || a.Spec.NodeName != b.Spec.NodeName || !maps.Equal(a.Labels, b.Labels)
+}
+
+// inEndpoints tells whether a pod is an endpoint at all: it has an address and has not ended.
+func inEndpoints(p *corev1.Pod) bool { return p.Status.PodIP != "" && !podEnded(p) }
+
+func (endpoints) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
+	o, ok := v.Get(key)
+	if !ok || o.GetDeletionTimestamp() != nil {
+		return removeEndpoints(v, key), nil
+	}
+	svc := o.(*corev1.Service)
+	if len(svc.Spec.Selector) == 0 || svc.Spec.Type == corev1.ServiceTypeExternalName {
+		return Result{}, nil
+	}
+	var pods []*corev1.Pod
+	selector := labels.SelectorFromSet(svc.Spec.Selector)
+	for o := range v.List("pods", svc.Namespace) {
+		if p := o.(*corev1.Pod); inEndpoints(p) && selector.Matches(labels.Set(p.Labels)) {
+			pods = append(pods, p)
+		}
+	}
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	groups := groupByPorts(svc, pods)
+	var res Result
+	packSlices(v, svc, groups, &res)
+	packEndpoints(v, svc, groups, &res)
+	return res, nil
+}
+
+// removeEndpoints removes what a service that is gone leaves behind.
+func removeEndpoints(v View, key object.Key) Result {
+	var res Result
+	ep := object.Key{Resource: "endpoints", Namespace: key.Namespace, Name: key.Name}
+	if o, ok := v.Get(ep); ok && o.GetLabels()[labelEndpointsBy] == endpointsManager {
+		res.Delete = append(res.Delete, Deletion{Key: ep})
+	}
+	for _, s := range ownSlices(v, key) {
+		res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(s)})
+	}
+	return res
+}
+
+// portGroup is the pods for which a service's ports resolve to the same numbers.
+type portGroup struct {
+	id    string
+	ports []discoveryv1.EndpointPort
+	pods  []*corev1.Pod
+}
+
+// groupByPorts resolves the target ports for each pod. A service without ports (headless) makes one group without ports.
+func groupByPorts(svc *corev1.Service, pods []*corev1.Pod) []*portGroup {
+	byID := map[string]*portGroup{}
+	var out []*portGroup
+	for _, p := range pods {
+		ports, ok := resolvePorts(svc, p)
+		if !ok {
+			continue
+		}
+		b, err := json.Marshal(ports)
+		if err != nil {
+			continue
+		}
+		g := byID[string(b)]
+		if g == nil {
+			g = &portGroup{id: string(b), ports: ports}
+			byID[g.id] = g
+			out = append(out, g)
+		}
+		g.pods = append(g.pods, p)
+	}
+	slices.SortFunc(out, func(a, b *portGroup) int { return cmp.Compare(a.id, b.id) })
+	return out
+}
+
+func resolvePorts(svc *corev1.Service, p *corev1.Pod) ([]discoveryv1.EndpointPort, bool) {
+	var out []discoveryv1.EndpointPort
+	for i := range svc.Spec.Ports {
+		sp := &svc.Spec.Ports[i]
+		number, ok := targetPort(sp, p)
+		if !ok {
+			continue
+		}
+		name, protocol := sp.Name, sp.Protocol
+		out = append(out, discoveryv1.EndpointPort{Name: &name, Protocol: &protocol, Port: &number, AppProtocol: sp.AppProtocol})
+	}
+	return out, len(out) > 0 || len(svc.Spec.Ports) == 0
+}
+
+// targetPort finds the number of a service port at a pod; a name is looked up among its containers' ports.
+func targetPort(sp *corev1.ServicePort, p *corev1.Pod) (int32, bool) {
+	if sp.TargetPort.StrVal == "" {
+		if sp.TargetPort.IntVal == 0 {
+			return sp.Port, true
+		}
+		return sp.TargetPort.IntVal, true
+	}
+	if n, err := strconv.Atoi(sp.TargetPort.StrVal); err == nil {
+		return int32(n), true
+	}
+	for _, list := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
+		for i := range list {
+			for _, cp := range list[i].Ports {
+				if cp.Name == sp.TargetPort.StrVal && cp.Protocol == sp.Protocol {
+					return cp.ContainerPort, true
+				}
+			}
+		}
+	}
+	return 0, false
+}
+
+// endpointOf is a pod as an endpoint of a service.
+func endpointOf(svc *corev1.Service, p *corev1.Pod) discoveryv1.Endpoint {
+	serving := podReady(p)
+	terminating := p.DeletionTimestamp != nil
+	ready := serving && !terminating || svc.Spec.PublishNotReadyAddresses
+	e := discoveryv1.Endpoint{
+		Addresses:  []string{p.Status.PodIP},
+		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
+		TargetRef:  podReference(p),
+	}
+	if p.Spec.NodeName != "" {
+		e.NodeName = &p.Spec.NodeName
+	}
+	if h := hostnameIn(svc, p); h != "" {
+		e.Hostname = &h
+	}
+	return e
+}
+
+func podReference(p *corev1.Pod) *corev1.ObjectReference {
+	return &corev1.ObjectReference{Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.UID}
+}
+
+// hostnameIn is the name that the pod has below a headless service that is its subdomain.
+func hostnameIn(svc *corev1.Service, p *corev1.Pod) string {
+	if p.Spec.Hostname != "" && p.Spec.Subdomain == svc.Name && svc.Namespace == p.Namespace {
+		return p.Spec.Hostname
+	}
+	return ""
+}
+
+func headless(svc *corev1.Service) bool { return svc.Spec.ClusterIP == corev1.ClusterIPNone }
+
+func addressType(p *corev1.Pod) discoveryv1.AddressType {
+	if a, err := netip.ParseAddr(p.Status.PodIP); err == nil && a.Is6() {
+		return discoveryv1.AddressTypeIPv6
+	}
+	return discoveryv1.AddressTypeIPv4
+}
+
+func serviceOwner(svc *corev1.Service) metav1.OwnerReference {
+	return *metav1.NewControllerRef(svc, corev1.SchemeGroupVersion.WithKind("Service"))
+}

@@ -1,0 +1,137 @@
+package controller
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/object"
+	"reconcile/scheduler"
+)
+
+// evicting are a node's taints that make pods leave.
+func evicting(n *corev1.Node) []corev1.Taint {
+	var out []corev1.Taint
+	for _, t := range n.Spec.Taints {
+		if t.Effect == corev1.TaintEffectNoExecute {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// tendPods makes the pods of a node follow it: unready while it is lost, ready again when it is heard, and deleted when they do
+// not tolerate its taints any longer. Where no node at all is ready, nobody is evicted: there is nowhere to go, and more likely
+// it is we who are cut off.
+func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
+	taints := evicting(node)
+	lost := nodeReady(node) == corev1.ConditionUnknown
+	stay := len(taints) == 0 || !anyNodeReady(v, node)
+	for p := range v.PodsOn(node.Name) {
+		if podEnded(p) || p.DeletionTimestamp != nil {
+			continue
+		}
+		if c := followNode(p, lost, now); c != nil {
+			res.Put = append(res.Put, c)
+		}
+		if stay {
+			continue
+		}
+		switch at, forever := evictAt(p, taints); {
+		case forever:
+		case !at.After(now):
+			res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(p)})
+			res.Events = append(res.Events, Event{Regarding: p, Type: corev1.EventTypeNormal, Reason: "TaintManagerEviction", Component: "taint-eviction-controller",
+				Message: fmt.Sprintf("Marking for deletion Pod %s/%s", p.Namespace, p.Name)})
+		case res.Wake.IsZero() || at.Before(res.Wake):
+			res.Wake = at
+		}
+	}
+}
+
+func anyNodeReady(v View, changed *corev1.Node) bool {
+	for o := range v.List("nodes", "") {
+		n := o.(*corev1.Node)
+		if n.Name == changed.Name {
+			n = changed
+		}
+		if nodeReady(n) == corev1.ConditionTrue {
+			return true
+		}
+	}
+	return false
+}
+
+// evictAt is when a pod must leave a node with these taints: at once if it tolerates one of them not at all, else when the
+// first toleration runs out. forever is set if none does.
+func evictAt(p *corev1.Pod, taints []corev1.Taint) (at time.Time, forever bool) {
+	forever = true
+	for i := range taints {
+		t := &taints[i]
+		seconds, endless, tolerated := tolerationOf(p, t)
+		if !tolerated {
+			return time.Time{}, false
+		}
+		if endless || t.TimeAdded == nil {
+			continue
+		}
+		end := t.TimeAdded.Add(time.Duration(max(0, seconds)) * time.Second)
+		if forever || end.Before(at) {
+			at, forever = end, false
+		}
+	}
+	return at, forever
+}
+
+// tolerationOf is for how long a pod bears a taint: the shortest of the tolerations that match.
+func tolerationOf(p *corev1.Pod, t *corev1.Taint) (seconds int64, endless, tolerated bool) {
+	endless = true
+	for i := range p.Spec.Tolerations {
+		tol := p.Spec.Tolerations[i : i+1]
+		if !scheduler.Tolerates(tol, t) {
+			continue
+		}
+		tolerated = true
+		if s := tol[0].TolerationSeconds; s != nil && (endless || *s < seconds) {
+			seconds, endless = *s, false
+		}
+	}
+	return seconds, endless, tolerated
+}
+
+// followNode returns the pod with its Ready condition taken back because its node is lost, or given back because it is not; nil
+// if nothing changes.
+func followNode(p *corev1.Pod, lost bool, now time.Time) *corev1.Pod {
+	ready := podCondition(p, corev1.PodReady)
+	if ready == nil {
+		return nil
+	}
+	back := ready.Status == corev1.ConditionFalse && ready.Reason == reasonNodeNotReady
+	if lost && ready.Status != corev1.ConditionTrue || !lost && !back {
+		return nil
+	}
+	c := object.Copy(p)
+	ready = podCondition(c, corev1.PodReady)
+	ready.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
+	if lost {
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, reasonNodeNotReady, "node "+p.Spec.NodeName+" is not heard of"
+		return c
+	}
+	ready.Reason, ready.Message = "", ""
+	if containers := podCondition(c, corev1.ContainersReady); containers == nil || containers.Status == corev1.ConditionTrue {
+		ready.Status = corev1.ConditionTrue
+	}
+	return c
+}
+
+// forgetNode removes the pods of a node that is gone: nobody is left to stop them.
+func forgetNode(v View, node string) Result {
+	var res Result
+	zero := int64(0)
+	for p := range v.PodsOn(node) {
+		res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(p), DeleteOptions: DeleteOptions{GracePeriodSeconds: &zero}})
+	}
+	return res
+}

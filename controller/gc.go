@@ -1,0 +1,158 @@
+package controller
+
+import (
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"reconcile/object"
+)
+
+// garbage follows ownerReferences: what has lost all its owners is deleted, an owner that is deleted in the foreground waits
+// for its dependents, and one that orphans them lets go of them first. An owner is known by UID, never by name alone, and
+// one in another namespace counts as absent, as in Kubernetes. An owner of a kind that we do not know counts as present.
+type garbage struct{}
+
+func (garbage) Name() string { return "garbagecollector" }
+
+func (garbage) Watches() []string {
+	var out []string
+	for _, k := range object.Kinds() {
+		if k.Resource != "events" {
+			out = append(out, k.Resource)
+		}
+	}
+	return out
+}
+
+func (garbage) Keys(v View, ch Change, emit func(object.Key)) {
+	o := ch.New
+	if o == nil {
+		for child := range v.Owned(ch.Old.GetUID()) {
+			emit(object.KeyOf(child))
+		}
+		for _, ref := range ch.Old.GetOwnerReferences() {
+			if owner, state := ownerOf(v, ch.Old, ref); state == present && owner.GetDeletionTimestamp() != nil {
+				emit(object.KeyOf(owner))
+			}
+		}
+		return
+	}
+	if o.GetDeletionTimestamp() != nil {
+		if len(o.GetFinalizers()) > 0 {
+			emit(ch.Key)
+		}
+		return
+	}
+	for _, ref := range o.GetOwnerReferences() {
+		owner, state := ownerOf(v, o, ref)
+		if state == absent {
+			emit(ch.Key)
+		} else if state == present && owner.GetDeletionTimestamp() != nil {
+			emit(object.KeyOf(owner))
+		}
+	}
+}
+
+type presence int
+
+const (
+	absent presence = iota
+	present
+	unknown
+)
+
+func ownerOf(v View, o object.Object, ref metav1.OwnerReference) (object.Object, presence) {
+	k, ok := object.KindOf(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
+	if !ok {
+		return nil, unknown
+	}
+	key := object.Key{Resource: k.Resource, Name: ref.Name}
+	if k.Namespaced {
+		key.Namespace = o.GetNamespace()
+	}
+	owner, ok := v.Get(key)
+	if !ok || owner.GetUID() != ref.UID {
+		return nil, absent
+	}
+	return owner, present
+}
+
+func (garbage) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
+	o, ok := v.Get(key)
+	if !ok {
+		return Result{}, nil
+	}
+	if o.GetDeletionTimestamp() != nil {
+		switch f := o.GetFinalizers(); {
+		case slices.Contains(f, metav1.FinalizerOrphanDependents):
+			return orphan(v, o), nil
+		case slices.Contains(f, metav1.FinalizerDeleteDependents):
+			return foreground(v, o), nil
+		}
+		return Result{}, nil
+	}
+	refs := o.GetOwnerReferences()
+	if len(refs) == 0 {
+		return Result{}, nil
+	}
+	var kept []metav1.OwnerReference
+	for _, ref := range refs {
+		if _, state := ownerOf(v, o, ref); state != absent {
+			kept = append(kept, ref)
+		}
+	}
+	switch len(kept) {
+	case len(refs):
+		return Result{}, nil
+	case 0:
+		return Result{Delete: []Deletion{{Key: key}}}, nil
+	}
+	c := object.Copy(o)
+	c.SetOwnerReferences(kept)
+	return Result{Put: []object.Object{c}}, nil
+}
+
+func foreground(v View, o object.Object) Result {
+	var res Result
+	blocked := false
+	for child := range v.Owned(o.GetUID()) {
+		for _, ref := range child.GetOwnerReferences() {
+			blocked = blocked || ref.UID == o.GetUID() && ref.BlockOwnerDeletion != nil && *ref.BlockOwnerDeletion
+		}
+		if child.GetDeletionTimestamp() == nil && len(child.GetOwnerReferences()) == 1 {
+			res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(child), DeleteOptions: DeleteOptions{PropagationPolicy: foregroundIfOwner(v, child)}})
+		}
+	}
+	if !blocked {
+		res.Put = append(res.Put, withoutFinalizer(o, metav1.FinalizerDeleteDependents))
+	}
+	return res
+}
+
+// foregroundIfOwner carries the foreground deletion on to children that have children.
+func foregroundIfOwner(v View, child object.Object) string {
+	for range v.Owned(child.GetUID()) {
+		return string(metav1.DeletePropagationForeground)
+	}
+	return ""
+}
+
+func orphan(v View, o object.Object) Result {
+	var res Result
+	for child := range v.Owned(o.GetUID()) {
+		c := object.Copy(child)
+		c.SetOwnerReferences(slices.DeleteFunc(c.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == o.GetUID() }))
+		res.Put = append(res.Put, c)
+	}
+	res.Put = append(res.Put, withoutFinalizer(o, metav1.FinalizerOrphanDependents))
+	return res
+}
+
+func withoutFinalizer(o object.Object, name string) object.Object {
+	c := object.Copy(o)
+	c.SetFinalizers(slices.DeleteFunc(c.GetFinalizers(), func(f string) bool { return f == name }))
+	return c
+}

@@ -1,0 +1,159 @@
+package controller
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"reconcile/object"
+)
+
+// kstatus' words (sigs.k8s.io/cli-utils, pkg/kstatus: its rules for the kinds that we have).
+const (
+	statusCurrent     = "Current"
+	statusInProgress  = "InProgress"
+	statusFailed      = "Failed"
+	statusTerminating = "Terminating"
+	statusNotFound    = "NotFound"
+)
+
+// Status tells how far the machines have followed an object, in kstatus' words, and why it is not Current.
+func Status(v View, key object.Key) (status, message string) { return kstatusOf(v, key) }
+
+func kstatusOf(v View, key object.Key) (status, message string) {
+	o, ok := v.Get(key)
+	if !ok {
+		return statusNotFound, "the object is not there"
+	}
+	if o.GetDeletionTimestamp() != nil {
+		return statusTerminating, "the object is being deleted"
+	}
+	switch o := o.(type) {
+	case *appsv1.Deployment:
+		return deploymentStatus(v, o)
+	case *appsv1.ReplicaSet:
+		return replicaSetStatus(v, o)
+	case *corev1.Pod:
+		return podStatus(o)
+	case *corev1.Service:
+		if o.Spec.Type == corev1.ServiceTypeLoadBalancer && len(o.Status.LoadBalancer.Ingress) == 0 {
+			return statusInProgress, "the load balancer has no address yet"
+		}
+	}
+	return statusCurrent, ""
+}
+
+func deploymentStatus(v View, d *appsv1.Deployment) (status, message string) {
+	if d.Status.ObservedGeneration < d.Generation {
+		return statusInProgress, fmt.Sprintf("generation is %d, observed is %d", d.Generation, d.Status.ObservedGeneration)
+	}
+	if d.Spec.Paused {
+		return statusInProgress, "the rollout is paused"
+	}
+	n, s := *d.Spec.Replicas, &d.Status
+	text := ""
+	switch {
+	case s.UpdatedReplicas < n:
+		text = fmt.Sprintf("Updated: %d/%d", s.UpdatedReplicas, n)
+	case s.Replicas > s.UpdatedReplicas:
+		text = fmt.Sprintf("Pending termination: %d", s.Replicas-s.UpdatedReplicas)
+	case s.ReadyReplicas < n:
+		text = fmt.Sprintf("Ready: %d/%d", s.ReadyReplicas, n)
+	case s.AvailableReplicas < n:
+		text = fmt.Sprintf("Available: %d/%d", s.AvailableReplicas, n)
+	default:
+		return statusCurrent, ""
+	}
+	text += because(v, d)
+	if c := condition(d, appsv1.DeploymentProgressing); c != nil && c.Reason == reasonTimedOut {
+		return statusFailed, "Progress deadline exceeded, " + text
+	}
+	return statusInProgress, text
+}
+
+func replicaSetStatus(v View, rs *appsv1.ReplicaSet) (status, message string) {
+	n, s := replicas(rs), &rs.Status
+	text := ""
+	switch {
+	case s.ObservedGeneration < rs.Generation:
+		return statusInProgress, fmt.Sprintf("generation is %d, observed is %d", rs.Generation, s.ObservedGeneration)
+	case s.Replicas > n:
+		text = fmt.Sprintf("Pending termination: %d", s.Replicas-n)
+	case s.AvailableReplicas < n:
+		text = fmt.Sprintf("Available: %d/%d", s.AvailableReplicas, n)
+	case s.ReadyReplicas < n:
+		text = fmt.Sprintf("Ready: %d/%d", s.ReadyReplicas, n)
+	default:
+		return statusCurrent, ""
+	}
+	return statusInProgress, text + because(v, rs)
+}
+
+// because is what the first pod below o that is not ready says, behind a comma.
+func because(v View, o object.Object) string {
+	for child := range v.Owned(o.GetUID()) {
+		switch c := child.(type) {
+		case *appsv1.ReplicaSet:
+			if replicas(c) == 0 {
+				continue
+			}
+			if t := because(v, c); t != "" {
+				return t
+			}
+		case *corev1.Pod:
+			if c.DeletionTimestamp != nil || podReady(c) {
+				continue
+			}
+			if t := PodReason(c); t != "" {
+				return ", pod " + c.Name + ": " + t
+			}
+		}
+	}
+	return ""
+}
+
+// PodReason is why a pod is not ready, in one line: no node, a container that waits or has ended; empty if it does not say.
+func PodReason(p *corev1.Pod) string {
+	if c := podCondition(p, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {
+		return c.Message
+	}
+	for _, list := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
+		for i := range list {
+			st := &list[i].State
+			switch {
+			case st.Waiting != nil && st.Waiting.Reason != "" && st.Waiting.Reason != "PodInitializing" && st.Waiting.Reason != "ContainerCreating":
+				return join(st.Waiting.Reason, st.Waiting.Message)
+			case st.Terminated != nil && st.Terminated.ExitCode != 0:
+				return fmt.Sprintf("container %s ended with exit code %d (%s)", list[i].Name, st.Terminated.ExitCode, st.Terminated.Reason)
+			}
+		}
+	}
+	return join(p.Status.Reason, p.Status.Message)
+}
+
+func join(reason, message string) string {
+	if message == "" {
+		return reason
+	}
+	if reason == "" {
+		return message
+	}
+	return reason + ": " + message
+}
+
+func podStatus(p *corev1.Pod) (status, message string) {
+	switch {
+	case p.Status.Phase == corev1.PodSucceeded:
+		return statusCurrent, ""
+	case p.Status.Phase == corev1.PodFailed:
+		return statusFailed, join("the pod has failed", PodReason(p))
+	case p.Status.Phase == corev1.PodRunning && podReady(p):
+		return statusCurrent, ""
+	}
+	text := PodReason(p)
+	if text == "" {
+		text = "the pod is not ready"
+	}
+	return statusInProgress, text
+}

@@ -1,0 +1,180 @@
+package controller
+
+import (
+	"slices"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/object"
+)
+
+const (
+	// nodeGrace is how long a node may be silent before it counts as lost.
+	nodeGrace = 40 * time.Second
+	// reasonSilent is the reason of conditions that this controller sets in a lost node's stead.
+	reasonSilent = "NodeStatusUnknown"
+	// reasonNodeNotReady marks the Ready condition of pods that this controller took back.
+	reasonNodeNotReady = "NodeNotReady"
+)
+
+// nodeLifecycle watches over nodes: one that is silent for longer than nodeGrace becomes Unknown and tainted, its pods unready
+// and in time evicted; when it is heard again all that is undone. Its input are nodes, the agents' leases in kube-node-lease
+// and pods on nodes, its output conditions, taints, and deletions of pods. eviction.go has the pods' part.
+type nodeLifecycle struct{}
+
+func (nodeLifecycle) Name() string      { return "node-lifecycle" }
+func (nodeLifecycle) Watches() []string { return []string{"nodes", "leases", "pods"} }
+
+func (nodeLifecycle) Keys(v View, ch Change, emit func(object.Key)) {
+	switch ch.Key.Resource {
+	case "nodes":
+		emit(ch.Key)
+	case "leases":
+		if ch.Key.Namespace == corev1.NamespaceNodeLease {
+			emit(object.Key{Resource: "nodes", Name: ch.Key.Name})
+		}
+	case "pods":
+		// A pod that comes to a node with a NoExecute taint must be looked at, and no other.
+		p, ok := ch.New.(*corev1.Pod)
+		if !ok || p.Spec.NodeName == "" || p.DeletionTimestamp != nil {
+			return
+		}
+		key := object.Key{Resource: "nodes", Name: p.Spec.NodeName}
+		if o, ok := v.Get(key); ok && len(evicting(o.(*corev1.Node))) > 0 {
+			emit(key)
+		}
+	}
+}
+
+func (nodeLifecycle) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+	o, ok := v.Get(key)
+	if !ok {
+		return forgetNode(v, key.Name), nil
+	}
+	live := o.(*corev1.Node)
+	if live.DeletionTimestamp != nil {
+		return Result{}, nil
+	}
+	node := object.Copy(live)
+	var res Result
+	stamp := metav1.NewTime(now.Truncate(time.Second))
+	if until := lastHeard(v, live).Add(nodeGrace); until.After(now) {
+		res.Wake = until
+		revive(node, stamp)
+	} else {
+		silence(node, stamp)
+	}
+	taint(node, stamp)
+	res.Put = append(res.Put, node)
+	wasReady := nodeReady(live)
+	if isReady := nodeReady(node); isReady != wasReady && wasReady != "" {
+		res.Events = append(res.Events, Event{Regarding: live, Type: corev1.EventTypeNormal, Reason: nodeReason(isReady), Component: "node-controller",
+			Message: "Node " + key.Name + " status is now: " + nodeReason(isReady)})
+	}
+	tendPods(v, node, now, &res)
+	return res, nil
+}
+
+func nodeReason(s corev1.ConditionStatus) string {
+	if s == corev1.ConditionTrue {
+		return "NodeReady"
+	}
+	return "NodeNotReady"
+}
+
+// lastHeard is when the node last gave a sign: its lease, its last report, its creation, or the beginning of the leader's term,
+// before which nobody listened.
+func lastHeard(v View, node *corev1.Node) time.Time {
+	last := node.CreationTimestamp.Time
+	note := func(t time.Time) {
+		if t.After(last) {
+			last = t
+		}
+	}
+	if o, ok := v.Get(object.Key{Resource: "leases", Namespace: corev1.NamespaceNodeLease, Name: node.Name}); ok {
+		if l := o.(*coordinationv1.Lease); l.Spec.RenewTime != nil {
+			note(l.Spec.RenewTime.Time)
+		}
+	}
+	if c := nodeCondition(node, corev1.NodeReady); c != nil {
+		note(c.LastHeartbeatTime.Time)
+	}
+	if o, ok := v.Get(object.Key{Resource: "leases", Namespace: metav1.NamespaceSystem, Name: LeaderLease}); ok {
+		if l := o.(*coordinationv1.Lease); l.Spec.AcquireTime != nil {
+			note(l.Spec.AcquireTime.Time)
+		}
+	}
+	return last
+}
+
+func nodeCondition(n *corev1.Node, t corev1.NodeConditionType) *corev1.NodeCondition {
+	for i := range n.Status.Conditions {
+		if n.Status.Conditions[i].Type == t {
+			return &n.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// nodeReady is the status of the Ready condition, empty if there is none.
+func nodeReady(n *corev1.Node) corev1.ConditionStatus {
+	if c := nodeCondition(n, corev1.NodeReady); c != nil {
+		return c.Status
+	}
+	return ""
+}
+
+// silence says of a lost node that nothing is known of it.
+func silence(n *corev1.Node, now metav1.Time) {
+	for _, t := range []corev1.NodeConditionType{corev1.NodeReady, corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure} {
+		c := nodeCondition(n, t)
+		switch {
+		case c == nil && t == corev1.NodeReady:
+			n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: t, Status: corev1.ConditionUnknown,
+				Reason: "NodeStatusNeverUpdated", Message: "Kubelet never posted node status.", LastHeartbeatTime: n.CreationTimestamp, LastTransitionTime: now})
+		case c != nil && c.Status != corev1.ConditionUnknown:
+			c.Status, c.Reason, c.Message, c.LastTransitionTime = corev1.ConditionUnknown, reasonSilent, "Kubelet stopped posting node status.", now
+		}
+	}
+}
+
+// revive takes back what silence said: the agent lives, and what it reported last, which was that all was well or it would have
+// stayed out of Ready, holds until it reports anew.
+func revive(n *corev1.Node, now metav1.Time) {
+	for i := range n.Status.Conditions {
+		c := &n.Status.Conditions[i]
+		if c.Status != corev1.ConditionUnknown || c.Reason != reasonSilent {
+			continue
+		}
+		c.Status, c.Reason, c.Message = corev1.ConditionFalse, "KubeletHeardAgain", "the node renews its lease again"
+		if c.Type == corev1.NodeReady {
+			c.Status = corev1.ConditionTrue
+		}
+		c.LastTransitionTime = now
+	}
+}
+
+// taint makes the node's taints follow its Ready condition and spec.unschedulable, as Kubernetes does.
+func taint(n *corev1.Node, now metav1.Time) {
+	ready := nodeReady(n)
+	unknown := ready == corev1.ConditionUnknown
+	notReady := ready != corev1.ConditionTrue && !unknown
+	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoSchedule, unknown, now)
+	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute, unknown, now)
+	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoSchedule, notReady, now)
+	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute, notReady, now)
+	setTaint(n, corev1.TaintNodeUnschedulable, corev1.TaintEffectNoSchedule, n.Spec.Unschedulable, now)
+}
+
+func setTaint(n *corev1.Node, key string, effect corev1.TaintEffect, want bool, now metav1.Time) {
+	i := slices.IndexFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == key && t.Effect == effect })
+	switch {
+	case want && i < 0:
+		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: key, Effect: effect, TimeAdded: &now})
+	case !want && i >= 0:
+		n.Spec.Taints = slices.Delete(n.Spec.Taints, i, i+1)
+	}
+}

@@ -1,0 +1,247 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"reconcile/object"
+)
+
+// annotationNextSlot is where a ReplicaSet keeps the number of the next slot, in the same transaction as the pods in them, so
+// that a pod's name and UID never come again.
+const annotationNextSlot = "reconcile.local/next-slot"
+
+// maxSingleEvents is how many pods of one run get an event of their own; the rest share one.
+const maxSingleEvents = 10
+
+// replicaSets keeps the wanted number of pods of each ReplicaSet. Its input are ReplicaSets and their pods, its output pods
+// (created in new slots, deleted by Kubernetes' ranking, released when their labels no longer match) and the status.
+type replicaSets struct{}
+
+func (replicaSets) Name() string      { return "replicaset" }
+func (replicaSets) Watches() []string { return []string{"replicasets", "pods"} }
+
+func (replicaSets) Keys(_ View, ch Change, emit func(object.Key)) {
+	if ch.Key.Resource == "replicasets" {
+		if ch.New != nil {
+			emit(ch.Key)
+		}
+		return
+	}
+	if ch.Old != nil && ch.New != nil && samePodForOwner(ch.Old.(*corev1.Pod), ch.New.(*corev1.Pod)) {
+		return
+	}
+	for _, o := range []object.Object{ch.Old, ch.New} {
+		if o != nil {
+			emitController(o, "ReplicaSet", "replicasets", emit)
+		}
+	}
+}
+
+// samePodForOwner tells whether two states of a pod look alike to its ReplicaSet; being bound to a node, for one, does.
+func samePodForOwner(a, b *corev1.Pod) bool {
+	return a.Status.Phase == b.Status.Phase && (a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
+		podReady(a) == podReady(b) && maps.Equal(a.Labels, b.Labels) && slices.EqualFunc(a.OwnerReferences, b.OwnerReferences,
+		func(x, y metav1.OwnerReference) bool { return x.UID == y.UID })
+}
+
+func (replicaSets) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+	o, ok := v.Get(key)
+	if !ok {
+		return Result{}, nil
+	}
+	live := o.(*appsv1.ReplicaSet)
+	selector, err := metav1.LabelSelectorAsSelector(live.Spec.Selector)
+	if err != nil {
+		return Result{}, fmt.Errorf("read the selector of %s: %w", key, err)
+	}
+	// A shallow copy: what changes below is replaced, never written through.
+	rs := *live
+	s := replicaSync{v: v, now: now, live: live, rs: &rs}
+	s.read(selector)
+	if live.DeletionTimestamp == nil {
+		switch diff := len(s.active) - int(replicas(live)); {
+		case diff < 0:
+			s.create(-diff)
+		case diff > 0:
+			s.remove(diff)
+		}
+	}
+	s.status()
+	s.res.Put = append(s.res.Put, &rs)
+	return s.res, nil
+}
+
+// replicaSync is one run for one ReplicaSet.
+type replicaSync struct {
+	v           View
+	now         time.Time
+	live, rs    *appsv1.ReplicaSet
+	active      []*corev1.Pod // neither ended nor terminating
+	terminating int32
+	created     []*corev1.Pod
+	res         Result
+}
+
+// read sorts the owned pods, and releases those that the selector no longer matches.
+func (s *replicaSync) read(selector labels.Selector) {
+	for o := range s.v.Owned(s.live.UID) {
+		p, ok := o.(*corev1.Pod)
+		if !ok || !metav1.IsControlledBy(p, s.live) {
+			continue
+		}
+		switch {
+		case p.DeletionTimestamp != nil:
+			if !podEnded(p) {
+				s.terminating++
+			}
+		case !selector.Matches(labels.Set(p.Labels)):
+			c := object.Copy(p)
+			c.OwnerReferences = slices.DeleteFunc(c.OwnerReferences, func(r metav1.OwnerReference) bool { return r.UID == s.live.UID })
+			s.res.Put = append(s.res.Put, c)
+		case !podEnded(p):
+			s.active = append(s.active, p)
+		}
+	}
+}
+
+func (s *replicaSync) create(n int) {
+	slot, err := strconv.Atoi(s.live.Annotations[annotationNextSlot])
+	if err != nil {
+		slot = 0
+	}
+	owner := metav1.NewControllerRef(s.live, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+	created := metav1.NewTime(s.now.Truncate(time.Second))
+	for ; n > 0; slot++ {
+		name := childName(s.live.Name, s.live.UID, slot)
+		if _, taken := s.v.Get(object.Key{Resource: "pods", Namespace: s.live.Namespace, Name: name}); taken {
+			continue
+		}
+		s.created = append(s.created, s.newPod(name, slot, owner, created))
+		n--
+	}
+	for _, p := range s.created {
+		s.res.Put = append(s.res.Put, p)
+	}
+	notes := maps.Clone(s.live.Annotations)
+	if notes == nil {
+		notes = map[string]string{}
+	}
+	notes[annotationNextSlot] = strconv.Itoa(slot)
+	s.rs.Annotations = notes
+	s.tell("SuccessfulCreate", "Created pod: ", names(s.created))
+}
+
+// childName is the name of the owner's child in a slot. The owner's part is cut as Kubernetes cuts it.
+func childName(owner string, uid types.UID, slot int) string {
+	return truncate(owner, 57) + "-" + slotSuffix(uid, slot)
+}
+
+// newPod makes the pod of a slot. It shares the template's parts, which nobody changes.
+func (s *replicaSync) newPod(name string, slot int, owner *metav1.OwnerReference, created metav1.Time) *corev1.Pod {
+	t := &s.live.Spec.Template
+	notes := make(map[string]string, len(t.Annotations)+1)
+	maps.Copy(notes, t.Annotations)
+	notes[object.AnnotationSlot] = strconv.Itoa(slot)
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, GenerateName: s.live.Name + "-", Namespace: s.live.Namespace,
+			UID: HashUID("child", string(s.live.UID), strconv.Itoa(slot)), CreationTimestamp: created,
+			Labels: t.Labels, Annotations: notes, Finalizers: t.Finalizers, OwnerReferences: []metav1.OwnerReference{*owner},
+		},
+		Spec: t.Spec,
+	}
+	p.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
+	return p
+}
+
+func (s *replicaSync) remove(n int) {
+	related := map[string]int{}
+	for _, p := range s.siblings() {
+		related[p.Spec.NodeName]++
+	}
+	var gone []string
+	for _, p := range rankForDeletion(s.active, related, s.now)[:min(n, len(s.active))] {
+		s.res.Delete = append(s.res.Delete, Deletion{Key: object.KeyOf(p)})
+		gone = append(gone, p.Name)
+		s.active = slices.DeleteFunc(s.active, func(x *corev1.Pod) bool { return x == p })
+		if p.Spec.NodeName != "" {
+			s.terminating++
+		}
+	}
+	s.tell("SuccessfulDelete", "Deleted pod: ", gone)
+}
+
+// siblings are the active pods of all ReplicaSets of the same Deployment: a node with many of them loses one first.
+func (s *replicaSync) siblings() []*corev1.Pod {
+	ref := metav1.GetControllerOfNoCopy(s.live)
+	if ref == nil {
+		return s.active
+	}
+	var out []*corev1.Pod
+	for o := range s.v.Owned(ref.UID) {
+		for child := range s.v.Owned(o.GetUID()) {
+			if p, ok := child.(*corev1.Pod); ok && p.DeletionTimestamp == nil && !podEnded(p) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// tell makes an event a pod, and one for all that are beyond the bound.
+func (s *replicaSync) tell(reason, prefix string, pods []string) {
+	for i, name := range pods {
+		text := prefix + name
+		if i == maxSingleEvents {
+			text = fmt.Sprintf("(combined from similar events): %s%s and %d more", prefix, name, len(pods)-i-1)
+		}
+		s.res.Events = append(s.res.Events, Event{Regarding: s.live, Type: corev1.EventTypeNormal, Reason: reason, Message: text, Component: "replicaset-controller"})
+		if i == maxSingleEvents {
+			return
+		}
+	}
+}
+
+func names(pods []*corev1.Pod) []string {
+	out := make([]string, len(pods))
+	for i, p := range pods {
+		out[i] = p.Name
+	}
+	return out
+}
+
+// status counts the pods as they are after this run, and wakes when the next one has been ready for long enough.
+func (s *replicaSync) status() {
+	st := s.live.Status.DeepCopy()
+	st.ObservedGeneration = s.live.Generation
+	st.Replicas = int32(len(s.active) + len(s.created))
+	st.FullyLabeledReplicas, st.ReadyReplicas, st.AvailableReplicas = int32(len(s.created)), 0, 0
+	st.TerminatingReplicas = &s.terminating
+	want := labels.Set(s.live.Spec.Template.Labels).AsSelectorPreValidated()
+	for _, p := range s.active {
+		if want.Matches(labels.Set(p.Labels)) {
+			st.FullyLabeledReplicas++
+		}
+		if !podReady(p) {
+			continue
+		}
+		st.ReadyReplicas++
+		at := readySince(p).Add(time.Duration(s.live.Spec.MinReadySeconds) * time.Second)
+		if s.live.Spec.MinReadySeconds == 0 || !at.After(s.now) {
+			st.AvailableReplicas++
+		} else if s.res.Wake.IsZero() || at.Before(s.res.Wake) {
+			s.res.Wake = at
+		}
+	}
+	s.rs.Status = *st
+}

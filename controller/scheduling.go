@@ -1,0 +1,218 @@
+package controller
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/object"
+	"reconcile/scheduler"
+)
+
+// schedulingKey is the one key of the scheduling step: it looks at all pods without a node at once.
+var schedulingKey = object.Key{Resource: "pods"}
+
+// scheduling binds pods to nodes by package scheduler. Its input are pods without a node, and nodes with what runs on them; its
+// output are bindings (spec.nodeName), the condition PodScheduled, events and placements.
+type scheduling struct{}
+
+func (scheduling) Name() string      { return "scheduler" }
+func (scheduling) Watches() []string { return []string{"pods", "nodes"} }
+
+func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
+	if ch.Key.Resource == "nodes" {
+		if ch.New != nil && (ch.Old == nil || schedulableChanged(ch.Old.(*corev1.Node), ch.New.(*corev1.Node))) {
+			emitIfUnbound(v, emit)
+		}
+		return
+	}
+	if p, ok := ch.New.(*corev1.Pod); ok && p.Spec.NodeName == "" {
+		if p.DeletionTimestamp == nil && !podEnded(p) && (ch.Old == nil || !equality.Semantic.DeepEqual(ch.Old.(*corev1.Pod).Spec, p.Spec)) {
+			emit(schedulingKey)
+		}
+		return
+	}
+	// A bound pod that is gone or has ended gives back what it had.
+	if was, ok := ch.Old.(*corev1.Pod); ok && was.Spec.NodeName != "" && !podEnded(was) && (ch.New == nil || podEnded(ch.New.(*corev1.Pod))) {
+		emitIfUnbound(v, emit)
+	}
+}
+
+func emitIfUnbound(v View, emit func(object.Key)) {
+	for range v.Unbound() {
+		emit(schedulingKey)
+		return
+	}
+}
+
+// schedulableChanged tells whether a node may take other pods than before.
+func schedulableChanged(a, b *corev1.Node) bool {
+	return !equality.Semantic.DeepEqual(a.Spec, b.Spec) || !equality.Semantic.DeepEqual(a.Labels, b.Labels) ||
+		!equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) || (len(a.Status.Conditions) == 0) != (len(b.Status.Conditions) == 0)
+}
+
+func (scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error) {
+	var pods []*corev1.Pod
+	for p := range v.Unbound() {
+		if len(p.Spec.SchedulingGates) == 0 && (p.Spec.SchedulerName == "" || p.Spec.SchedulerName == corev1.DefaultSchedulerName) {
+			pods = append(pods, p)
+		}
+	}
+	if len(pods) == 0 {
+		return Result{}, nil
+	}
+	slices.SortStableFunc(pods, queueOrder)
+	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}}
+	for _, d := range scheduler.NewSnapshot(v).Schedule(pods) {
+		if d.Node == "" {
+			s.refuse(d)
+		} else {
+			s.bind(d)
+		}
+	}
+	s.summarize()
+	return s.res, nil
+}
+
+// queueOrder is kube-scheduler's (priority, then age); pods of one owner stand together in the order of their slots.
+func queueOrder(a, b *corev1.Pod) int {
+	return cmp.Or(
+		cmp.Compare(priority(b), priority(a)),
+		a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+		cmp.Compare(a.Namespace, b.Namespace),
+		cmp.Compare(ownerName(a), ownerName(b)),
+		cmp.Compare(slotOf(a), slotOf(b)),
+	)
+}
+
+func priority(p *corev1.Pod) int32 {
+	if p.Spec.Priority == nil {
+		return 0
+	}
+	return *p.Spec.Priority
+}
+
+func ownerName(p *corev1.Pod) string {
+	if r := metav1.GetControllerOfNoCopy(p); r != nil {
+		return r.Name
+	}
+	return ""
+}
+
+func slotOf(p *corev1.Pod) int {
+	n, err := strconv.Atoi(p.Annotations[object.AnnotationSlot])
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// binding turns decisions into writes.
+type binding struct {
+	v      View
+	now    metav1.Time
+	res    Result
+	told   map[object.Key]int // pods bound, by top owner
+	failed map[object.Key]int // pods refused, by top owner
+	first  []object.Key       // top owners in order
+	owners map[string]object.Key
+}
+
+// owner is the top of a pod's owners, zero for a bare pod.
+func (s *binding) owner(p *corev1.Pod) object.Key {
+	ref := metav1.GetControllerOfNoCopy(p)
+	if ref == nil {
+		return object.Key{}
+	}
+	if k, ok := s.owners[string(ref.UID)]; ok {
+		return k
+	}
+	k := TopOwner(s.v, p)
+	s.owners[string(ref.UID)] = k
+	return k
+}
+
+// TopOwner is the controlling owner of a pod; for a ReplicaSet of a Deployment, the Deployment. It is zero for a bare pod.
+func TopOwner(v View, p *corev1.Pod) object.Key {
+	ref := metav1.GetControllerOfNoCopy(p)
+	if ref == nil {
+		return object.Key{}
+	}
+	if ref.Kind != "ReplicaSet" {
+		return object.Key{}
+	}
+	key := object.Key{Resource: "replicasets", Namespace: p.Namespace, Name: ref.Name}
+	if rs, ok := v.Get(key); ok {
+		if up := metav1.GetControllerOfNoCopy(rs.(*appsv1.ReplicaSet)); up != nil && up.Kind == "Deployment" {
+			return object.Key{Resource: "deployments", Namespace: p.Namespace, Name: up.Name}
+		}
+	}
+	return key
+}
+
+func (s *binding) bind(d scheduler.Decision) {
+	p := *d.Pod
+	p.Spec.NodeName = d.Node
+	p.Status.Conditions = s.scheduled(d.Pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
+	s.res.Put = append(s.res.Put, &p)
+	owner := s.owner(d.Pod)
+	s.res.Placements = append(s.res.Placements, Placement{Pod: object.KeyOf(d.Pod), Node: d.Node, Owner: owner})
+	if s.told[owner] == 0 {
+		s.first = append(s.first, owner)
+	}
+	s.told[owner]++
+	if owner == (object.Key{}) || s.told[owner] <= maxSingleEvents {
+		s.event(&p, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("Successfully assigned %s/%s to %s", p.Namespace, p.Name, d.Node))
+	}
+}
+
+// summarize tells of an owner the number of its pods whose binding had no event of its own.
+func (s *binding) summarize() {
+	for _, k := range s.first {
+		more := s.told[k] - maxSingleEvents
+		if o, ok := s.v.Get(k); ok && more > 0 {
+			s.event(o, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("(combined from similar events): Successfully assigned %d more pods", more))
+		}
+	}
+}
+
+func (s *binding) refuse(d scheduler.Decision) {
+	s.res.Unplaced = append(s.res.Unplaced, Unplaced{Pod: object.KeyOf(d.Pod), Owner: s.owner(d.Pod), Message: d.Message})
+	if c := podCondition(d.Pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse && c.Message == d.Message {
+		return
+	}
+	p := *d.Pod
+	p.Status.Conditions = s.scheduled(d.Pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
+		Reason: corev1.PodReasonUnschedulable, Message: d.Message})
+	s.res.Put = append(s.res.Put, &p)
+	owner := s.owner(d.Pod)
+	if s.failed[owner]++; owner == (object.Key{}) || s.failed[owner] <= maxSingleEvents {
+		s.event(&p, corev1.EventTypeWarning, "FailedScheduling", d.Message)
+	}
+}
+
+func (s *binding) event(about object.Object, kind, reason, message string) {
+	s.res.Events = append(s.res.Events, Event{Regarding: about, Type: kind, Reason: reason, Message: message, Component: corev1.DefaultSchedulerName})
+}
+
+// scheduled returns the pod's conditions with c among them.
+func (s *binding) scheduled(p *corev1.Pod, c corev1.PodCondition) []corev1.PodCondition {
+	c.LastTransitionTime = s.now
+	if had := podCondition(p, c.Type); had != nil && had.Status == c.Status {
+		c.LastTransitionTime = had.LastTransitionTime
+	}
+	out := make([]corev1.PodCondition, 0, len(p.Status.Conditions)+1)
+	for _, x := range p.Status.Conditions {
+		if x.Type != c.Type {
+			out = append(out, x)
+		}
+	}
+	return append(out, c)
+}

@@ -1,0 +1,260 @@
+package controller_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	kresource "k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"reconcile/admission"
+	"reconcile/controller"
+	"reconcile/controller/memview"
+	"reconcile/object"
+)
+
+// world is a cluster in memory with a clock that the test moves and kubelets that do what the test says.
+type world struct {
+	t      testing.TB
+	state  *memview.State
+	set    *controller.Set
+	now    time.Time
+	wakes  map[controller.Trigger]time.Time
+	left   []controller.Trigger
+	ips    int
+	budget int
+	log    []string // changes of ReplicaSets' sizes
+	last   controller.Outcome
+}
+
+func config() controller.Config {
+	return controller.Config{ClusterID: "test", ServiceRange: netip.MustParsePrefix("10.96.0.0/16"), PodRange: netip.MustParsePrefix("10.244.0.0/16")}
+}
+
+func newWorld(t testing.TB) *world {
+	set, err := controller.NewSet(config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, state: memview.New(), set: set, now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC), wakes: map[controller.Trigger]time.Time{}, budget: 1 << 20}
+	w.settle(set.Resync(w.state)...)
+	w.log = nil
+	return w
+}
+
+// settle runs Settle on what changed since the last time, what was left over, what is due and the triggers given.
+func (w *world) settle(more ...controller.Trigger) controller.Outcome {
+	triggers := append(w.left, w.set.Triggers(w.state, w.state.TakeChanges())...)
+	var due []controller.Trigger
+	for t, at := range w.wakes {
+		if !at.After(w.now) {
+			due = append(due, t)
+			delete(w.wakes, t)
+		}
+	}
+	slices.SortFunc(due, func(a, b controller.Trigger) int {
+		if c := strings.Compare(a.Controller, b.Controller); c != 0 {
+			return c
+		}
+		return a.Key.Compare(b.Key)
+	})
+	triggers = append(append(triggers, due...), more...)
+	o := &recorder{State: w.state, w: w}
+	w.last = controller.Settle(w.set, o, triggers, w.now, w.budget, admission.Complete)
+	for _, wk := range w.last.Wakes {
+		if at, ok := w.wakes[wk.Trigger]; !ok || wk.At.Before(at) {
+			w.wakes[wk.Trigger] = wk.At
+		}
+	}
+	w.left = w.last.Leftover
+	w.state.TakeChanges()
+	for _, q := range append(w.last.Quarantined, w.last.Errors...) {
+		w.log = append(w.log, fmt.Sprintf("! %s %s: %s", q.Trigger.Controller, q.Trigger.Key, strings.SplitN(q.Reason, "\n", 2)[0]))
+	}
+	return w.last
+}
+
+// recorder notes how the sizes of ReplicaSets change, in order.
+type recorder struct {
+	*memview.State
+	w *world
+}
+
+func (r *recorder) Put(o object.Object) {
+	if rs, ok := o.(*appsv1.ReplicaSet); ok {
+		old, had := r.Get(object.KeyOf(o))
+		version := rs.Spec.Template.Spec.Containers[0].Image
+		switch n := *rs.Spec.Replicas; {
+		case !had:
+			r.w.log = append(r.w.log, fmt.Sprintf("+%s=%d", version, n))
+		case *old.(*appsv1.ReplicaSet).Spec.Replicas != n:
+			r.w.log = append(r.w.log, fmt.Sprintf("%s=%d", version, n))
+		}
+	}
+	r.State.Put(o)
+}
+
+// apply stores an object as the API server would.
+func (w *world) apply(doc string) error {
+	w.t.Helper()
+	b, err := yaml.YAMLToJSON([]byte(doc))
+	if err != nil {
+		return err
+	}
+	o, strict, err := admission.DecodeJSON(b)
+	if err != nil || len(strict) > 0 {
+		return fmt.Errorf("decode: %v %v", strict, err)
+	}
+	k, err := object.KindOfObject(o)
+	if err != nil {
+		return err
+	}
+	if k.Namespaced && o.GetNamespace() == "" {
+		o.SetNamespace("default")
+	}
+	admission.Default(o)
+	return w.put(o)
+}
+
+func (w *world) put(o object.Object) error {
+	key := object.KeyOf(o)
+	old, ok := w.state.Get(key)
+	if !ok {
+		old = nil
+		admission.PrepareCreate(o, controller.HashUID("test", key.Path(), w.now.String()), w.now)
+		if err := admission.CheckNamespace(w.state, o); err != nil {
+			return err
+		}
+	} else {
+		admission.PrepareUpdate(o, old)
+	}
+	if err := admission.Allocate(w.state, o, old, admission.Ranges{Services: config().ServiceRange}); err != nil {
+		return err
+	}
+	if errs := admission.Validate(o, old); len(errs) > 0 {
+		return errs.ToAggregate()
+	}
+	w.state.Put(o)
+	return nil
+}
+
+// node adds or replaces a ready node.
+func (w *world) node(name, cpu, memory string, change func(*corev1.Node)) {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, UID: controller.HashUID("node", name), CreationTimestamp: metav1.NewTime(w.now), Labels: map[string]string{corev1.LabelHostname: name}}}
+	n.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
+	n.Status.Allocatable = corev1.ResourceList{"cpu": kresource.MustParse(cpu), "memory": kresource.MustParse(memory), "pods": kresource.MustParse("110")}
+	n.Status.Capacity = n.Status.Allocatable
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: metav1.NewTime(w.now)}}
+	if change != nil {
+		change(n)
+	}
+	w.state.Put(n)
+	w.heartbeat(name)
+}
+
+func (w *world) heartbeat(node string) {
+	at := metav1.NewMicroTime(w.now)
+	l := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: node, Namespace: corev1.NamespaceNodeLease, UID: controller.HashUID("lease", node)}}
+	l.SetGroupVersionKind(coordinationv1.SchemeGroupVersion.WithKind("Lease"))
+	l.Spec.RenewTime = &at
+	w.state.Put(l)
+}
+
+// kubelet makes at most n bound pods ready (oldest slots first) and ends all that are terminating, but not on the nodes in dead.
+func (w *world) kubelet(n int, dead ...string) {
+	var pods []*corev1.Pod
+	for o := range w.state.List("pods", "") {
+		if p := o.(*corev1.Pod); p.Spec.NodeName != "" && !slices.Contains(dead, p.Spec.NodeName) {
+			pods = append(pods, p)
+		}
+	}
+	slices.SortStableFunc(pods, func(a, b *corev1.Pod) int {
+		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)*1000 + slot(a) - slot(b)
+	})
+	for _, p := range pods {
+		if p.DeletionTimestamp != nil {
+			zero := int64(0)
+			if _, gone := controller.BeginDelete(p, controller.DeleteOptions{GracePeriodSeconds: &zero}, w.now); gone {
+				w.state.Delete(object.KeyOf(p))
+			}
+			continue
+		}
+		if p.Status.Phase == corev1.PodRunning || n == 0 {
+			continue
+		}
+		n--
+		w.ips++
+		w.run(p, fmt.Sprintf("10.244.%d.%d", w.ips/250, w.ips%250+1))
+	}
+}
+
+func (w *world) run(p *corev1.Pod, ip string) {
+	c := object.Copy(p)
+	c.Status.Phase, c.Status.PodIP, c.Status.PodIPs = corev1.PodRunning, ip, []corev1.PodIP{{IP: ip}}
+	for _, t := range []corev1.PodConditionType{corev1.PodReady, corev1.ContainersReady} {
+		c.Status.Conditions = append(c.Status.Conditions, corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(w.now)})
+	}
+	w.state.Put(c)
+}
+
+func slot(p *corev1.Pod) int {
+	var n int
+	if _, err := fmt.Sscan(p.Annotations[object.AnnotationSlot], &n); err != nil {
+		return -1
+	}
+	return n
+}
+
+func (w *world) delete(key object.Key, opts controller.DeleteOptions) error {
+	o, ok := w.state.Get(key)
+	if !ok {
+		return fmt.Errorf("%s is not there", key)
+	}
+	switch next, gone := controller.BeginDelete(o, opts, w.now); {
+	case gone:
+		w.state.Delete(key)
+	case next != nil:
+		w.state.Put(next)
+	}
+	return nil
+}
+
+// run settles and lets the kubelets work until nothing more happens; it returns the number of rounds.
+func (w *world) converge() int {
+	for round := 1; ; round++ {
+		w.settle()
+		before := w.state.Rev()
+		w.kubelet(1 << 20)
+		if w.state.Rev() == before && len(w.left) == 0 {
+			return round
+		}
+		if round > 1000 {
+			w.t.Fatal("the world does not come to rest")
+		}
+	}
+}
+
+// deployment is a manifest of a Deployment whose pods run image.
+func deployment(name string, n int, image, more string) string {
+	return fmt.Sprintf(`apiVersion: apps/v1
+kind: Deployment
+metadata: {name: %[1]s}
+spec:
+  replicas: %[2]d
+  selector: {matchLabels: {app: %[1]s}}
+  %[4]s
+  template:
+    metadata: {labels: {app: %[1]s}}
+    spec:
+      containers:
+      - {name: c, image: %[3]s, resources: {requests: {cpu: 100m, memory: 64Mi}}}
+`, name, n, image, more)
+}
