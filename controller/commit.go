@@ -135,7 +135,9 @@ func followCommit(v View, c *object.Commit, now time.Time) object.CommitStatus {
 		}
 	}
 	// What has failed is told first.
-	slices.SortStableFunc(waiting, func(a, b object.CommitWaiting) int { return boolFirst(a.Status == statusFailed, b.Status == statusFailed) })
+	slices.SortStableFunc(waiting, func(a, b object.CommitWaiting) int {
+		return boolFirst(a.Status == statusFailed, b.Status == statusFailed)
+	})
 	s.Waiting = waiting[:min(len(waiting), maxWaiting)]
 	switch {
 	case failed != "":

@@ -216,4 +216,3 @@ func subset(svc *corev1.Service, g *portGroup, left *int) (corev1.EndpointSubset
 	}
 	return s, len(s.Addresses)+len(s.NotReadyAddresses) > 0
 }
-
