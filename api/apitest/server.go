@@ -58,6 +58,15 @@ func Start(t testing.TB, store *Store, change func(*api.Config)) *Server {
 	return s
 }
 
+// StartPeer serves the same store under the same authority on another port.
+func StartPeer(t testing.TB, first *Server) *Server {
+	t.Helper()
+	s := &Server{Store: first.Store, Authority: first.Authority, Kubeconfig: first.Kubeconfig, Dir: first.Dir, addr: "127.0.0.1:0", cfg: first.cfg}
+	s.Run(t)
+	t.Cleanup(s.Stop)
+	return s
+}
+
 // Run begins to serve, on the same port as before if it was stopped.
 func (s *Server) Run(t testing.TB) {
 	t.Helper()
