@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -234,23 +233,7 @@ func (s *state) remember(o origin, out Outcome) {
 	}
 }
 
-// clone is a frozen copy for views and snapshots; it costs O(1) plus the blobs and outcomes, which are few.
+// view is a frozen copy of the keys and their index, made in constant time.
 func (s *state) view() *View {
 	return &View{rev: s.rev, stamp: s.stamp, keys: s.keys.Clone(), index: s.index.Clone()}
-}
-
-// digestEqual tells whether two states are the same to every reader; for tests and checks between members.
-func (s *state) equal(o *state) error {
-	if s.rev != o.rev || s.stamp != o.stamp || s.keys.Len() != o.keys.Len() || s.index.Len() != o.index.Len() {
-		return fmt.Errorf("revision %d/%d, time %d/%d, keys %d/%d, index rows %d/%d", s.rev, o.rev, s.stamp, o.stamp, s.keys.Len(), o.keys.Len(), s.index.Len(), o.index.Len())
-	}
-	var err error
-	s.keys.Ascend(func(r *Record) bool {
-		p, ok := o.keys.Get(r)
-		if !ok || !bytes.Equal(p.Value, r.Value) || p.Rev != r.Rev || p.Created != r.Created || p.Version != r.Version || p.ref != r.ref {
-			err = fmt.Errorf("key %s differs at revision %d", r.Key, r.Rev)
-		}
-		return err == nil
-	})
-	return err
 }

@@ -196,6 +196,9 @@ func (s *Store) stopOn(err error) {
 // Failed is closed at the first fault after which the member must not go on; Run returns it.
 func (s *Store) Failed() <-chan struct{} { return s.fatal }
 
+// Closed is closed when Close has been called.
+func (s *Store) Closed() <-chan struct{} { return s.stopped }
+
 // Run blocks until ctx ends (nil), Close is called (nil) or a fault stops the member (the fault): the process should exit then and start
 // again. It does not close the store.
 func (s *Store) Run(ctx context.Context) error {

@@ -188,12 +188,12 @@ func TestRestartKeepsEverything(t *testing.T) {
 				}
 			}
 			propose(t, s, put("/b", "2"))
-			was := s.fsm.st.freeze()
+			was := s.View()
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			s = openOne(t, dir, nil, nil)
-			if err := was.equal(s.fsm.st); err != nil {
+			if err := Equal(was, s.View()); err != nil {
 				t.Error(err)
 			}
 			if b, err := s.Blob(digest); err != nil || len(b) != 700<<10 {

@@ -1,6 +1,8 @@
 package raftstore
 
 import (
+	"bytes"
+	"fmt"
 	"iter"
 	"strings"
 	"time"
@@ -67,4 +69,21 @@ func (v *View) Indexed(prefix string) iter.Seq[*Record] {
 			return strings.HasPrefix(i.key, prefix) && yield(i.rec)
 		})
 	}
+}
+
+// Equal tells in what two views differ, or nil: for checks that members agree.
+func Equal(a, b *View) error {
+	if a.rev != b.rev || a.stamp != b.stamp || a.keys.Len() != b.keys.Len() || a.index.Len() != b.index.Len() {
+		return fmt.Errorf("revision %d and %d, time %d and %d, %d and %d keys, %d and %d index rows",
+			a.rev, b.rev, a.stamp, b.stamp, a.keys.Len(), b.keys.Len(), a.index.Len(), b.index.Len())
+	}
+	var err error
+	a.keys.Ascend(func(r *Record) bool {
+		p, ok := b.keys.Get(r)
+		if !ok || !bytes.Equal(p.Value, r.Value) || p.Rev != r.Rev || p.Created != r.Created || p.Version != r.Version || p.ref != r.ref {
+			err = fmt.Errorf("key %s differs at revision %d", r.Key, r.Rev)
+		}
+		return err == nil
+	})
+	return err
 }

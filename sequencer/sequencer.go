@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ type Sequencer struct {
 	decider decider
 	queue   chan *job
 	ended   chan struct{} // closed when Run has returned
+	wg      sync.WaitGroup
 }
 
 // job is one waiting request.
@@ -61,6 +63,7 @@ func New(cfg Config) (*Sequencer, error) {
 // has been answered. Call it once.
 func (s *Sequencer) Run(ctx context.Context) error {
 	defer close(s.ended)
+	defer s.wg.Wait()
 	for {
 		changed := s.store.LeaderChanged()
 		if l := s.store.Leader(); l.Self {
@@ -71,6 +74,8 @@ func (s *Sequencer) Run(ctx context.Context) error {
 			return nil
 		case <-s.store.Failed():
 			return s.store.Run(ctx)
+		case <-s.store.Closed():
+			return nil
 		case j := <-s.queue: // this server stopped leading after the request was put here
 			if j.take() {
 				j.reply(Result{}, errAgain)

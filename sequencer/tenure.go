@@ -345,6 +345,13 @@ const resolveWithin = 5 * time.Second
 func (s *Sequencer) resolve(term uint64, f *flight, cause error) {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveWithin)
 	defer cancel()
+	s.wg.Go(func() {
+		select {
+		case <-s.store.Closed():
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	err := s.withLeader(ctx, func(l raftstore.Leader) error {
 		if l.Self {
 			if err := s.store.Barrier(ctx); err != nil {

@@ -1,0 +1,376 @@
+package testcluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"reconcile/admission"
+	"reconcile/cluster"
+	"reconcile/controller"
+	"reconcile/raftstore"
+	"reconcile/sequencer"
+)
+
+// Config says what to start. The zero value is three servers on storage in memory, without nodes, with the real controllers.
+type Config struct {
+	Servers int
+	// Nodes is the number of fake nodes; they are named n00, n01, …
+	Nodes int
+	// Settler, if set, takes the place of the real controllers.
+	Settler sequencer.Settler
+	// Disk puts each server's storage into a folder of the test.
+	Disk bool
+	// Change, if set, is called on each store's configuration.
+	Change func(*raftstore.Config)
+	// Logger is where all servers log; default: nowhere.
+	Logger *slog.Logger
+}
+
+// ClusterID is the cluster's name in everything that is derived from it.
+const ClusterID = "testcluster"
+
+// Cluster is a running control plane. Its methods may be called by many goroutines of the bubble.
+type Cluster struct {
+	t       testing.TB
+	cfg     Config
+	servers []*Server
+	net     *network
+	nodes   []*Node
+	stop    context.CancelFunc
+	ctx     context.Context
+	wg      sync.WaitGroup
+
+	// History is what happened.
+	History *History
+}
+
+// Server is one member. Store and Seq are replaced by a restart; take them by the methods.
+type Server struct {
+	Index   int
+	ID      string
+	c       *Cluster
+	storage *raftstore.Storage
+	dir     string
+
+	mu      sync.Mutex
+	store   *raftstore.Store
+	seq     *sequencer.Sequencer
+	running bool
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// Start starts the cluster and waits until it has a leader. It is ended by the test's cleanup. It must be called inside
+// synctest.Test.
+func Start(t testing.TB, cfg Config) *Cluster {
+	t.Helper()
+	if cfg.Servers == 0 {
+		cfg.Servers = 3
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Settler == nil {
+		set, err := controller.NewSet(controller.Config{ClusterID: ClusterID, ServiceRange: serviceRange(), PodRange: netip.MustParsePrefix("10.244.0.0/16")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Settler = sequencer.Controllers{Set: set}
+	}
+	c := &Cluster{t: t, cfg: cfg, net: newNetwork(cfg.Servers), History: newHistory()}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	t.Cleanup(c.close)
+	for i := range cfg.Servers {
+		s := &Server{Index: i, ID: fmt.Sprintf("s%d", i), c: c, storage: raftstore.MemoryStorage()}
+		if cfg.Disk {
+			s.storage, s.dir = nil, filepath.Join(t.TempDir(), s.ID)
+		}
+		c.servers = append(c.servers, s)
+	}
+	for i := range c.servers {
+		c.Restart(i)
+	}
+	c.Leader()
+	for i := range cfg.Nodes {
+		n := &Node{Name: fmt.Sprintf("n%02d", i), c: c}
+		c.nodes = append(c.nodes, n)
+		c.wg.Go(func() { n.run(c.ctx) })
+	}
+	return c
+}
+
+func serviceRange() netip.Prefix { return netip.MustParsePrefix("10.96.0.0/16") }
+
+func (c *Cluster) close() {
+	c.stop()
+	c.wg.Wait()
+	for _, s := range c.servers {
+		s.end()
+	}
+	if c.t.Failed() {
+		c.History.save(c.t)
+	}
+}
+
+// Go runs f beside the test until it returns; its ctx ends with the cluster.
+func (c *Cluster) Go(f func(ctx context.Context)) { c.wg.Go(func() { f(c.ctx) }) }
+
+// Server returns server i, whether it runs or not.
+func (c *Cluster) Server(i int) *Server { return c.servers[i] }
+
+// Store is the server's store of now; closed if the server was killed.
+func (s *Server) Store() *raftstore.Store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store
+}
+
+// Seq is the server's sequencer of now.
+func (s *Server) Seq() *sequencer.Sequencer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq
+}
+
+// Running tells whether the server has been started and not killed since.
+func (s *Server) Running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running
+}
+
+// View is the server's committed state.
+func (s *Server) View() *cluster.View { return cluster.NewView(s.Store().View()) }
+
+// Restart starts server i on the storage that it left.
+func (c *Cluster) Restart(i int) {
+	s := c.servers[i]
+	if s.Running() {
+		return
+	}
+	var members []raftstore.Server
+	for _, m := range c.servers {
+		members = append(members, raftstore.Server{ID: m.ID, Address: m.ID, Voter: true})
+	}
+	transport := c.net.start(i)
+	cfg := raftstore.Config{
+		Dir: s.dir, Storage: s.storage, ServerID: s.ID, ClusterID: ClusterID, Bootstrap: true, Servers: members, Transport: transport,
+		Index: cluster.Index, Heartbeat: 300 * time.Millisecond, Logger: c.cfg.Logger.With("server", s.ID),
+	}
+	if c.cfg.Change != nil {
+		c.cfg.Change(&cfg)
+	}
+	store, err := raftstore.Open(cfg)
+	if err != nil {
+		c.t.Errorf("start server %d: %v", i, err)
+		return
+	}
+	seq, err := sequencer.New(sequencer.Config{
+		Store: store, Settler: c.cfg.Settler, Ranges: admission.Ranges{Services: serviceRange()}, Forwarder: forwarder{c, i}, Logger: cfg.Logger,
+	})
+	if err != nil {
+		c.t.Errorf("start server %d: %v", i, err)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.mu.Lock()
+	s.store, s.seq, s.cancel, s.running = store, seq, cancel, true
+	s.mu.Unlock()
+	s.wg.Go(func() {
+		if err := seq.Run(ctx); err != nil {
+			c.t.Errorf("server %d: %v", i, err)
+		}
+	})
+	c.History.note("server", s.ID+" started", 0)
+}
+
+// Kill ends server i at once: nothing leaves it from now on, and its storage stays as it is.
+func (c *Cluster) Kill(i int) {
+	c.net.cutAll(i)
+	c.net.remove(i)
+	c.History.note("server", c.servers[i].ID+" killed", 0)
+	c.servers[i].end()
+}
+
+func (s *Server) end() {
+	s.mu.Lock()
+	running := s.running
+	s.running = false
+	s.mu.Unlock()
+	if !running {
+		return
+	}
+	if err := s.store.Close(); err != nil {
+		s.c.t.Errorf("close %s: %v", s.ID, err)
+	}
+	s.cancel()
+	s.wg.Wait()
+}
+
+// Isolate cuts server i off from all others, both ways. Its clients still reach it.
+func (c *Cluster) Isolate(i int) {
+	c.net.cutAll(i)
+	c.History.note("network", c.servers[i].ID+" isolated", 0)
+}
+
+// Heal joins all running servers again.
+func (c *Cluster) Heal() {
+	c.net.heal()
+	c.History.note("network", "healed", 0)
+}
+
+// patience is how long the cluster is waited for, in its own time.
+const patience = time.Minute
+
+// Leader waits until one running server leads and has passed its barrier, and returns it.
+func (c *Cluster) Leader() *Server {
+	c.t.Helper()
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		for _, s := range c.servers {
+			if s.Running() && s.Store().Leader().Self {
+				if _, err := s.Store().ReadIndex(c.ctx); err == nil {
+					return s
+				}
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	c.t.Fatalf("no leader within %s", patience)
+	return nil
+}
+
+// WaitFor waits until ok holds on the leader's committed state.
+func (c *Cluster) WaitFor(what string, ok func(v *cluster.View) bool) {
+	c.t.Helper()
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		if s := c.Leader(); ok(s.View()) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	c.t.Fatalf("%s: not within %s", what, patience)
+}
+
+// forwarder carries messages between servers, over the links that there are.
+type forwarder struct {
+	c    *Cluster
+	from int
+}
+
+// Forward implements sequencer.Forwarder. If the link is cut while the leader works, the answer is lost.
+func (f forwarder) Forward(ctx context.Context, leader raftstore.Leader, body []byte) ([]byte, error) {
+	to := -1
+	for i, s := range f.c.servers {
+		if s.ID == leader.ID {
+			to = i
+		}
+	}
+	if to < 0 || !f.c.servers[to].Running() {
+		return nil, fmt.Errorf("server %q does not run", leader.ID)
+	}
+	cut, ok := f.c.net.link(f.from, to)
+	if !ok {
+		return nil, fmt.Errorf("no way to server %q", leader.ID)
+	}
+	type result struct {
+		body []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		body, err := f.c.servers[to].Seq().Serve(ctx, body)
+		done <- result{body, err}
+	}()
+	select {
+	case r := <-done:
+		return r.body, r.err
+	case <-cut:
+		return nil, fmt.Errorf("the way to server %q was cut: %w", leader.ID, raftstore.ErrUnknown)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", raftstore.ErrUnknown, ctx.Err())
+	}
+}
+
+// network is the links between servers. A link is cut by closing its channel.
+type network struct {
+	mu         sync.Mutex
+	transports []*raft.InmemTransport // nil: not running
+	cut        map[[2]int]chan struct{}
+}
+
+func newNetwork(n int) *network {
+	return &network{transports: make([]*raft.InmemTransport, n), cut: map[[2]int]chan struct{}{}}
+}
+
+func address(i int) raft.ServerAddress { return raft.ServerAddress(fmt.Sprintf("s%d", i)) }
+
+// start gives server i a new transport, linked to all that run.
+func (n *network) start(i int) *raft.InmemTransport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, n.transports[i] = raft.NewInmemTransportWithTimeout(address(i), 200*time.Millisecond)
+	for j := range n.transports {
+		n.joinLocked(i, j)
+	}
+	return n.transports[i]
+}
+
+func (n *network) joinLocked(i, j int) {
+	if i == j || n.transports[i] == nil || n.transports[j] == nil || n.cut[pair(i, j)] != nil {
+		return
+	}
+	n.transports[i].Connect(address(j), n.transports[j])
+	n.transports[j].Connect(address(i), n.transports[i])
+	n.cut[pair(i, j)] = make(chan struct{})
+}
+
+func (n *network) cutAll(i int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for j := range n.transports {
+		ch := n.cut[pair(i, j)]
+		if ch == nil {
+			continue
+		}
+		close(ch)
+		delete(n.cut, pair(i, j))
+		n.transports[i].Disconnect(address(j))
+		n.transports[j].Disconnect(address(i))
+	}
+}
+
+func (n *network) remove(i int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.transports[i] = nil
+}
+
+func (n *network) heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range n.transports {
+		for j := range i {
+			n.joinLocked(i, j)
+		}
+	}
+}
+
+// link returns the channel that is closed when the link is cut.
+func (n *network) link(i, j int) (<-chan struct{}, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ch := n.cut[pair(i, j)]
+	return ch, ch != nil
+}
+
+func pair(i, j int) [2]int { return [2]int{min(i, j), max(i, j)} }
