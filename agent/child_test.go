@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestMain lets the test binary play the child.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == "child" {
+		f, err := HoldLock(os.Args[2], os.Args[3])
+		if err != nil {
+			os.Exit(1)
+		}
+		defer f.Close()
+		stop := make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGTERM)
+		<-stop
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// eventually waits until ok or the deadline.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 10 s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func TestChild(t *testing.T) {
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(version string) *child {
+		lock := filepath.Join(dir, "lock")
+		return &child{name: "test", lock: lock, argv: []string{self, "child", lock, version}, version: version, output: filepath.Join(dir, "out"), log: slog.New(slog.DiscardHandler)}
+	}
+	start := func(c *child) (stop func()) {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); c.run(ctx) }()
+		return func() { cancel(); <-done }
+	}
+	pid := func() int { st, _ := running(of("v1").lock); return st.PID }
+
+	stop := start(of("v1"))
+	eventually(t, "the child runs", func() bool { return pid() != 0 })
+	first := pid()
+	stop()
+	if pid() != first {
+		t.Fatal("the child has ended with the one who looked after it")
+	}
+
+	stop = start(of("v1"))
+	defer func() { of("v2").stop(context.Background()) }()
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	eventually(t, "a killed child is back", func() bool { p := pid(); return p != 0 && p != first })
+	t.Logf("back after %s", time.Since(began))
+	second := pid()
+	stop()
+
+	stop = start(of("v2"))
+	eventually(t, "a child of another version is replaced", func() bool {
+		st, ok := running(of("v2").lock)
+		return ok && st.Version == "v2" && st.PID != second
+	})
+	stop()
+	if err := of("v2").stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if pid() != 0 {
+		t.Error("the child runs on after stop")
+	}
+}

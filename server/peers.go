@@ -1,0 +1,151 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"reconcile/pki"
+	"reconcile/raftstore"
+)
+
+// The paths that servers ask each other for, over HTTP/1.1 on connections of ALPN fwd/1.
+const (
+	pathForward = "/sequencer"
+	pathCluster = "/cluster"
+	pathJoin    = "/members"
+)
+
+// maxMessage bounds a forwarded message.
+const maxMessage = 256 << 20
+
+// peers is how this member speaks to the others.
+type peers struct {
+	identity pki.Identity
+	pool     *x509.CertPool
+	client   *http.Client
+}
+
+func newPeers(id pki.Identity, pool *x509.CertPool) *peers {
+	p := &peers{identity: id, pool: pool}
+	p.client = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			return pki.Dial(ctx, addr, pki.ProtoForward, id, pool)
+		},
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     90 * time.Second,
+	}}
+	return p
+}
+
+// close ends the idle connections.
+func (p *peers) close() { p.client.CloseIdleConnections() }
+
+// post sends a message to a member and returns its answer. An error that is not raftstore.ErrUnknown means that the member has not
+// acted on it.
+func (p *peers) post(ctx context.Context, addr, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	var sent atomic.Bool
+	res, err := p.client.Do(req.WithContext(withWrote(ctx, &sent)))
+	if err != nil {
+		if sent.Load() {
+			return nil, fmt.Errorf("ask server %s: %w: %w", addr, raftstore.ErrUnknown, err)
+		}
+		return nil, fmt.Errorf("ask server %s: %w", addr, err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxMessage))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer of server %s: %w: %w", addr, raftstore.ErrUnknown, err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("server %s refused: %s", addr, bytes.TrimSpace(b))
+	}
+	return b, nil
+}
+
+// Forward implements sequencer.Forwarder.
+func (p *peers) Forward(ctx context.Context, leader raftstore.Leader, message []byte) ([]byte, error) {
+	return p.post(ctx, leader.Address, pathForward, message)
+}
+
+// member is the message by which a server asks to be taken in.
+type member struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+}
+
+// welcome says which cluster this is, so that the one who joins takes its ID.
+type welcome struct {
+	ClusterID string `json:"clusterID"`
+}
+
+// peerService is what a member does for the others.
+type peerService struct {
+	store *raftstore.Store
+	peers *peers
+	// serve answers a forwarded message of a sequencer.
+	serve func(ctx context.Context, message []byte) ([]byte, error)
+}
+
+// handler serves the connections of ALPN fwd/1, which pki.Mux opens to servers only.
+func (s *peerService) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+pathForward, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(io.LimitReader(r.Body, maxMessage))
+		if err == nil {
+			b, err = s.serve(r.Context(), b)
+		}
+		respond(w, b, err)
+	})
+	mux.HandleFunc("POST "+pathCluster, func(w http.ResponseWriter, _ *http.Request) {
+		b, err := json.Marshal(welcome{ClusterID: s.store.Identity().ClusterID})
+		respond(w, b, err)
+	})
+	mux.HandleFunc("POST "+pathJoin, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
+		if err == nil {
+			err = s.join(r.Context(), b)
+		}
+		respond(w, nil, err)
+	})
+	return mux
+}
+
+// respond writes an answer, or why there is none. One who asked and is gone does not undo what was done.
+func respond(w http.ResponseWriter, b []byte, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = w.Write(b)
+}
+
+// join takes a server in as a voter; asked again, it changes the server's address. A follower hands it to the leader.
+func (s *peerService) join(ctx context.Context, body []byte) error {
+	var m member
+	if err := json.Unmarshal(body, &m); err != nil || m.ID == "" || m.Address == "" {
+		return errors.New("join: want the new server's id and address")
+	}
+	leader := s.store.Leader()
+	if leader.Self {
+		return s.store.AddVoter(ctx, m.ID, m.Address)
+	}
+	if leader.Address == "" {
+		return errors.New("join: no server leads at the moment; try again in some seconds")
+	}
+	_, err := s.peers.post(ctx, leader.Address, pathJoin, body)
+	return err
+}

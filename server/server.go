@@ -1,0 +1,286 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"reconcile/admission"
+	"reconcile/api"
+	"reconcile/cluster"
+	"reconcile/controller"
+	"reconcile/pki"
+	"reconcile/raftstore"
+	"reconcile/sequencer"
+)
+
+// Server is one member of the control plane. Make one with Open, Run it, and Close it in the end.
+type Server struct {
+	cfg       Config
+	keys      *pki.Authority
+	identity  pki.Identity
+	pool      *x509.CertPool
+	mux       *pki.Mux
+	peers     *peers
+	store     *raftstore.Store
+	seq       *sequencer.Sequencer
+	api       http.Handler
+	inner     http.Handler
+	raftLn    net.Listener
+	apiLn     net.Listener
+	forwardLn net.Listener
+}
+
+// Open loads or makes the keys, takes the port and opens the store. Nothing is served before Run.
+func Open(ctx context.Context, cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg}
+	if err := s.openKeys(); err != nil {
+		return nil, err
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w; choose another address with --api-addr", cfg.Listen, err)
+	}
+	s.mux = pki.NewMux(ln, pki.ServerTLS(s.identity, s.pool), cfg.Log)
+	s.raftLn = s.mux.Listen(pki.ProtoRaft)
+	s.forwardLn = s.mux.Listen(pki.ProtoForward)
+	s.apiLn = s.mux.Listen(pki.ProtoH2, pki.ProtoHTTP1)
+	s.peers = newPeers(s.identity, s.pool)
+	if err := s.openStore(ctx); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	if err := s.build(); err != nil {
+		ln.Close()
+		return nil, errors.Join(err, s.store.Close())
+	}
+	return s, nil
+}
+
+func (s *Server) openKeys() (err error) {
+	if s.keys, err = pki.Open(pki.Config{Dir: filepath.Join(s.cfg.DataDir, "pki")}); err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(s.cfg.Advertise)
+	if err != nil {
+		return err
+	}
+	api := admission.Ranges{Services: s.cfg.ServiceCIDR}.API()
+	hosts := append([]string{"localhost", "127.0.0.1", host, api.String(), "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}, s.cfg.Hosts...)
+	s.identity, err = s.keys.Identity(pki.ServerSpec(s.cfg.Name, hosts))
+	s.pool = s.keys.Pool()
+	return err
+}
+
+func (s *Server) openStore(ctx context.Context) (err error) {
+	clusterID := ""
+	if s.cfg.Join != "" {
+		b, err := s.peers.post(ctx, s.cfg.Join, pathCluster, nil)
+		if err != nil {
+			return fmt.Errorf("join %s: %w; is it a server of the cluster whose keys are in %s?", s.cfg.Join, err, filepath.Join(s.cfg.DataDir, "pki"))
+		}
+		var w welcome
+		if err := json.Unmarshal(b, &w); err != nil {
+			return fmt.Errorf("join %s: read its answer: %w", s.cfg.Join, err)
+		}
+		clusterID = w.ClusterID
+	}
+	stream := &streamLayer{Listener: s.raftLn, advertise: raft.ServerAddress(s.cfg.Advertise), peers: s.peers}
+	s.store, err = raftstore.Open(raftstore.Config{
+		Dir:       filepath.Join(s.cfg.DataDir, "store"),
+		ClusterID: clusterID,
+		Bootstrap: s.cfg.Join == "",
+		Join:      s.cfg.Join != "",
+		Transport: raftstore.NewTransport(stream, s.cfg.Log),
+		Index:     cluster.Index,
+		Logger:    s.cfg.Log,
+	})
+	return err
+}
+
+// build makes what stands on the store. It starts nothing.
+func (s *Server) build() error {
+	ranges := admission.Ranges{Services: s.cfg.ServiceCIDR}
+	set, err := controller.NewSet(controller.Config{ClusterID: s.store.Identity().ClusterID, ServiceRange: s.cfg.ServiceCIDR, PodRange: s.cfg.PodCIDR})
+	if err != nil {
+		return err
+	}
+	if s.seq, err = sequencer.New(sequencer.Config{
+		Store: s.store, Settler: sequencer.Controllers{Set: set}, Ranges: ranges, Forwarder: s.peers, Logger: s.cfg.Log,
+	}); err != nil {
+		return err
+	}
+	metrics, err := api.MetricsHandler(nil)
+	if err != nil {
+		return err
+	}
+	s.inner = (&peerService{store: s.store, peers: s.peers, serve: s.seq.Serve}).handler()
+	s.api, err = api.New(api.Config{
+		Store: objects{store: s.store, seq: s.seq}, Writer: s.seq,
+		Agents:  agents{identity: s.identity, pool: s.pool},
+		Metrics: metrics, Ready: s.readyChecks(), Live: s.liveChecks(),
+		Version: kubernetesVersion(s.cfg.Version), ServerAddress: s.cfg.Advertise, Log: s.cfg.Log,
+	})
+	return err
+}
+
+func (s *Server) readyChecks() []api.Check {
+	return append(s.liveChecks(), api.Check{Name: "leader", Run: func(context.Context) error {
+		if s.store.Leader().ID == "" {
+			return errors.New("no server leads")
+		}
+		return nil
+	}})
+}
+
+func (s *Server) liveChecks() []api.Check {
+	return []api.Check{{Name: "store", Run: func(context.Context) error {
+		select {
+		case <-s.store.Failed():
+			return errors.New("the store has stopped")
+		default:
+			return nil
+		}
+	}}}
+}
+
+// Keys is the cluster's authority, for the certificates of the administrator and of this machine's node.
+func (s *Server) Keys() *pki.Authority { return s.keys }
+
+// Run serves until ctx ends or a piece fails, and returns after everything has stopped. ready is called once when a push would be
+// served.
+func (s *Server) Run(ctx context.Context, ready func()) error {
+	defer s.peers.close()
+	// The shared port carries raft too: it is the last to end.
+	port, stopPort := context.WithCancel(context.WithoutCancel(ctx))
+	portDone := make(chan error, 1)
+	go func() { portDone <- s.mux.Run(port) }()
+	err := s.serve(ctx, ready)
+	// With the store still open another server takes the lead at once, instead of after an election's timeout.
+	s.yieldLead()
+	err = errors.Join(err, s.store.Close())
+	stopPort()
+	return errors.Join(err, <-portDone)
+}
+
+// serve runs the sequencer and HTTP.
+func (s *Server) serve(ctx context.Context, ready func()) error {
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	g, gctx := errgroup.WithContext(work)
+	g.Go(func() error { return s.store.Run(gctx) })
+	g.Go(func() error { return s.seq.Run(gctx) })
+	// Requests end with requests, so that watches close when the server stops.
+	requests, stopRequests := context.WithCancel(gctx)
+	defer stopRequests()
+	outer := s.httpServer(requests, s.api)
+	inner := s.httpServer(requests, s.inner)
+	g.Go(func() error { return serveHTTP(outer, s.apiLn) })
+	g.Go(func() error { return serveHTTP(inner, plain{s.forwardLn}) })
+	if s.cfg.Join != "" {
+		g.Go(func() error { return s.join(gctx) })
+	}
+	l := &leases{store: s.store, seq: s.seq, id: s.store.Identity().ServerID, address: s.cfg.Advertise, log: s.cfg.Log}
+	g.Go(func() error { return l.run(gctx, ready) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-gctx.Done():
+		}
+		// New connections first, then the watches, then what still writes; the sequencer answers all of it before it ends.
+		stopRequests()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err := errors.Join(closeHTTP(grace, outer), closeHTTP(grace, inner))
+		stopWork()
+		return err
+	})
+	return g.Wait()
+}
+
+func (s *Server) httpServer(ctx context.Context, h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       3 * time.Minute,
+		MaxHeaderBytes:    256 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+func serveHTTP(h *http.Server, ln net.Listener) error {
+	if err := h.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
+	return nil
+}
+
+// plain hides that its connections are TLS: net/http closes one whose protocol it does not know, and it does not know fwd/1.
+type plain struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (p plain) Accept() (net.Conn, error) {
+	c, err := p.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{c}, nil
+}
+
+// closeHTTP lets requests end until ctx does, then cuts them off.
+func closeHTTP(ctx context.Context, h *http.Server) error {
+	if err := h.Shutdown(ctx); err != nil {
+		return h.Close()
+	}
+	return nil
+}
+
+// join asks until the cluster has taken this member in.
+func (s *Server) join(ctx context.Context) error {
+	m, err := json.Marshal(member{ID: s.store.Identity().ServerID, Address: s.cfg.Advertise})
+	if err != nil {
+		return err
+	}
+	for {
+		_, err := s.peers.post(ctx, s.cfg.Join, pathJoin, m)
+		if err == nil {
+			s.cfg.Log.Info("joined the cluster", "through", s.cfg.Join, "id", s.store.Identity().ServerID)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.cfg.Log.Warn("the cluster has not taken this server in yet; trying again", "through", s.cfg.Join, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// yieldLead hands the lead to another server before this one stops.
+func (s *Server) yieldLead() {
+	if servers, err := s.store.Servers(); err != nil || len(servers) < 2 || !s.store.Leader().Self {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := s.store.TransferLeadership(ctx); err != nil {
+		s.cfg.Log.Info("could not hand over the lead", "error", err)
+	}
+}

@@ -1,0 +1,241 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"reconcile/pki"
+)
+
+// running is a server that runs in the test's process.
+type running struct {
+	*Server
+	client *kubernetes.Clientset
+	stop   func()
+}
+
+// freeAddr is an address of loopback that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+func start(t *testing.T, dir, addr, join string) running {
+	t.Helper()
+	level := slog.LevelWarn
+	if testing.Verbose() {
+		level = slog.LevelInfo
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s, err := Open(ctx, Config{
+		DataDir: dir, Listen: addr, Advertise: addr, Name: "s-" + addr[len(addr)-4:], Join: join,
+		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), Version: "test",
+		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+	})
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	done, ready := make(chan error, 1), make(chan struct{})
+	go func() { done <- s.Run(ctx, func() { close(ready) }) }()
+	ended := false
+	stop := func() {
+		if ended {
+			return
+		}
+		ended = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the server stopped with %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	select {
+	case <-ready:
+	case err := <-done:
+		ended = true
+		t.Fatalf("the server ended before it was ready: %v", err)
+	case <-time.After(30 * time.Second):
+		t.Fatal("the server is not ready after 30 s")
+	}
+	admin, err := s.Keys().Identity(pki.AdminSpec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := kubernetes.NewForConfig(&rest.Config{Host: "https://" + addr, QPS: -1,
+		TLSClientConfig: rest.TLSClientConfig{CAData: s.Keys().PEM(), CertData: admin.CertPEM, KeyData: admin.KeyPEM}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return running{Server: s, client: c, stop: stop}
+}
+
+// eventually asks until ok or the deadline; why is the last reason.
+func eventually(t *testing.T, what string, ok func() (bool, string)) {
+	t.Helper()
+	why := ""
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var done bool
+		if done, why = ok(); done {
+			return
+		}
+	}
+	t.Fatalf("%s: not within 20 s: %s", what, why)
+}
+
+func addNode(t *testing.T, c kubernetes.Interface, name string) {
+	t.Helper()
+	size := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("8"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110")}
+	n, err := c.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Status = corev1.NodeStatus{Capacity: size, Allocatable: size,
+		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}}
+	if _, err := c.CoreV1().Nodes().UpdateStatus(t.Context(), n, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func deployment(name string, replicas int32) *appsv1.Deployment {
+	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: appsv1.DeploymentSpec{
+		Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": name}},
+			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}},
+	}}
+}
+
+func bound(t *testing.T, c kubernetes.Interface, app string, want int) {
+	t.Helper()
+	eventually(t, "pods of "+app+" are bound", func() (bool, string) {
+		pods, err := c.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{LabelSelector: "app=" + app})
+		if err != nil {
+			return false, err.Error()
+		}
+		n := 0
+		for _, p := range pods.Items {
+			if p.Spec.NodeName != "" {
+				n++
+			}
+		}
+		return n == want, ""
+	})
+}
+
+// TestOneServer starts a server, sees what every cluster begins with, deploys, restarts and finds everything again.
+func TestOneServer(t *testing.T) {
+	dir, addr := t.TempDir(), freeAddr(t)
+	s := start(t, dir, addr, "")
+	eventually(t, "the preset namespaces are there", func() (bool, string) {
+		l, err := s.client.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
+		return err == nil && len(l.Items) == 4, ""
+	})
+	eventually(t, "default/kubernetes lists this server", func() (bool, string) {
+		e, err := s.client.CoreV1().Endpoints("default").Get(t.Context(), "kubernetes", metav1.GetOptions{})
+		return err == nil && len(e.Subsets) == 1 && e.Subsets[0].Addresses[0].IP == "127.0.0.1", ""
+	})
+	addNode(t, s.client, "n1")
+	if _, err := s.client.AppsV1().Deployments("default").Create(t.Context(), deployment("web", 3), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bound(t, s.client, "web", 3)
+	before, err := s.client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+
+	s = start(t, dir, addr, "")
+	after, err := s.client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(after.Items) != len(before.Items) {
+		t.Fatalf("%d pods after the restart, %d before", len(after.Items), len(before.Items))
+	}
+	for i := range after.Items {
+		if after.Items[i].UID != before.Items[i].UID {
+			t.Errorf("pod %s has another UID after the restart", after.Items[i].Name)
+		}
+	}
+}
+
+// copyKeys gives a new server the cluster's authority.
+func copyKeys(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(to, "pki"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ca.crt", "ca.key"} {
+		b, err := os.ReadFile(filepath.Join(from, "pki", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, "pki", name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestThreeServers makes a cluster of three by joining, writes through each, stops the leader, and goes on with the other two.
+func TestThreeServers(t *testing.T) {
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+	addrs := []string{freeAddr(t), freeAddr(t), freeAddr(t)}
+	servers := []running{start(t, dirs[0], addrs[0], "")}
+	for i := 1; i < 3; i++ {
+		copyKeys(t, dirs[0], dirs[i])
+		servers = append(servers, start(t, dirs[i], addrs[i], addrs[0]))
+	}
+	eventually(t, "default/kubernetes lists three servers", func() (bool, string) {
+		e, err := servers[2].client.DiscoveryV1().EndpointSlices("default").List(t.Context(), metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=kubernetes"})
+		if err != nil {
+			return false, err.Error()
+		}
+		n := 0
+		for _, s := range e.Items {
+			n += len(s.Endpoints) * len(s.Ports)
+		}
+		return n == 3, fmt.Sprint(e.Items)
+	})
+	addNode(t, servers[0].client, "n1")
+	for i, s := range servers {
+		name := fmt.Sprintf("web-%d", i)
+		if _, err := s.client.AppsV1().Deployments("default").Create(t.Context(), deployment(name, 2), metav1.CreateOptions{}); err != nil {
+			t.Fatalf("create through server %d: %v", i, err)
+		}
+	}
+	for i := range servers {
+		bound(t, servers[2-i].client, fmt.Sprintf("web-%d", i), 2)
+	}
+	leader := slices.IndexFunc(servers, func(s running) bool { return s.store.Leader().Self })
+	if leader < 0 {
+		t.Fatal("nobody leads")
+	}
+	servers[leader].stop()
+	other := servers[(leader+1)%3]
+	eventually(t, "a write after the leader stopped", func() (bool, string) {
+		_, err := other.client.AppsV1().Deployments("default").Create(t.Context(), deployment("later", 2), metav1.CreateOptions{})
+		return err == nil, fmt.Sprint(err)
+	})
+	bound(t, servers[(leader+2)%3].client, "later", 2)
+}

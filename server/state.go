@@ -1,0 +1,86 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"reconcile/api"
+	"reconcile/cluster"
+	"reconcile/manifests/git"
+	"reconcile/raftstore"
+	"reconcile/sequencer"
+)
+
+// objects gives api the cluster's objects.
+type objects struct {
+	store *raftstore.Store
+	seq   *sequencer.Sequencer
+}
+
+// View implements api.Store.
+func (o objects) View() api.View { return cluster.NewView(o.store.View()) }
+
+// Barrier implements api.Store.
+func (o objects) Barrier(ctx context.Context) error { return o.seq.Barrier(ctx) }
+
+// Wait implements api.Store.
+func (o objects) Wait(ctx context.Context, rev uint64) error { return o.store.WaitRev(ctx, rev) }
+
+// Watch implements api.Store.
+func (o objects) Watch(resource, namespace string, after uint64) (api.Watch, error) {
+	w, err := cluster.WatchObjects(o.store, resource, namespace, after)
+	if err != nil {
+		return nil, compacted(err)
+	}
+	return watch{w}, nil
+}
+
+// watch gives api a watch of the cluster's objects, with api's error for a past that is gone.
+type watch struct{ *cluster.Watch }
+
+// Next implements api.Watch.
+func (w watch) Next(ctx context.Context) ([]cluster.Event, uint64, error) {
+	events, rev, err := w.Watch.Next(ctx)
+	return events, rev, compacted(err)
+}
+
+// compacted turns the store's error into api's.
+func compacted(err error) error {
+	if errors.Is(err, raftstore.ErrCompacted) {
+		return fmt.Errorf("%w: %w", api.ErrCompacted, err)
+	}
+	return err
+}
+
+// packs gives the repository its packs and refs.
+type packs struct{ store *raftstore.Store }
+
+// View implements git.Store.
+func (p packs) View() git.View { return packView{p.store.View()} }
+
+// Blob implements git.Store.
+func (p packs) Blob(_ context.Context, digest string) ([]byte, error) { return p.store.Blob(digest) }
+
+type packView struct{ v *raftstore.View }
+
+// Get implements git.View.
+func (p packView) Get(key string) ([]byte, bool) {
+	r, ok := p.v.Get(key)
+	if !ok {
+		return nil, false
+	}
+	return r.Value, true
+}
+
+// Range implements git.View.
+func (p packView) Range(prefix string) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		for r := range p.v.Range(prefix) {
+			if !yield(r.Key, r.Value) {
+				return
+			}
+		}
+	}
+}
