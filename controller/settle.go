@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 
 	"reconcile/object"
@@ -77,13 +78,15 @@ func (s *settling) push(i int, k object.Key) {
 
 func (s *settling) pop() (job, bool) {
 	for i := range s.queues {
-		if len(s.queues[i]) == 0 {
-			continue
+		for len(s.queues[i]) > 0 {
+			j := job{i, s.queues[i][0]}
+			s.queues[i] = s.queues[i][1:]
+			delete(s.queued, j)
+			// A key may have been queued by the very run that was its last.
+			if !s.out[j] {
+				return j, true
+			}
 		}
-		j := job{i, s.queues[i][0]}
-		s.queues[i] = s.queues[i][1:]
-		delete(s.queued, j)
-		return j, true
 	}
 	return job{}, false
 }
@@ -167,13 +170,19 @@ func (s *settling) complete(res *Result) error {
 				return fmt.Errorf("admit %s: %w", object.KeyOf(o), err)
 			}
 		}
-		if old != nil && equality.Semantic.DeepEqual(o, old) {
+		if old != nil && !bound(o, old) && equality.Semantic.DeepEqual(o, old) {
 			continue
 		}
 		kept = append(kept, o)
 	}
 	res.Put = kept
 	return nil
+}
+
+// bound sees at once that a pod was bound, which saves the long comparison where it is most frequent.
+func bound(o, old object.Object) bool {
+	p, ok := o.(*corev1.Pod)
+	return ok && p.Spec.NodeName != old.(*corev1.Pod).Spec.NodeName
 }
 
 func (s *settling) apply(res Result) {

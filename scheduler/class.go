@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
@@ -15,6 +17,7 @@ type class struct {
 	static []Verdict // by node; Fits is what the rules without counters say
 	least  []int64   // by node: the LeastAllocated score as things stand
 	fit    []bool    // by node
+	own    []int64   // by node: the owner's pods there
 }
 
 func quantity(n int64, milli bool) *kresource.Quantity {
@@ -30,10 +33,15 @@ func sameDemand(a, b *corev1.PodSpec) bool {
 	return a == b ||
 		equality.Semantic.DeepEqual(a.NodeSelector, b.NodeSelector) &&
 			equality.Semantic.DeepEqual(a.Affinity, b.Affinity) &&
-			equality.Semantic.DeepEqual(a.Tolerations, b.Tolerations) &&
+			slices.EqualFunc(a.Tolerations, b.Tolerations, sameToleration) &&
 			equality.Semantic.DeepEqual(a.Overhead, b.Overhead) &&
 			equality.Semantic.DeepEqual(a.Resources, b.Resources) &&
 			sameContainers(a.Containers, b.Containers) && sameContainers(a.InitContainers, b.InitContainers)
+}
+
+// sameToleration leaves out for how long, which is no question of scheduling.
+func sameToleration(a, b corev1.Toleration) bool {
+	return a.Key == b.Key && a.Operator == b.Operator && a.Value == b.Value && a.Effect == b.Effect
 }
 
 func sameContainers(a, b []corev1.Container) bool {
@@ -59,6 +67,7 @@ func (s *Snapshot) newClass(pod *corev1.Pod, demands map[types.UID]*demand) *cla
 	c.static = make([]Verdict, len(s.nodes))
 	c.least = make([]int64, len(s.nodes))
 	c.fit = make([]bool, len(s.nodes))
+	c.own = make([]int64, len(s.nodes))
 	for i, n := range s.nodes {
 		c.static[i] = static(n.node, pod, affinity)
 		c.update(i, n)
@@ -69,6 +78,7 @@ func (s *Snapshot) newClass(pod *corev1.Pod, demands map[types.UID]*demand) *cla
 // update recomputes what depends on the counters of node i.
 func (c *class) update(i int, n *nodeState) {
 	c.fit[i] = c.static[i].Fits && n.fits(c.demand)
+	c.own[i] = n.owners[c.owner]
 	if c.fit[i] {
 		c.least[i] = leastAllocated(n, c.demand)
 	}

@@ -46,11 +46,9 @@ func (s *Snapshot) Schedule(pods []*corev1.Pod) []Decision {
 // best returns the feasible node with the highest score, -1 if there is none.
 func (s *Snapshot) best(c *class, pod uint64) int {
 	most := int64(0)
-	if c.owner != "" {
-		for i, n := range s.nodes {
-			if c.fit[i] {
-				most = max(most, n.owners[c.owner])
-			}
+	for i, n := range c.own {
+		if c.fit[i] {
+			most = max(most, n)
 		}
 	}
 	best, bestScore, bestTie := -1, int64(-1), uint64(0)
@@ -58,7 +56,7 @@ func (s *Snapshot) best(c *class, pod uint64) int {
 		if !c.fit[i] {
 			continue
 		}
-		total := s.score(c, i, most)
+		total := c.total(i, most)
 		if total < bestScore {
 			continue
 		}
@@ -70,11 +68,11 @@ func (s *Snapshot) best(c *class, pod uint64) int {
 	return best
 }
 
-// score is the node's sum for a pod of the class; most is the highest number of the owner's pods on a feasible node.
-func (s *Snapshot) score(c *class, i int, most int64) int64 {
+// total is node i's sum for a pod of the class; most is the highest number of the owner's pods on a feasible node.
+func (c *class) total(i int, most int64) int64 {
 	spread := int64(100)
 	if most > 0 {
-		spread = 100 * (most - s.nodes[i].owners[c.owner]) / most
+		spread = 100 * (most - c.own[i]) / most
 	}
 	return c.least[i] + spreadWeight*spread
 }
@@ -86,16 +84,16 @@ func (s *Snapshot) Explain(pod *corev1.Pod) []Verdict {
 
 func (s *Snapshot) verdicts(c *class) []Verdict {
 	most := int64(0)
-	for i, n := range s.nodes {
+	for i, n := range c.own {
 		if c.fit[i] {
-			most = max(most, n.owners[c.owner])
+			most = max(most, n)
 		}
 	}
 	out := slices.Clone(c.static)
 	for i, n := range s.nodes {
 		switch {
 		case c.fit[i]:
-			out[i].Score = s.score(c, i, most)
+			out[i].Score = c.total(i, most)
 		case !out[i].Fits:
 		case slices.ContainsFunc(c.ports, n.conflicts):
 			out[i] = Verdict{Node: n.node.Name, Plugin: "NodePorts", Reasons: []string{"node(s) didn't have free ports for the requested pod ports"}}
