@@ -172,7 +172,7 @@ func (m *Machine) Link(ifname string, f func(*netlink.Handle, netlink.Link) erro
 func (m *Machine) handle(f func(*netlink.Handle) error) {
 	m.lab.t.Helper()
 	err := m.Do(func() error {
-		h, err := netlink.NewHandle()
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {
 			return err
 		}

@@ -152,3 +152,11 @@ func (f Facts) Equal(o Facts) bool {
 	return slices.Equal(f.NodeAddrs, o.NodeAddrs) && f.PodCIDR == o.PodCIDR && f.ClusterCIDR == o.ClusterCIDR &&
 		f.ServiceCIDR == o.ServiceCIDR && f.DNSAddr == o.DNSAddr
 }
+
+// MainAddr is the first of the node's addresses, or the zero Addr while none is known.
+func (f Facts) MainAddr() netip.Addr {
+	if len(f.NodeAddrs) == 0 {
+		return netip.Addr{}
+	}
+	return f.NodeAddrs[0]
+}

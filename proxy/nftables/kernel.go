@@ -64,13 +64,9 @@ func (k *Kernel) Setup(_ context.Context, f model.Facts) error {
 	if err := host.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return err
 	}
-	var main netip.Addr
-	if len(f.NodeAddrs) > 0 {
-		main = f.NodeAddrs[0]
-	}
 	// Packets to a service's address are rewritten before routing when they come from a pod, but after it when they come from
 	// this machine: then there must be a route, also on a machine without a default route.
-	if err := k.host.LocalRoute(f.ServiceCIDR, main); err != nil {
+	if err := k.host.LocalRoutes([]netip.Prefix{f.ServiceCIDR}, f.MainAddr()); err != nil {
 		return err
 	}
 	// The pickers' rules are written again too: another version of this program may have written them otherwise.

@@ -2,7 +2,6 @@ package nftables
 
 import (
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -23,16 +22,12 @@ const markBit = 0x4000
 
 // Names of the chains that verdicts go to.
 const (
-	chainReject     = "reject-it"
 	chainDrop       = "drop-it"
 	chainMarkAll    = "mark-always"
 	chainMarkOff    = "mark-off-cluster"
 	chainServices   = "services"
 	chainNoBackends = "no-backends"
 )
-
-// maxHairpin bounds the set of pod addresses that may meet themselves: a /20 of pods a node.
-const maxHairpin = 4096
 
 // layout is the table's fixed part.
 type layout struct {
@@ -79,7 +74,7 @@ func (l layout) queueFixed(c *nftables.Conn, f model.Facts) error {
 			return fmt.Errorf("add set %s: %w", s.Name, err)
 		}
 	}
-	l.chain(c, chainReject, nft.RejectRules()...)
+	l.chain(c, nft.ChainReject, nft.RejectRules()...)
 	l.chain(c, chainDrop, []expr.Any{nft.Verdict(expr.VerdictDrop)})
 	l.chain(c, chainMarkAll, nft.SetMark(markBit))
 	l.chain(c, chainMarkOff, nft.Join(nft.LoadSource(nft.R0), nft.InPrefix(nft.R0, f.ClusterCIDR, false), nft.SetMark(markBit)))
@@ -97,60 +92,20 @@ func (l layout) queueFixed(c *nftables.Conn, f model.Facts) error {
 	l.hook(c, "filter-output", nftables.ChainTypeFilter, nftables.ChainHookOutput, *nftables.ChainPriorityFilter,
 		nft.Join(nft.LoadDest(nft.R0), nft.InPrefix(nft.R0, f.ServiceCIDR, true), nft.Verdict(expr.VerdictAccept)),
 		[]expr.Any{nft.Jump(chainNoBackends)})
-	l.hook(c, "filter-input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter, Guard(f)...)
+	l.hook(c, "filter-input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter, nft.Guard(f.ServiceCIDR, f.DNSAddr)...)
 
 	c.FlushSet(l.hairpin)
-	return nft.Add(c, l.hairpin, hairpins(f.PodCIDR))
-}
-
-// Guard are the rules that keep the node's own daemons from answering on service addresses, which are local to the node: all
-// but cluster DNS, and what is no connection (an ICMP error to a service address), is rejected.
-func Guard(f model.Facts) [][]expr.Any {
-	var rules [][]expr.Any
-	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-		if f.DNSAddr.IsValid() {
-			rules = append(rules, nft.Join(
-				nft.LoadDest(nft.R0), nft.Equal(nft.R0, nft.AppendAddr(nil, f.DNSAddr)),
-				nft.LoadProto(nft.R0), nft.Equal(nft.R0, []byte{proto}),
-				nft.LoadPort(nft.R0), nft.Equal(nft.R0, []byte{0, 53}),
-				nft.Verdict(expr.VerdictAccept)))
-		}
-	}
-	for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
-		rules = append(rules, nft.Join(
-			nft.LoadProto(nft.R0), nft.Equal(nft.R0, []byte{proto}),
-			nft.LoadDest(nft.R0), nft.InPrefix(nft.R0, f.ServiceCIDR, true), nft.Goto(chainReject)))
-	}
-	return rules
+	return nft.Add(c, l.hairpin, nft.Hairpins(f.PodCIDR))
 }
 
 // chain queues a chain without a hook and replaces its rules.
 func (l layout) chain(c *nftables.Conn, name string, rules ...[]expr.Any) {
-	l.fill(c, c.AddChain(&nftables.Chain{Name: name, Table: l.table}), rules)
+	nft.Fill(c, c.AddChain(&nftables.Chain{Name: name, Table: l.table}), rules)
 }
 
 // hook queues a chain that packets enter by themselves and replaces its rules. Its policy is accept.
 func (l layout) hook(c *nftables.Conn, name string, kind nftables.ChainType, at *nftables.ChainHook, prio nftables.ChainPriority, rules ...[]expr.Any) {
-	l.fill(c, c.AddChain(&nftables.Chain{Name: name, Table: l.table, Type: kind, Hooknum: at, Priority: &prio}), rules)
-}
-
-func (l layout) fill(c *nftables.Conn, ch *nftables.Chain, rules [][]expr.Any) {
-	c.FlushChain(ch)
-	for _, r := range rules {
-		c.AddRule(&nftables.Rule{Table: l.table, Chain: ch, Exprs: r})
-	}
-}
-
-// hairpins are the pairs (address, address) of a range.
-func hairpins(p netip.Prefix) []nftables.SetElement {
-	var out []nftables.SetElement
-	if !p.IsValid() {
-		return nil
-	}
-	for a := p.Masked().Addr(); p.Contains(a) && len(out) < maxHairpin; a = a.Next() {
-		out = append(out, nftables.SetElement{Key: nft.AppendAddr(nft.AppendAddr(nil, a), a)})
-	}
-	return out
+	nft.Fill(c, c.AddChain(&nftables.Chain{Name: name, Table: l.table, Type: kind, Hooknum: at, Priority: &prio}), rules)
 }
 
 // picker is a chain that sends a connection to one of its service's backends, or rejects it where there are none. All services
@@ -189,7 +144,7 @@ func parsePicker(name string) (picker, bool) {
 // queuePicker queues the picker's chain.
 func (l layout) queuePicker(c *nftables.Conn, p picker) {
 	if p.backends == 0 {
-		to := chainReject
+		to := nft.ChainReject
 		if p.empty == model.Drop {
 			to = chainDrop
 		}

@@ -228,11 +228,7 @@ func sortedFrontends(m map[model.Frontend]*service) []model.Frontend {
 	return out
 }
 
-// key is the bytes of (address, protocol, port).
-func key(f model.Frontend) []byte {
-	b := make([]byte, 0, 20)
-	return nft.AppendPort(nft.AppendProto(nft.AppendAddr(b, f.Addr), uint8(f.Proto)), f.Port)
-}
+func key(f model.Frontend) []byte { return nft.Key(f.Addr, uint8(f.Proto), f.Port) }
 
 func slotKey(f model.Frontend, slot int) []byte { return nft.AppendHost(key(f), uint32(slot)) }
 
@@ -240,12 +236,9 @@ func backendBytes(b []byte, to model.Backend) []byte {
 	return nft.AppendPort(nft.AppendAddr(b, to.Addr()), to.Port())
 }
 
-// parseKey is the inverse of key; it reads the first 12 bytes.
 func parseKey(b []byte) (model.Frontend, bool) {
-	if len(b) < 12 {
-		return model.Frontend{}, false
-	}
-	return model.Frontend{Addr: netip.AddrFrom4([4]byte(b[:4])), Proto: model.Protocol(b[4]), Port: binary.BigEndian.Uint16(b[8:])}, true
+	addr, proto, port, ok := nft.ParseKey(b)
+	return model.Frontend{Addr: addr, Proto: model.Protocol(proto), Port: port}, ok
 }
 
 // parseBackend is the inverse of backendBytes with nothing before it.

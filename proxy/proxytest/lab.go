@@ -51,6 +51,7 @@ func NewLab(t *testing.T, open func() (proxy.Kernel, error)) *Lab {
 		outside.Route(dst, Node.String())
 	}
 	serve(t, node, "0.0.0.0", DaemonPort)
+	serve(t, peer, Peer.String(), DaemonPort)
 	return l
 }
 
@@ -143,9 +144,13 @@ func (l *Lab) Dial(from netip.Addr, proto model.Protocol, to netip.AddrPort) (Co
 	return &realConn{c: c, in: bufio.NewReader(c)}, Answered
 }
 
+// outcomeOf tells a client that was told at once from one that waited. EPERM is what a sender on the node itself gets when its
+// first packet is refused on the way out: IPVS does that for UDP.
 func outcomeOf(err error) Outcome {
-	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EHOSTUNREACH) {
-		return Refused
+	for _, told := range []error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTUNREACH, syscall.EPERM} {
+		if errors.Is(err, told) {
+			return Refused
+		}
 	}
 	return Silent
 }

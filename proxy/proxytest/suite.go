@@ -37,6 +37,7 @@ func Run(t *testing.T, newEnv func(t *testing.T) Env) {
 		{"DNSAddressIsLocal", testDNS},
 		{"NodePort", testNodePort},
 		{"ExternalAddress", testExternal},
+		{"HostNetworkBackend", testHostNetwork},
 		{"Affinity", testAffinity},
 		{"TCPOutlivesItsBackend", testGraceful},
 		{"UDPLeavesItsBackend", testUDPMoves},
@@ -253,6 +254,16 @@ func testExternal(t *testing.T, b *bed) {
 	b.listed()
 	b.expect(Outside, model.TCP, at(external, 80), answered(at(PeerPod, PodPort), Node))
 	b.expect(PodA, model.TCP, at(external, 80), Reply{Outcome: Answered, Backend: at(PeerPod, PodPort)})
+}
+
+// testHostNetwork has a backend that is the node itself, as the API servers of default/kubernetes are, and one on the peer.
+func testHostNetwork(t *testing.T, b *bed) {
+	daemon, peer := at(Node, DaemonPort), at(Peer, DaemonPort)
+	b.set(tcp(vip, 443, daemon), tcp(otherVIP, 443, peer))
+	for _, from := range []netip.Addr{PodA, Node} {
+		b.expect(from, model.TCP, at(vip, 443), answered(daemon, netip.Addr{}))
+		b.expect(from, model.TCP, at(otherVIP, 443), answered(peer, netip.Addr{}))
+	}
 }
 
 func testAffinity(t *testing.T, b *bed) {

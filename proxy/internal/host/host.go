@@ -36,10 +36,10 @@ func Open() (*Host, error) {
 // Close releases the sockets.
 func (h *Host) Close() { h.h.Close() }
 
-// LocalRoute makes a range of addresses local to this machine without putting an address on any interface (AnyIP), with src as
+// LocalRoutes makes ranges of addresses local to this machine without putting an address on any interface (AnyIP), with src as
 // the source of the host's own connections to them: without it a connection's source is the very address it goes to. Routes of
 // ours for other ranges are removed. src may be invalid.
-func (h *Host) LocalRoute(dst netip.Prefix, src netip.Addr) error {
+func (h *Host) LocalRoutes(ranges []netip.Prefix, src netip.Addr) error {
 	lo, err := h.h.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("find interface lo: %w", err)
@@ -47,40 +47,46 @@ func (h *Host) LocalRoute(dst netip.Prefix, src netip.Addr) error {
 	if err := h.h.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("set interface lo up: %w", err)
 	}
-	want := netlink.Route{
-		LinkIndex: lo.Attrs().Index, Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST, Protocol: RouteProtocol,
-		Dst: &net.IPNet{IP: dst.Masked().Addr().AsSlice(), Mask: net.CIDRMask(dst.Bits(), 32)},
-	}
 	// The kernel refuses a source that is not an address of the machine.
+	var from net.IP
 	if src.IsValid() && h.hasAddr(src) {
-		want.Src = src.AsSlice()
+		from = src.AsSlice()
 	}
-	if err := h.h.RouteReplace(&want); err != nil {
-		return fmt.Errorf("route %s to this machine: %w", dst, err)
-	}
-	return h.removeRoutes(func(r netlink.Route) bool {
-		return r.Dst == nil || r.Dst.String() != want.Dst.String() || !r.Src.Equal(want.Src)
-	})
-}
-
-// RemoveRoutes removes all routes of ours.
-func (h *Host) RemoveRoutes() error { return h.removeRoutes(func(netlink.Route) bool { return true }) }
-
-func (h *Host) removeRoutes(which func(netlink.Route) bool) error {
 	have, err := h.h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_LOCAL, Protocol: RouteProtocol}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return fmt.Errorf("list the routes to this machine: %w", err)
 	}
+	want := make(map[string]*net.IPNet, len(ranges))
+	for _, r := range ranges {
+		n := &net.IPNet{IP: r.Masked().Addr().AsSlice(), Mask: net.CIDRMask(r.Bits(), 32)}
+		want[n.String()] = n
+	}
+	var stale []netlink.Route
 	for _, r := range have {
-		if !which(r) {
+		if r.Dst != nil && want[r.Dst.String()] != nil && r.Src.Equal(from) {
+			delete(want, r.Dst.String())
 			continue
 		}
+		stale = append(stale, r)
+	}
+	for name, n := range want {
+		r := netlink.Route{LinkIndex: lo.Attrs().Index, Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST,
+			Protocol: RouteProtocol, Dst: n, Src: from}
+		if err := h.h.RouteReplace(&r); err != nil {
+			return fmt.Errorf("route %s to this machine: %w", name, err)
+		}
+	}
+	for _, r := range stale {
+		// A route that was replaced is gone already.
 		if err := h.h.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("remove the route %s: %w", r.Dst, err)
 		}
 	}
 	return nil
 }
+
+// RemoveRoutes removes all routes of ours.
+func (h *Host) RemoveRoutes() error { return h.LocalRoutes(nil, netip.Addr{}) }
 
 func (h *Host) hasAddr(a netip.Addr) bool {
 	addrs, err := h.h.AddrList(nil, netlink.FAMILY_V4)

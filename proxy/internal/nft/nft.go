@@ -235,3 +235,41 @@ func Join(parts ...any) []expr.Any {
 	}
 	return out
 }
+
+// CtStateNew goes on if the packet would begin a connection.
+func CtStateNew() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: R0},
+		&expr.Bitwise{SourceRegister: R0, DestRegister: R0, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitNEW), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: R0, Data: make([]byte, 4)},
+	}
+}
+
+// Fill queues rules in place of those that a chain has.
+func Fill(c *nftables.Conn, ch *nftables.Chain, rules [][]expr.Any) {
+	c.FlushChain(ch)
+	for _, r := range rules {
+		c.AddRule(&nftables.Rule{Table: ch.Table, Chain: ch, Exprs: r})
+	}
+}
+
+// Key is the bytes of (address, protocol, port).
+func Key(a netip.Addr, proto uint8, port uint16) []byte {
+	return AppendPort(AppendProto(AppendAddr(make([]byte, 0, 20), a), proto), port)
+}
+
+// ParseKey is the inverse of Key; it reads the first 12 bytes.
+func ParseKey(b []byte) (a netip.Addr, proto uint8, port uint16, ok bool) {
+	if len(b) < 12 {
+		return netip.Addr{}, 0, 0, false
+	}
+	return netip.AddrFrom4([4]byte(b[:4])), b[4], binary.BigEndian.Uint16(b[8:]), true
+}
+
+// CameIn goes on if the packet came in by an interface; what this machine sends itself comes in by lo after it went out.
+func CameIn() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: R0},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: R0, Data: make([]byte, 4)},
+	}
+}
