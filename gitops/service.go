@@ -2,8 +2,17 @@ package gitops
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
 
+	"reconcile/manifests"
+	"reconcile/manifests/git"
+	"reconcile/object"
+	"reconcile/plan"
 	"reconcile/sequencer"
 )
 
@@ -11,23 +20,161 @@ import (
 type Writer interface {
 	// Submit commits a request as a whole, or not at all. See sequencer.Request.
 	Submit(ctx context.Context, req sequencer.Request) (sequencer.Result, error)
+	// Forecast settles a request on a committed view as Submit would, and commits nothing.
+	Forecast(ctx context.Context, req sequencer.Request) (sequencer.Outcome, error)
 	// StageBlob stores bytes under their digest before an entry refers to them.
 	StageBlob(ctx context.Context, data []byte) (digest string, err error)
 }
 
-// Door is how HTTP reaches the service; *Service implements it, and api declares the part it uses.
+// View is what gitops reads of the cluster's state. Objects are shared and not to be changed.
+type View interface {
+	Get(object.Key) (object.Object, bool)
+	List(resource, namespace string) iter.Seq[object.Object]
+}
+
+// State gives the newest state that this server has.
+type State interface{ View() View }
+
+// Planner makes plans of outcomes and draws them. In production it is package plan.
+type Planner interface {
+	Build(plan.Input) plan.Plan
+	// Render draws a plan for people in lines of at most width columns.
+	Render(p plan.Plan, width int, colour bool) string
+	// RenderDiff draws the changed fields in the manner of diff -u.
+	RenderDiff(p plan.Plan, colour bool) string
+}
+
+// Config is what a Service needs. Everything but Source, Limits and Log must be set.
+type Config struct {
+	// Cluster is the cluster's identity, which goes into the UIDs of objects from git.
+	Cluster string
+	// Source is the name of the source; empty is "cluster".
+	Source string
+	// Store holds the repository, State the objects, Writer writes both.
+	Store  git.Store
+	State  State
+	Writer Writer
+	Loader *manifests.Loader
+	Plans  Planner
+	Limits git.Limits
+	// Now is the clock.
+	Now func() time.Time
+	// Log is where commits are logged. Default: nowhere.
+	Log *slog.Logger
+}
+
+// Validate lists all faults.
+func (c *Config) Validate() error {
+	var errs []error
+	for name, missing := range map[string]bool{
+		"Cluster": c.Cluster == "", "Store": c.Store == nil, "State": c.State == nil, "Writer": c.Writer == nil,
+		"Loader": c.Loader == nil, "Plans": c.Plans == nil, "Now": c.Now == nil,
+	} {
+		if missing {
+			errs = append(errs, errors.New(name+" is missing"))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("configure gitops: %w", err)
+	}
+	return nil
+}
+
+// Service is the way of every commit. It is safe for concurrent use, and runs no goroutine of its own.
 //
-// GET info/refs?service=S is AdvertiseRefs (S is git-upload-pack or git-receive-pack; the answer's Content-Type is
-// application/x-S-advertisement), POST git-receive-pack is ReceivePack and POST git-upload-pack is UploadPack (answers:
-// application/x-S-result). The reader is the request's body, already un-gzipped; a writer that has a Flush method (with or
-// without an error) is flushed after each message, so that the user sees words as they come. All answers need Cache-Control:
-// no-cache. POST /reconcile/v1/plan, /diff and /apply take a PlanRequest as JSON and answer a PlanResponse with 200, also
-// when it holds findings.
-type Door interface {
-	AdvertiseRefs(ctx context.Context, service string, w io.Writer) error
-	ReceivePack(ctx context.Context, user string, r io.Reader, w io.Writer) error
-	UploadPack(ctx context.Context, r io.Reader, w io.Writer) error
-	Plan(ctx context.Context, user string, req PlanRequest) (PlanResponse, error)
-	Diff(ctx context.Context, user string, req PlanRequest) (PlanResponse, error)
-	Apply(ctx context.Context, user string, req PlanRequest) (PlanResponse, error)
+// HTTP reaches it so: GET info/refs?service=S is AdvertiseRefs (the answer's Content-Type is application/x-S-advertisement),
+// POST git-receive-pack is ReceivePack, POST git-upload-pack is UploadPack (application/x-S-result). Bodies come un-gzipped; a
+// writer with a Flush method is flushed after each message. POST /reconcile/v1/plan, /diff and /apply carry PlanRequest and
+// PlanResponse as JSON.
+type Service struct {
+	cfg  Config
+	repo *git.Repository
+	log  *slog.Logger
+
+	// turn is held from the decision about a commit to its end: two pushes at once would only make one of them stale.
+	turn sync.Mutex
+	// mu guards last.
+	mu   sync.Mutex
+	last tree
+}
+
+// tree is what a commit's tree holds, by key.
+type tree struct {
+	hash git.Hash
+	objs map[object.Key]*manifests.Manifest
+}
+
+// New returns a service that has read nothing yet.
+func New(cfg Config) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Source == "" {
+		cfg.Source = "cluster"
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	repo, err := git.Open(git.Config{Store: cfg.Store, Limits: cfg.Limits, Options: func(o string) error {
+		_, err := parseOptions([]string{o})
+		return err
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return &Service{cfg: cfg, repo: repo, log: cfg.Log}, nil
+}
+
+// Warm replays the repository and reads the tree of main, so that the first push does not pay for it.
+func (s *Service) Warm(ctx context.Context) error {
+	snap, err := s.repo.Sync(ctx)
+	if err != nil {
+		return fmt.Errorf("read the repository: %w", err)
+	}
+	_, err = s.treeOf(ctx, s.repo, snap.Refs[git.MainRef])
+	return err
+}
+
+// treeOf reads the tree of a commit that was accepted before; the zero hash is the empty tree.
+func (s *Service) treeOf(ctx context.Context, objects repository, commit git.Hash) (tree, error) {
+	if commit.IsZero() {
+		return tree{}, nil
+	}
+	c, err := objects.Commit(commit)
+	if err != nil {
+		return tree{}, fmt.Errorf("read the tree of main: %w", err)
+	}
+	s.mu.Lock()
+	last := s.last
+	s.mu.Unlock()
+	if last.hash == c.Tree && last.objs != nil {
+		return last, nil
+	}
+	res, err := s.cfg.Loader.Load(ctx, manifests.CommitTree(objects, c.Tree))
+	if err != nil {
+		return tree{}, fmt.Errorf("read the tree of main: %w", err)
+	}
+	t := newTree(c.Tree, res)
+	s.remember(t)
+	return t, nil
+}
+
+func newTree(hash git.Hash, res *manifests.Result) tree {
+	t := tree{hash: hash, objs: make(map[object.Key]*manifests.Manifest, len(res.Manifests))}
+	for _, m := range res.Manifests {
+		t.objs[m.Key] = m
+	}
+	return t
+}
+
+func (s *Service) remember(t tree) {
+	s.mu.Lock()
+	s.last = t
+	s.mu.Unlock()
+}
+
+// repository reads commits, trees and blobs: git.Repository and git.Quarantine do.
+type repository interface {
+	manifests.Objects
+	Commit(h git.Hash) (git.Commit, error)
 }

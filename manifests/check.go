@@ -52,6 +52,20 @@ func (c *checker) file(path string, content []byte) *verdict {
 	return v
 }
 
+// Locate returns the positions of the document of a YAML or JSON file that begins at a line.
+func Locate(file string, content []byte, line int) (Fields, bool) {
+	if len(content) > maxFile || strings.HasSuffix(file, ".cue") {
+		return Fields{}, false
+	}
+	roots, _ := parserOf(file)(file, content)
+	for _, root := range flatten(roots) {
+		if root.pos.Line == line {
+			return positions(root), true
+		}
+	}
+	return Fields{}, false
+}
+
 func parserOf(path string) func(string, []byte) ([]*node, []Finding) {
 	if strings.HasSuffix(path, ".json") {
 		return parseJSON

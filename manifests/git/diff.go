@@ -1,8 +1,12 @@
 package git
 
 import (
+	"fmt"
+	"io/fs"
 	"path"
+	"slices"
 	"sort"
+	"strings"
 )
 
 // File is one file of a tree with its whole path.
@@ -49,6 +53,23 @@ func Files(t Trees, root Hash, skip func(dir string) bool) ([]File, error) {
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })
 	return out, nil
+}
+
+// Lookup finds the blob of a path in a tree.
+func Lookup(t Trees, root Hash, p string) (Hash, error) {
+	parts := strings.Split(p, "/")
+	for i, name := range parts {
+		entries, err := t.Tree(root)
+		if err != nil {
+			return Hash{}, err
+		}
+		j := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name && e.IsDir() == (i < len(parts)-1) })
+		if j < 0 {
+			return Hash{}, fmt.Errorf("%s: %w", p, fs.ErrNotExist)
+		}
+		root = entries[j].Hash
+	}
+	return root, nil
 }
 
 // Change is a file that differs between two trees. A zero Old was added, a zero New removed.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
@@ -74,6 +76,8 @@ type Commit struct {
 	// Author is NAME <EMAIL>; Message is the whole message.
 	Author  string
 	Message string
+	// When is the committer's time.
+	When time.Time
 }
 
 // Subject is the message's first line.
@@ -114,12 +118,27 @@ func parseCommit(o *Object) (Commit, error) {
 			if i := strings.LastIndexByte(value, '>'); i >= 0 {
 				c.Author = value[:i+1]
 			}
+		case key == "committer" && c.When.IsZero():
+			c.When = timeOf(value)
 		}
 	}
 	if c.Author == "" {
 		return bad("it has no author")
 	}
 	return c, nil
+}
+
+// timeOf reads the seconds behind NAME <EMAIL>; what cannot be read is 1970.
+func timeOf(who string) time.Time {
+	fields := strings.Fields(who[strings.LastIndexByte(who, '>')+1:])
+	if len(fields) == 0 {
+		return time.Unix(0, 0)
+	}
+	n, err := strconv.ParseInt(fields[0], 10, 64)
+	if err != nil {
+		return time.Unix(0, 0)
+	}
+	return time.Unix(n, 0)
 }
 
 // Entry is one row of a tree.
