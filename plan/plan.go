@@ -13,7 +13,7 @@ type Plan struct {
 	Source string `json:"source,omitempty"`
 	// Changes are what the request itself creates, changes and deletes, ordered by key.
 	Changes []Change `json:"changes"`
-	// Cascade is what the controllers do because of them, summed up.
+	// Cascade is what the controllers do because of them at once, summed up by owner.
 	Cascade    []Cascade   `json:"cascade,omitempty"`
 	Placements []Placement `json:"placements,omitempty"`
 	Unplaced   []Unplaced  `json:"unplaced,omitempty"`
@@ -24,12 +24,12 @@ type Plan struct {
 	Token string `json:"token"`
 }
 
-// The verbs of a change.
+// The verbs of changes and rules. Adopt is the change of an object that the source did not own before.
 const (
-	Create = "create"
-	Update = "change"
-	Adopt  = "adopt"
-	Delete = "delete"
+	VerbCreate = "create"
+	VerbChange = "change"
+	VerbAdopt  = "adopt"
+	VerbDelete = "delete"
 )
 
 // Change is what happens to one object.
@@ -41,25 +41,26 @@ type Change struct {
 	Fields []FieldChange `json:"fields,omitempty"`
 }
 
-// FieldChange is one changed field. Old or New is empty where the field is absent. Values of Secrets are replaced by "(changed)".
+// FieldChange is one changed field. Old or New is nil where the field is absent. Values of Secrets are never in it.
 type FieldChange struct {
 	Path string `json:"path"`
 	// File is FILE:LINE of the field in the new document, where it is known.
-	File string `json:"file,omitempty"`
-	Old  string `json:"old,omitempty"`
-	New  string `json:"new,omitempty"`
+	File string  `json:"file,omitempty"`
+	Old  *string `json:"old,omitempty"`
+	New  *string `json:"new,omitempty"`
 }
 
-// Cascade sums up what controllers do to the children of one owner.
+// Cascade sums up what controllers do to the children of one owner, of one resource.
 type Cascade struct {
 	Owner    object.Key `json:"owner"`
 	Resource string     `json:"resource"`
 	Created  int        `json:"created,omitempty"`
-	Changed  int        `json:"changed,omitempty"`
 	Deleted  int        `json:"deleted,omitempty"`
+	// Note tells what follows later ("rolling update: ...").
+	Note string `json:"note,omitempty"`
 }
 
-// Placement is where the new pods of one owner go.
+// Placement is where the new pods of one owner go. The owner of a bare pod is the pod.
 type Placement struct {
 	Owner object.Key  `json:"owner"`
 	Pods  int         `json:"pods"`
@@ -81,19 +82,22 @@ type Unplaced struct {
 	Message string     `json:"message"`
 }
 
-// Rule is a service rule that appears, changes or vanishes.
+// Rule is a service rule that appears, changes or vanishes. Pods that the plan makes have no address before they run, so that
+// the rule's endpoints follow when they are ready; Expected is how many there will be.
 type Rule struct {
-	// Verb is create, change or delete.
 	Verb    string     `json:"verb"`
 	Service object.Key `json:"service"`
-	// Address is IP:PORT/PROTOCOL.
+	// Port is the service port's name, empty if it has none.
+	Port string `json:"port,omitempty"`
+	// Address is what clients reach: "10.96.4.7:80/TCP", or "node:30080/TCP".
 	Address string `json:"address"`
-	// Backends are the number of endpoints that will be behind the rule once the pods are ready, Ready those that are already.
-	Backends int `json:"backends"`
-	Ready    int `json:"ready"`
+	// Expected is the number of pods that the service selects, Ready that of endpoints which take connections at once.
+	Expected int      `json:"expected"`
+	Ready    int      `json:"ready"`
+	Notes    []string `json:"notes,omitempty"`
 }
 
-// Counts are the plan's numbers of objects.
+// Counts are the plan's numbers of objects. Adopted objects are among the changed ones.
 type Counts struct {
 	Create int `json:"create"`
 	Change int `json:"change"`
@@ -101,20 +105,22 @@ type Counts struct {
 	Adopt  int `json:"adopt,omitempty"`
 }
 
-// Input is what Build makes a plan from. Base and After are the state before the request and after Settle.
+// Input is what Build makes a plan from: what the sequencer decided, for a forecast and for a commit alike.
 type Input struct {
+	// Commit is the commit's hash, BaseRef the ref's value before it.
 	Commit, BaseRef, Source string
-	Base, After             controller.View
+	// Base and After are the state before the request and after Settle.
+	Base, After controller.View
 	// Requested are the changes of the request's own operations; Written all changes of the overlay, those included.
-	Requested []controller.Change
-	Written   []controller.Change
-	Outcome   controller.Outcome
+	Requested, Written []controller.Change
+	Outcome            controller.Outcome
 	// Adopted tells for which keys git takes over an object that it did not own.
 	Adopted map[object.Key]bool
-	// Position returns FILE:LINE of a field ("spec.replicas"), or of the object for an empty path; it may be nil.
+	// Position returns FILE:LINE of a field by its path with indices ("spec.template.spec.containers[0].image"), or of the object
+	// for an empty path; empty if it is not known. It may be nil.
 	Position func(key object.Key, path string) string
 	Warnings []string
 }
 
 // Empty tells whether the plan does nothing.
-func (p Plan) Empty() bool { return len(p.Changes) == 0 }
+func (p *Plan) Empty() bool { return len(p.Changes) == 0 }

@@ -1,0 +1,279 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/admission"
+	"reconcile/controller"
+	"reconcile/object"
+)
+
+// Build makes the plan of what was decided. A forecast and a commit call it alike, with what the same Settle gave them. An
+// error means that an object could not be read as JSON, which a stored object always can.
+func Build(in Input) (*Plan, error) {
+	p := &Plan{Commit: in.Commit, Base: in.BaseRef, Source: in.Source, Changes: []Change{}}
+	for _, ch := range in.Requested {
+		c, ok, err := changeOf(in, ch)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		p.Changes = append(p.Changes, c)
+		switch c.Verb {
+		case VerbCreate:
+			p.Counts.Create++
+		case VerbDelete:
+			p.Counts.Delete++
+		case VerbAdopt:
+			p.Counts.Adopt++
+			p.Counts.Change++
+		default:
+			p.Counts.Change++
+		}
+	}
+	slices.SortStableFunc(p.Changes, func(a, b Change) int { return a.Key.Compare(b.Key) })
+	p.Cascade = cascadeOf(in)
+	p.Placements = placementsOf(in.Outcome.Placements)
+	p.Unplaced = unplacedOf(in.Outcome.Unplaced)
+	p.Rules = rulesOf(in)
+	p.Warnings = warningsOf(in)
+	p.Token = token(in, p.Rules)
+	return p, nil
+}
+
+// changeOf describes one change of the request; false if it is not for a reader: the ledger's own entry, or marks only.
+func changeOf(in Input, ch controller.Change) (Change, bool, error) {
+	if ch.Key.Resource == "commits" {
+		return Change{}, false, nil
+	}
+	c := Change{Verb: verbOf(ch), Key: ch.Key}
+	if c.Verb == VerbDelete {
+		if owner, ok := admission.GitOwner(ch.Old); ok {
+			c.File = owner.File
+		}
+		return c, true, nil
+	}
+	if in.Position != nil {
+		c.File = in.Position(ch.Key, "")
+	}
+	if owner, ok := admission.GitOwner(ch.New); ok && c.File == "" {
+		c.File = owner.File
+	}
+	fields, err := fieldsOf(in, ch)
+	if err != nil {
+		return c, false, err
+	}
+	c.Fields = fields
+	if in.Adopted[ch.Key] && ch.Old != nil {
+		c.Verb = VerbAdopt
+		return c, true, nil
+	}
+	return c, c.Verb == VerbCreate || len(fields) > 0, nil
+}
+
+func verbOf(ch controller.Change) string {
+	switch {
+	case ch.Old == nil:
+		return VerbCreate
+	case ch.New == nil, ch.New.GetDeletionTimestamp() != nil && ch.Old.GetDeletionTimestamp() == nil:
+		return VerbDelete
+	}
+	return VerbChange
+}
+
+// fieldsOf lists the fields that differ. Of a new object those that its file sets are listed, not its defaults.
+func fieldsOf(in Input, ch controller.Change) ([]FieldChange, error) {
+	k, ok := object.KindOfResource(ch.Key.Resource)
+	if !ok {
+		return nil, fmt.Errorf("describe the change of %s: %w", ch.Key, object.ErrUnknownKind)
+	}
+	var old, now map[string]any
+	var err error
+	if ch.Old != nil {
+		if old, err = object.ToMap(ch.Old); err != nil {
+			return nil, fmt.Errorf("describe the change of %s: %w", ch.Key, err)
+		}
+	}
+	if now, err = object.ToMap(ch.New); err != nil {
+		return nil, fmt.Errorf("describe the change of %s: %w", ch.Key, err)
+	}
+	owned := admission.GitFields(ch.New)
+	var out []FieldChange
+	for _, d := range object.Diff(k, old, now) {
+		if ch.Old == nil && len(owned) > 0 && !owned.Owns(d.Elements) {
+			continue
+		}
+		f := FieldChange{Path: d.Path, Old: text(ch.Key, d.Path, d.Old), New: text(ch.Key, d.Path, d.New)}
+		if in.Position != nil && d.New != nil {
+			f.File = in.Position(ch.Key, d.Index)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// cascadeOf counts what the controllers did to ReplicaSets and pods.
+func cascadeOf(in Input) []Cascade {
+	requested := map[object.Key]bool{}
+	for _, ch := range in.Requested {
+		requested[ch.Key] = true
+	}
+	type group struct {
+		owner    object.Key
+		resource string
+	}
+	sums := map[group]*Cascade{}
+	for _, ch := range in.Written {
+		if requested[ch.Key] || ch.Key.Resource != "pods" && ch.Key.Resource != "replicasets" {
+			continue
+		}
+		verb := verbOf(ch)
+		if verb == VerbChange {
+			continue
+		}
+		g := group{ownerOf(in, ch), ch.Key.Resource}
+		c := sums[g]
+		if c == nil {
+			c = &Cascade{Owner: g.owner, Resource: g.resource}
+			sums[g] = c
+		}
+		if verb == VerbCreate {
+			c.Created++
+		} else {
+			c.Deleted++
+		}
+	}
+	var out []Cascade
+	for g, c := range sums {
+		if g.resource == "pods" {
+			c.Note = noteOf(in.After, g.owner)
+		}
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(a, b Cascade) int { return cmp.Or(a.Owner.Compare(b.Owner), cmp.Compare(a.Resource, b.Resource)) })
+	return out
+}
+
+// ownerOf is the top owner of a changed pod or ReplicaSet, looked up where the object still is.
+func ownerOf(in Input, ch controller.Change) object.Key {
+	o, v := ch.New, in.After
+	if o == nil {
+		o, v = ch.Old, in.Base
+	}
+	if p, ok := o.(*corev1.Pod); ok {
+		if k := controller.TopOwner(v, p); k != (object.Key{}) {
+			return k
+		}
+		if k := controller.TopOwner(in.Base, p); k != (object.Key{}) {
+			return k
+		}
+		return ch.Key
+	}
+	if ref := metav1.GetControllerOfNoCopy(o); ref != nil && ref.Kind == "Deployment" {
+		return object.Key{Resource: "deployments", Namespace: ch.Key.Namespace, Name: ref.Name}
+	}
+	return ch.Key
+}
+
+// noteOf tells what a Deployment will still do when its pods become ready.
+func noteOf(v controller.View, owner object.Key) string {
+	o, ok := v.Get(owner)
+	d, isDeployment := o.(*appsv1.Deployment)
+	if !ok || !isDeployment || d.DeletionTimestamp != nil || d.Spec.Replicas == nil {
+		return ""
+	}
+	total := int32(0)
+	old := int32(0)
+	for child := range v.Owned(d.UID) {
+		rs, ok := child.(*appsv1.ReplicaSet)
+		if !ok || rs.Spec.Replicas == nil {
+			continue
+		}
+		if rs.Annotations["deployment.kubernetes.io/revision"] == d.Annotations["deployment.kubernetes.io/revision"] {
+			total += *rs.Spec.Replicas
+		} else {
+			old += *rs.Spec.Replicas
+		}
+	}
+	if old == 0 && total >= *d.Spec.Replicas {
+		return ""
+	}
+	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+		return "new pods follow when the old ones are gone"
+	}
+	return fmt.Sprintf("rolling update, %d of %d new pods now, the rest as they become ready", total, *d.Spec.Replicas)
+}
+
+func placementsOf(list []controller.Placement) []Placement {
+	byOwner := map[object.Key]*Placement{}
+	for _, p := range list {
+		owner := p.Owner
+		if owner == (object.Key{}) {
+			owner = p.Pod
+		}
+		g := byOwner[owner]
+		if g == nil {
+			g = &Placement{Owner: owner}
+			byOwner[owner] = g
+		}
+		g.Pods++
+		g.Each = append(g.Each, p)
+	}
+	var out []Placement
+	for _, g := range byOwner {
+		counts := map[string]int{}
+		for _, p := range g.Each {
+			counts[p.Node]++
+		}
+		for node, n := range counts {
+			g.Nodes = append(g.Nodes, NodeCount{Node: node, Pods: n})
+		}
+		slices.SortFunc(g.Nodes, func(a, b NodeCount) int { return cmp.Compare(a.Node, b.Node) })
+		slices.SortFunc(g.Each, func(a, b controller.Placement) int { return a.Pod.Compare(b.Pod) })
+		out = append(out, *g)
+	}
+	slices.SortFunc(out, func(a, b Placement) int { return a.Owner.Compare(b.Owner) })
+	return out
+}
+
+func unplacedOf(list []controller.Unplaced) []Unplaced {
+	type group struct {
+		owner   object.Key
+		message string
+	}
+	counts := map[group]int{}
+	for _, u := range list {
+		owner := u.Owner
+		if owner == (object.Key{}) {
+			owner = u.Pod
+		}
+		counts[group{owner, u.Message}]++
+	}
+	var out []Unplaced
+	for g, n := range counts {
+		out = append(out, Unplaced{Owner: g.owner, Pods: n, Message: g.message})
+	}
+	slices.SortFunc(out, func(a, b Unplaced) int { return cmp.Or(a.Owner.Compare(b.Owner), cmp.Compare(a.Message, b.Message)) })
+	return out
+}
+
+func warningsOf(in Input) []string {
+	out := slices.Clone(in.Warnings)
+	for _, q := range append(slices.Clone(in.Outcome.Quarantined), in.Outcome.Errors...) {
+		line, _, _ := strings.Cut(q.Reason, "\n")
+		out = append(out, fmt.Sprintf("controller %s could not work on %s: %s", q.Trigger.Controller, q.Trigger.Key, line))
+	}
+	if n := len(in.Outcome.Leftover); n > 0 {
+		out = append(out, fmt.Sprintf("the change is large: controllers go on with %d objects right after the commit, which this plan does not show", n))
+	}
+	return out
+}
