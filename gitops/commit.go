@@ -41,7 +41,7 @@ type outcome struct {
 	findings []manifests.Finding
 	// refused is a rule's objection: the guard's.
 	refused error
-	plan    plan.Plan
+	plan    *plan.Plan
 	rev     uint64
 	// nothing tells that there was nothing to write.
 	nothing bool
@@ -111,7 +111,7 @@ func (s *Service) round(ctx context.Context, c *candidate, res *manifests.Result
 		return nil, err
 	}
 	if len(want.findings) > 0 {
-		return &outcome{findings: want.findings}, nil
+		return &outcome{findings: manifests.SortFindings(want.findings)}, nil
 	}
 	if err := d.guard(want, c.opts.allowDelete); err != nil {
 		return &outcome{refused: err}, nil
@@ -136,7 +136,10 @@ func (s *Service) forecast(ctx context.Context, req sequencer.Request, d *decisi
 	if err != nil {
 		return nil, err
 	}
-	p := s.plan(req, settled, d, want)
+	p, err := s.plan(req, settled, d, want)
+	if err != nil {
+		return nil, err
+	}
 	return &outcome{plan: p, nothing: p.Empty()}, nil
 }
 
@@ -153,7 +156,12 @@ func (s *Service) submit(ctx context.Context, c *candidate, req sequencer.Reques
 		c.objects.Committed(seq)
 	}
 	s.remember(d.after)
-	p := s.plan(req, res.Outcome, d, want)
+	p, err := s.plan(req, res.Outcome, d, want)
+	if err != nil {
+		// The commit stands; only its words are missing.
+		s.log.Error("make the plan of a commit", "commit", c.commit.Hash.String(), "error", err)
+		p = &plan.Plan{Warnings: []string{"the plan could not be drawn: " + err.Error()}, Counts: plan.Counts{Create: want.created, Change: want.changed, Delete: len(want.deleted)}}
+	}
 	s.log.Info("commit accepted", "commit", c.commit.Hash.String(), "user", c.user, "rev", res.Rev, "created", want.created, "changed", want.changed,
 		"deleted", len(want.deleted), "received", c.received, "took", s.cfg.Now().Sub(c.received))
 	return &outcome{plan: p, rev: res.Rev, nothing: p.Empty()}, nil
@@ -224,29 +232,36 @@ func clip(text string, n int) string {
 }
 
 // plan makes a plan of what was decided.
-func (s *Service) plan(req sequencer.Request, o sequencer.Outcome, d *decision, want *desired) plan.Plan {
+func (s *Service) plan(req sequencer.Request, o sequencer.Outcome, d *decision, want *desired) (*plan.Plan, error) {
+	in := inputOf(req, o)
+	in.Adopted, in.Warnings = want.adopted, want.warnings
 	fields := map[object.Key]manifests.Fields{}
-	return s.cfg.Plans.Build(plan.Input{
-		Commit: req.Commit, BaseRef: req.BaseRef, Source: req.Source, Base: o.Base, After: o.After,
-		Requested: o.Requested, Written: o.Written, Outcome: o.Settled, Adopted: want.adopted, Warnings: want.warnings,
-		Position: func(key object.Key, path string) string {
-			m, ok := d.after.objs[key]
-			if !ok {
-				return ""
-			}
-			if path == "" {
-				return fmt.Sprintf("%s:%d", m.Position.File, m.Position.Line)
-			}
-			at, ok := fields[key]
-			if !ok {
-				at = m.Fields()
-				fields[key] = at
-			}
-			pos, ok := at.Exact(path)
-			if !ok {
-				return ""
-			}
-			return fmt.Sprintf("%s:%d", pos.File, pos.Line)
-		},
-	})
+	in.Position = func(key object.Key, path string) string {
+		m, ok := d.after.objs[key]
+		if !ok {
+			return ""
+		}
+		if path == "" {
+			return fmt.Sprintf("%s:%d", m.Position.File, m.Position.Line)
+		}
+		at, ok := fields[key]
+		if !ok {
+			at = m.Fields()
+			fields[key] = at
+		}
+		pos, ok := at.Exact(path)
+		if !ok {
+			return ""
+		}
+		return fmt.Sprintf("%s:%d", pos.File, pos.Line)
+	}
+	return plan.Build(in)
 }
+
+func inputOf(req sequencer.Request, o sequencer.Outcome) plan.Input {
+	return plan.Input{Commit: req.Commit, BaseRef: req.BaseRef, Source: req.Source, Base: o.Base, After: o.After,
+		Requested: o.Requested, Written: o.Written, Outcome: o.Settled}
+}
+
+// Token is what sequencer.Config.Token is to be: the token of the plan of what was decided.
+func Token(req sequencer.Request, o sequencer.Outcome) string { return plan.Token(inputOf(req, o)) }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"reconcile/manifests/git"
+	"reconcile/plan"
 )
 
 // Plan answers what would happen if the request's files became the tree of main. It changes nothing.
@@ -22,7 +23,7 @@ func (s *Service) Plan(ctx context.Context, user string, req PlanRequest) (PlanR
 func (s *Service) Diff(ctx context.Context, user string, req PlanRequest) (PlanResponse, error) {
 	res, out, err := s.folder(ctx, user, req, true)
 	if err == nil && out != nil && res.Changes {
-		res.Diff = s.cfg.Plans.RenderDiff(out.plan, req.Colour)
+		res.Diff = plan.RenderDiff(out.plan, req.Colour)
 	}
 	return res, err
 }
@@ -69,7 +70,7 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 	if width <= 0 {
 		width = remoteWidth
 	}
-	res.Text, res.Token = s.cfg.Plans.Render(out.plan, width, req.Colour), out.plan.Token
+	res.Text, res.Token = plan.Render(out.plan, width, req.Colour), out.plan.Token
 	if !c.dryRun {
 		res.Commit = c.commit.Hash.String()
 	}

@@ -13,6 +13,7 @@ import (
 	"reconcile/manifests"
 	"reconcile/manifests/git"
 	"reconcile/object"
+	"reconcile/plan"
 	"reconcile/sequencer"
 )
 
@@ -143,7 +144,7 @@ func (s *Service) answer(remote io.Writer, out *outcome) error {
 		fmt.Fprintln(remote, "Nothing to do: the cluster is as this commit says.")
 		return nil
 	}
-	_, err := io.WriteString(remote, s.cfg.Plans.Render(out.plan, remoteWidth, false))
+	_, err := io.WriteString(remote, plan.Render(out.plan, remoteWidth, false))
 	return err
 }
 

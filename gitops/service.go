@@ -12,7 +12,6 @@ import (
 	"reconcile/manifests"
 	"reconcile/manifests/git"
 	"reconcile/object"
-	"reconcile/plan"
 	"reconcile/sequencer"
 )
 
@@ -35,15 +34,6 @@ type View interface {
 // State gives the newest state that this server has.
 type State interface{ View() View }
 
-// Planner makes plans of outcomes and draws them. In production it is package plan.
-type Planner interface {
-	Build(plan.Input) plan.Plan
-	// Render draws a plan for people in lines of at most width columns.
-	Render(p plan.Plan, width int, colour bool) string
-	// RenderDiff draws the changed fields in the manner of diff -u.
-	RenderDiff(p plan.Plan, colour bool) string
-}
-
 // Config is what a Service needs. Everything but Source, Limits and Log must be set.
 type Config struct {
 	// Cluster is the cluster's identity, which goes into the UIDs of objects from git.
@@ -55,7 +45,6 @@ type Config struct {
 	State  State
 	Writer Writer
 	Loader *manifests.Loader
-	Plans  Planner
 	Limits git.Limits
 	// Now is the clock.
 	Now func() time.Time
@@ -68,7 +57,7 @@ func (c *Config) Validate() error {
 	var errs []error
 	for name, missing := range map[string]bool{
 		"Cluster": c.Cluster == "", "Store": c.Store == nil, "State": c.State == nil, "Writer": c.Writer == nil,
-		"Loader": c.Loader == nil, "Plans": c.Plans == nil, "Now": c.Now == nil,
+		"Loader": c.Loader == nil, "Now": c.Now == nil,
 	} {
 		if missing {
 			errs = append(errs, errors.New(name+" is missing"))

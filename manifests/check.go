@@ -48,7 +48,7 @@ func (c *checker) file(path string, content []byte) *verdict {
 			return positions(flatten(again)[i])
 		})
 	}
-	sortFindings(v.findings)
+	v.findings = SortFindings(v.findings)
 	return v
 }
 
@@ -255,6 +255,8 @@ func below(path, outer string) bool {
 	return ok && outer != "" && rest != "" && (rest[0] == '.' || rest[0] == '[')
 }
 
-func sortFindings(f []Finding) {
+// SortFindings orders findings by file, line and column, and drops those that say the same of the same place.
+func SortFindings(f []Finding) []Finding {
 	slices.SortStableFunc(f, func(a, b Finding) int { return a.compare(b.Position) })
+	return slices.Compact(f)
 }

@@ -188,7 +188,7 @@ func (l *Loader) packages(ctx context.Context, tree Tree, sel selection) (*verdi
 		}
 		dirs = rest
 	}
-	sortFindings(v.findings)
+	v.findings = SortFindings(v.findings)
 	l.cache.put(cacheKey, v, verdictSize(v, size))
 	return v, nil
 }

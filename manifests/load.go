@@ -85,7 +85,7 @@ func (l *Loader) Load(ctx context.Context, tree Tree) (*Result, error) {
 	}
 	res.Findings = append(res.Findings, found...)
 	res.duplicates()
-	sortFindings(res.Findings)
+	res.Findings = SortFindings(res.Findings)
 	if n := len(res.Findings); n > maxFindings {
 		last := res.Findings[maxFindings-1]
 		res.Findings = append(res.Findings[:maxFindings:maxFindings], Finding{last.Position, fmt.Sprintf("and %d more", n-maxFindings)})
