@@ -4,6 +4,9 @@ SHELL := bash
 export CGO_ENABLED ?= 0
 
 BIN := bin/reconcile
+# kubectl, which is built in, tells its version to servers and to users; it is that of the k8s.io modules.
+KUBE := 1.36.3
+VERSIONS := -X main.version=$(shell git describe --tags --always --dirty 2>/dev/null || echo dev) -X k8s.io/component-base/version.gitVersion=v$(KUBE) -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 
 .DEFAULT_GOAL := help
 
@@ -23,7 +26,7 @@ node/runtime/embedded/shim: go.mod $(wildcard node/runtime/shim/*.go node/runtim
 
 .PHONY: build
 build: helper ## build bin/reconcile
-	go build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/reconcile
+	go build -trimpath -ldflags '-s -w $(VERSIONS)' -o $(BIN) ./cmd/reconcile
 
 .PHONY: deps
 deps: ## install the Debian packages that building and running need, and say which

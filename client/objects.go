@@ -203,3 +203,12 @@ func protoList(b []byte, k object.Kind) ([]object.Object, string, error) {
 	}
 	return items, meta.ResourceVersion, nil
 }
+
+// Answering asks the servers one after another whether they serve, and returns the URL of the first that does.
+func (c *Client) Answering(ctx context.Context) (string, error) {
+	if _, _, err := c.do(ctx, request{method: http.MethodGet, path: "/readyz"}); err != nil {
+		return "", err
+	}
+	server, _ := c.server()
+	return server, nil
+}

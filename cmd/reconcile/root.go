@@ -14,5 +14,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.AddCommand(newVersion(), newCompletion(), newKubectl(), newRemote())
 	return root
 }

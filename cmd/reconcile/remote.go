@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"reconcile/pki"
+)
+
+// repository is the path of the cluster's repository under the API's URL.
+const repository = "/git/cluster.git"
+
+// newRemote is `reconcile remote`.
+func newRemote() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "remote",
+		Short:   "Connect a git work tree with the cluster",
+		Example: "  reconcile remote add cluster && git push cluster main",
+		Args:    cobra.NoArgs,
+	}
+	cmd.AddCommand(newRemoteAdd())
+	return cmd
+}
+
+func newRemoteAdd() *cobra.Command {
+	var f remoteFlags
+	var tree string
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add the cluster as a remote of this git work tree, so that plain `git push NAME main` works",
+		Long: "Adds the remote, and tells git the cluster's authority and your certificate for that URL (http.URL.sslCAInfo, sslCert and\n" +
+			"sslKey). The files are copied to the work tree's .git/reconcile/NAME, readable by you alone. Called again it refreshes them.",
+		Example: "  reconcile remote add cluster\n  reconcile remote add --kubeconfig ~/admin.kubeconfig prod\n  git push cluster main",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := f.gitRemote(args[0], tree)
+			if err != nil {
+				return err
+			}
+			if err := r.add(cmd.Context()); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "remote %s is %s\ngit push %s main deploys; git push %s HEAD:refs/plan/main shows the plan and changes nothing\n", r.name, r.url(), r.name, r.name)
+			return err
+		},
+	}
+	f.bind(cmd)
+	cmd.Flags().StringVarP(&tree, "directory", "C", ".", "the git work tree")
+	return cmd
+}
+
+// gitRemote is a remote that is to be added.
+type gitRemote struct {
+	name, tree, server string
+	ca, cert, key      []byte
+}
+
+// gitRemote reads server and certificate out of the kubeconfig.
+func (f *remoteFlags) gitRemote(name, tree string) (gitRemote, error) {
+	path, err := f.path()
+	if err != nil {
+		return gitRemote{}, err
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		return gitRemote{}, fmt.Errorf("read the kubeconfig %s: %w", path, err)
+	}
+	if err := rest.LoadTLSFiles(cfg); err != nil {
+		return gitRemote{}, fmt.Errorf("read the kubeconfig %s: %w", path, err)
+	}
+	if len(cfg.CAData) == 0 || len(cfg.CertData) == 0 || len(cfg.KeyData) == 0 {
+		return gitRemote{}, fmt.Errorf("the kubeconfig %s has no certificate authority and client certificate: take the one that `reconcile up` wrote", path)
+	}
+	r := gitRemote{name: name, tree: tree, server: strings.TrimSuffix(cfg.Host, "/"), ca: cfg.CAData, cert: cfg.CertData, key: cfg.KeyData}
+	// Beside the kubeconfig of `up` lies cluster.json, which knows the repository's URL.
+	var info struct {
+		GitURL string `json:"gitURL"`
+	}
+	if b, err := os.ReadFile(filepath.Join(filepath.Dir(path), clusterFileName)); err == nil && json.Unmarshal(b, &info) == nil && strings.HasSuffix(info.GitURL, repository) {
+		r.server = strings.TrimSuffix(info.GitURL, repository)
+	}
+	return r, nil
+}
+
+func (r gitRemote) url() string { return r.server + repository }
+
+// add sets the remote and its credentials. It runs git, and changes nothing but the work tree's own configuration.
+func (r gitRemote) add(ctx context.Context) error {
+	gitDir, err := r.git(ctx, "rev-parse", "--absolute-git-dir")
+	if err != nil {
+		return fmt.Errorf("%s is no git work tree: run this in one, or name one with -C: %w", r.tree, err)
+	}
+	have, err := r.git(ctx, "config", "--get", "remote."+r.name+".url")
+	switch {
+	case err != nil:
+		_, err = r.git(ctx, "remote", "add", r.name, r.url())
+	case strings.HasSuffix(have, repository):
+		_, err = r.git(ctx, "remote", "set-url", r.name, r.url())
+	default:
+		err = fmt.Errorf("remote %s is %s already: choose another name, or remove it with `git remote remove %s`", r.name, have, r.name)
+	}
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(gitDir, "reconcile", r.name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("keep the certificate: %w", err)
+	}
+	for _, f := range []struct {
+		file, option string
+		content      []byte
+	}{{"ca.crt", "sslCAInfo", r.ca}, {"client.crt", "sslCert", r.cert}, {"client.key", "sslKey", r.key}} {
+		path := filepath.Join(dir, f.file)
+		if err := pki.WriteFile(path, f.content); err != nil {
+			return err
+		}
+		if _, err := r.git(ctx, "config", "http."+r.server+"/."+f.option, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// git runs git in the work tree and returns what it prints.
+func (r gitRemote) git(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", r.tree}, args...)...)
+	var out, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	if err := cmd.Run(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			return "", errors.New("git is not installed: install it first (apt install git)")
+		}
+		return "", fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return strings.TrimSpace(out.String()), nil
+}

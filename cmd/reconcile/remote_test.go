@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"reconcile/api/apitest"
+)
+
+// reconcile runs a command in this process and returns its output.
+func reconcile(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	root := newRoot()
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetErr(&out)
+	root.SetArgs(args)
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func mustReconcile(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := reconcile(t, args...)
+	if err != nil {
+		t.Fatalf("reconcile %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func git(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "git", append([]string{"-C", dir}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestRemoteAdd(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed")
+	}
+	s := apitest.Start(t, apitest.New(), nil)
+	tree := t.TempDir()
+	if out, err := reconcile(t, "remote", "add", "cluster", "--kubeconfig", s.Kubeconfig, "-C", tree); err == nil || !strings.Contains(err.Error(), "is no git work tree") {
+		t.Errorf("outside a work tree: %v\n%s", err, out)
+	}
+	git(t, tree, "init", "-q")
+	for range 2 {
+		out := mustReconcile(t, "remote", "add", "cluster", "--kubeconfig", s.Kubeconfig, "-C", tree)
+		if !strings.Contains(out, "git push cluster main") {
+			t.Errorf("output: %s", out)
+		}
+	}
+	if got := git(t, tree, "remote", "get-url", "cluster"); got != s.URL+"/git/cluster.git" {
+		t.Errorf("url = %s", got)
+	}
+	for option, file := range map[string]string{"sslCAInfo": "ca.crt", "sslCert": "client.crt", "sslKey": "client.key"} {
+		got := git(t, tree, "config", "--get-urlmatch", "http."+option, s.URL+"/git/cluster.git")
+		info, err := os.Stat(got)
+		if err != nil || filepath.Base(got) != file || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s = %s: %v, %v", option, got, info, err)
+		}
+	}
+	git(t, tree, "remote", "add", "origin", "https://example.org/x.git")
+	if _, err := reconcile(t, "remote", "add", "origin", "--kubeconfig", s.Kubeconfig, "-C", tree); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("over another remote: %v", err)
+	}
+}
+
+func TestKubectlBuiltIn(t *testing.T) {
+	s := apitest.Start(t, apitest.New(), nil)
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("KUBECONFIG", "")
+	t.Chdir(s.Dir) // ./admin.kubeconfig is found there
+	if out := mustReconcile(t, "kubectl", "get", "ns", "-o", "name"); !strings.Contains(out, "namespace/kube-system") {
+		t.Errorf("get ns: %s", out)
+	}
+	if out := mustReconcile(t, "kubectl", "--kubeconfig", s.Kubeconfig, "create", "cm", "x", "--from-literal=a=b"); !strings.Contains(out, "configmap/x created") {
+		t.Errorf("create: %s", out)
+	}
+	if out := mustReconcile(t, "kubectl", "version", "--kubeconfig="+s.Kubeconfig); !strings.Contains(out, "Server Version: v1.36.3") {
+		t.Errorf("version: %s", out)
+	}
+}
+
+func TestVersionAndCompletion(t *testing.T) {
+	if out := mustReconcile(t, "version", "-o", "json"); !strings.Contains(out, `"kubernetes": "v1.36.3"`) {
+		t.Errorf("version: %s", out)
+	}
+	if out := mustReconcile(t, "completion", "bash"); !strings.Contains(out, "__start_reconcile") {
+		t.Errorf("completion: %.200s", out)
+	}
+	if _, err := reconcile(t, "completion", "tcsh"); err == nil {
+		t.Error("completion of an unknown shell succeeded")
+	}
+}
+
+// TestEveryCommandHasAnExample holds the help texts.
+func TestEveryCommandHasAnExample(t *testing.T) {
+	root := newRoot()
+	for _, c := range root.Commands() {
+		if c.Example == "" && !c.Hidden && c.Name() != "help" {
+			t.Errorf("%s has no example", c.CommandPath())
+		}
+	}
+}
