@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -19,8 +20,9 @@ const maxBlob = 64 << 20
 // chunkSize is how much of a blob one entry carries.
 const chunkSize = MaxEntry - 4096
 
-// Blobs is a folder of bytes by digest. Put is given bytes that match the digest, and may be called again for the same one; when it
-// returns, the bytes outlast a crash. Get returns ErrNoBlob for what is not there and checks what it reads.
+// Blobs is a folder of bytes by digest. Put is given bytes that match the digest, and may be called again for the same one. They need
+// not outlast a power cut: the log and the snapshots hold them too, and every start puts them again. Get returns ErrNoBlob for what
+// is not there and checks what it reads.
 type Blobs interface {
 	Put(digest string, body []byte) error
 	Get(digest string) ([]byte, error)
@@ -116,32 +118,6 @@ func (s *state) drop(digest string, fx *effects) {
 	}
 }
 
-// A staged list of operations is: magic, count u32, operations.
-const stagedMagic = "ops\x00"
-
-func encodeStaged(ops []Op) []byte {
-	b := make([]byte, 8, 8+opsSize(ops))
-	copy(b, stagedMagic)
-	binary.BigEndian.PutUint32(b[4:], uint32(len(ops)))
-	return appendOps(b, ops)
-}
-
-func decodeStaged(b []byte) ([]Op, error) {
-	if len(b) < 8 || string(b[:4]) != stagedMagic {
-		return nil, fmt.Errorf("%w: the blob does not begin with %q", errMalformed, stagedMagic)
-	}
-	ops, err := decodeOps(b[8:], binary.BigEndian.Uint32(b[4:]))
-	if err != nil {
-		return nil, err
-	}
-	for i, op := range ops {
-		if op.Kind != Put && op.Kind != PutRef && op.Kind != Delete {
-			return nil, fmt.Errorf("%w: staged operation %d has kind %d", errMalformed, i, op.Kind)
-		}
-	}
-	return ops, nil
-}
-
 // folder is Blobs in a directory: one file a blob, named by the digest's digits.
 type folder struct{ dir string }
 
@@ -159,10 +135,16 @@ func (f folder) Put(digest string, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if st, err := os.Stat(path); err == nil && st.Size() == int64(len(body)) {
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, body) {
 		return nil
 	}
-	return writeFile(path, body)
+	if err := os.WriteFile(path+".tmp", body, 0o600); err != nil {
+		return fmt.Errorf("write blob: %w", err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return fmt.Errorf("write blob: %w", err)
+	}
+	return nil
 }
 
 func (f folder) Get(digest string) ([]byte, error) {

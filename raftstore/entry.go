@@ -30,9 +30,10 @@ const (
 	// PutRef is Put where Value is the digest of a complete blob, which lives as long as a key holds it by PutRef.
 	PutRef
 
-	// opChunk adds a piece to a staged blob; opSwitch performs the operations that a complete blob holds; opDrop forgets
-	// blobs that nothing refers to; opCompact cuts the history.
+	// opChunk adds a piece to a staged blob; opPacked performs the operations that its value holds, compressed, and opSwitch those
+	// that a complete blob holds in the same form; opDrop forgets a blob that nothing refers to; opCompact cuts the history.
 	opChunk
+	opPacked
 	opSwitch
 	opDrop
 	opCompact

@@ -20,16 +20,20 @@ type Pending struct {
 // Nonce identifies the entry for Outcome.
 func (p *Pending) Nonce() uint64 { return p.nonce }
 
-// Start puts an entry into the log, behind those started before, and returns at once; entries over MaxEntry are staged first, which
-// blocks. ErrNotLeader and ErrStopped mean that the entry will never be committed.
+// Start puts an entry into the log, behind those started before, and returns at once. Many operations are compressed; if they are over
+// MaxEntry even so, they are staged first, which blocks. ErrNotLeader and ErrStopped mean that the entry will never be committed.
 func (s *Store) Start(ctx context.Context, e Entry) (*Pending, error) {
 	own := e.Ops
-	if Size(e.Ops) > MaxEntry {
-		digest, err := s.StageBlob(ctx, encodeStaged(e.Ops))
-		if err != nil {
-			return nil, fmt.Errorf("stage %d operations: %w", len(e.Ops), err)
+	if Size(e.Ops) >= packFrom {
+		packed := []Op{{Kind: opPacked, Value: s.packer.pack(e.Ops)}}
+		if Size(packed) > MaxEntry {
+			digest, err := s.StageBlob(ctx, packed[0].Value)
+			if err != nil {
+				return nil, fmt.Errorf("stage %d operations: %w", len(e.Ops), err)
+			}
+			packed[0] = Op{Kind: opSwitch, Key: digest}
 		}
-		e.Ops = []Op{{Kind: opSwitch, Key: digest}}
+		e.Ops = packed
 	}
 	return s.startEntry(e, own)
 }

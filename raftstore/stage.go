@@ -33,8 +33,8 @@ func (s *Store) StageBlob(ctx context.Context, body []byte) (string, error) {
 	return digest, nil
 }
 
-// stageDepth is how many pieces are under way at once: the next is sent while one is written.
-const stageDepth = 2
+// stageDepth is how many pieces are under way at once: those that wait while one is written share the next fsync.
+const stageDepth = 8
 
 func (s *Store) stageAll(ctx context.Context, digest string, body []byte) error {
 	var flying []*Pending

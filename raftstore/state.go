@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -41,6 +42,7 @@ type state struct {
 	index *btree.BTreeG[indexItem]
 	// indexOf is the injected index function.
 	indexOf func(*Record) []string
+	packer  *packer
 
 	blobs    map[string]*blobInfo
 	outcomes map[origin]Outcome
@@ -48,7 +50,7 @@ type state struct {
 }
 
 func newState(indexOf func(*Record) []string) *state {
-	return &state{keys: newKeys(), index: newIndex(), indexOf: indexOf, blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
+	return &state{keys: newKeys(), index: newIndex(), indexOf: indexOf, packer: newPacker(), blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
 }
 
 // effects are what an entry did besides changing the state: events for watches, blobs to write and to remove.
@@ -91,28 +93,36 @@ func takeDecoded(ops, own []Op) {
 	}
 }
 
-// expand puts the operations of a switched-on blob in the place of the operation that names it.
+// expand puts packed operations, and those of a switched-on blob, in the place of the operation that brings them. What cannot be
+// expanded stays, and check refuses it. Values are copied where they would keep a whole packed list alive.
 func (s *state) expand(ops []Op, load func(string) ([]byte, error), fx *effects) ([]Op, error) {
-	out := ops
 	for i, op := range ops {
-		if op.Kind != opSwitch {
+		body := op.Value
+		switch op.Kind {
+		case opPacked:
+		case opSwitch:
+			if b := s.blobs[op.Key]; b == nil || !b.complete() {
+				continue
+			}
+			var err error
+			if body, err = load(op.Key); err != nil {
+				return nil, fmt.Errorf("switch on blob %s: %w", op.Key, err)
+			}
+			fx.remove = append(fx.remove, op.Key)
+		default:
 			continue
 		}
-		if b := s.blobs[op.Key]; b == nil || !b.complete() {
-			continue // check refuses it
-		}
-		body, err := load(op.Key)
+		inner, err := s.packer.unpack(body)
 		if err != nil {
-			return nil, fmt.Errorf("switch on blob %s: %w", op.Key, err)
+			continue
 		}
-		inner, err := decodeStaged(body)
-		if err != nil {
-			continue // check refuses it: the operation stands where it was
+		for k := range inner {
+			inner[k].Value = bytes.Clone(inner[k].Value)
 		}
-		out = append(append(append([]Op(nil), ops[:i]...), inner...), ops[i+1:]...)
-		fx.remove = append(fx.remove, op.Key)
+		// An entry brings one list at most; more stay as they are and are refused.
+		return append(append(append([]Op(nil), ops[:i]...), inner...), ops[i+1:]...), nil
 	}
-	return out, nil
+	return ops, nil
 }
 
 // check decides whether the entry may be performed.
@@ -130,6 +140,8 @@ func (s *state) check(e *Entry, ops []Op) Outcome {
 			if b := s.blobs[string(op.Value)]; b == nil || !b.complete() {
 				return refuse("key %s names the blob %s, which is not complete", op.Key, op.Value)
 			}
+		case opPacked:
+			return refuse("the packed operations cannot be read")
 		case opSwitch:
 			return refuse("the staged blob %s is not there or not a list of operations", op.Key)
 		case opChunk:

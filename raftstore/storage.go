@@ -99,9 +99,10 @@ type durable struct {
 	ids    identityStore
 	fail   func(error)
 
-	mu  sync.Mutex
-	id  Identity
-	err error
+	saving sync.Mutex // of the identity: raft cuts the log in another goroutine than it writes
+	mu     sync.Mutex
+	id     Identity
+	err    error
 }
 
 // identityStride is how many entries the identity file may lag behind: the file costs an fsync of its own.
@@ -129,6 +130,8 @@ func (d *durable) stop(what string, err error) error {
 
 // advance writes the identity after change has moved it.
 func (d *durable) advance(change func(*Identity) bool) error {
+	d.saving.Lock()
+	defer d.saving.Unlock()
 	d.mu.Lock()
 	id := d.id
 	moved := change(&id)

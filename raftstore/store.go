@@ -25,6 +25,7 @@ type Store struct {
 	fsm     *fsm
 	hist    *history
 	node    uint64
+	packer  *packer
 	nonce   atomic.Uint64
 
 	leader leaderState
@@ -77,6 +78,7 @@ func (s *Store) start() error {
 	s.node = h.Sum64()
 	s.nonce.Store(randomUint64() >> 1)
 	s.hist = newHistory(s.cfg.HistoryEvents, s.cfg.HistoryBytes)
+	s.packer = newPacker()
 	s.fsm = newFSM(newState(s.cfg.Index), s.hist, s.storage.blobs, s.node, s.stopOn)
 	s.leader.changed = make(chan struct{})
 	s.read.init()

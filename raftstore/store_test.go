@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -122,8 +123,11 @@ func TestEntryOverTheLimitIsStagedAndSwitchedOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		var ops []Op
+		noise := rand.NewChaCha8([32]byte{})
 		for i := range 1000 {
-			ops = append(ops, put(fmt.Sprintf("/pods/%04d", i), strings.Repeat("v", 2000)))
+			value := make([]byte, 2000) // that cannot be compressed
+			noise.Read(value)
+			ops = append(ops, put(fmt.Sprintf("/pods/%04d", i), string(value)))
 		}
 		ops[7].Decoded = "kept"
 		out := propose(t, s, ops...)
