@@ -213,8 +213,12 @@ func (c *checker) nameless(root *node) fault {
 // addRule adds a fault that Kubernetes' validation found, unless decoding has already said what is wrong there.
 func addRule(faults []fault, at Fields, e *field.Error) []fault {
 	path := normalise(e.Field)
+	_, set := at.Exact(path)
 	for _, f := range faults {
 		switch {
+		case !set && e.Type != field.ErrorTypeRequired && parentPath(path) == parentPath(f.path):
+			// A default took its value from the field that is wrong.
+			return faults
 		case path == f.path || below(path, f.path):
 			return faults
 		case (e.Type == field.ErrorTypeRequired || e.Type == field.ErrorTypeInvalid && e.BadValue == "") && parentPath(path) == parentPath(f.path) && strings.HasPrefix(f.msg, "unknown field"):

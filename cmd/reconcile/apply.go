@@ -1,0 +1,57 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"reconcile/gitops"
+)
+
+// newApply is `reconcile apply PATH|--plan FILE`.
+func newApply() *cobra.Command {
+	var flags folderFlags
+	var file string
+	cmd := &cobra.Command{
+		Use:   "apply PATH|REV|--plan FILE",
+		Short: "make a folder the cluster's main, as a push of it would",
+		Long: "Sends a folder or a revision to the cluster, which commits it on main (a commit of the server's making) through the same door as a push.\n" +
+			"With --plan exactly what the plan says is done, or nothing.",
+		Example: "  reconcile apply .\n  reconcile plan . --out plan.json; reconcile apply --plan plan.json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == (file != "") {
+				return errors.New("apply wants a path, or --plan FILE")
+			}
+			var req gitops.PlanRequest
+			var err error
+			if file != "" {
+				req, err = readPlan(file)
+			} else {
+				req, err = flags.request(cmd.Context(), args[0], cmd.OutOrStdout())
+			}
+			if err != nil {
+				return err
+			}
+			res, err := flags.post(cmd.Context(), "apply", req)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if err := refusal(out, res); err != nil {
+				return err
+			}
+			if res.Commit == "" {
+				fmt.Fprintln(out, "Nothing to do.")
+				return nil
+			}
+			fmt.Fprint(out, res.Text)
+			fmt.Fprintf(out, "Committed %.7s.\n", res.Commit)
+			return nil
+		},
+	}
+	flags.bind(cmd)
+	cmd.Flags().StringVar(&file, "plan", "", "a file that plan --out has written")
+	return cmd
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// newDiff is `reconcile diff PATH|REV`.
+func newDiff() *cobra.Command {
+	var flags folderFlags
+	cmd := &cobra.Command{
+		Use:     "diff PATH|REV",
+		Short:   "show the fields that a folder or a git revision would change, in the manner of diff -u",
+		Long:    "Asks the cluster as plan does, and prints fields only. Exit codes: 0 no difference, 2 differences, 1 error.",
+		Example: "  reconcile diff .\n  reconcile diff HEAD~1",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req, err := flags.request(cmd.Context(), args[0], cmd.OutOrStdout())
+			if err != nil {
+				return err
+			}
+			res, err := flags.post(cmd.Context(), "diff", req)
+			if err != nil {
+				return err
+			}
+			if err := refusal(cmd.OutOrStdout(), res); err != nil {
+				return err
+			}
+			fmt.Fprint(cmd.OutOrStdout(), res.Diff)
+			if res.Changes {
+				return exitError{code: exitChanges}
+			}
+			return nil
+		},
+	}
+	flags.bind(cmd)
+	return cmd
+}

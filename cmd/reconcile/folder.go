@@ -1,0 +1,160 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"reconcile/client"
+	"reconcile/gitops"
+	"reconcile/manifests"
+)
+
+// folderFlags are what plan, diff and apply have in common.
+type folderFlags struct {
+	remote  remoteFlags
+	options []string
+	message string
+	colour  string
+}
+
+func (f *folderFlags) bind(cmd *cobra.Command) {
+	f.remote.bind(cmd)
+	cmd.Flags().StringArrayVar(&f.options, "option", nil, "what git push -o takes, such as allow-delete=20")
+	cmd.Flags().StringVarP(&f.message, "message", "m", "", "message of the commit that apply makes")
+	cmd.Flags().StringVar(&f.colour, "color", "auto", "auto, always or never")
+}
+
+// request makes the request for a folder, a file or a git revision.
+func (f *folderFlags) request(ctx context.Context, what string, out io.Writer) (gitops.PlanRequest, error) {
+	req := gitops.PlanRequest{Options: f.options, Message: f.message}
+	switch f.colour {
+	case "always":
+		req.Colour = true
+	case "auto":
+		req.Colour = isTerminal(out) && os.Getenv("NO_COLOR") == ""
+	case "never":
+	default:
+		return req, fmt.Errorf("--color %s: want auto, always or never", f.colour)
+	}
+	files, err := filesOf(ctx, what)
+	if err != nil {
+		return req, err
+	}
+	for p, content := range files {
+		req.Files = append(req.Files, gitops.File{Path: p, Data: content})
+	}
+	slices.SortFunc(req.Files, func(a, b gitops.File) int { return strings.Compare(a.Path, b.Path) })
+	return req, nil
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// filesOf reads a folder or a file if there is one of that name, else a revision of the git repository around us.
+func filesOf(ctx context.Context, what string) (manifests.Files, error) {
+	if _, err := os.Stat(what); err == nil {
+		return manifests.Folder(what)
+	}
+	if strings.HasPrefix(what, "-") {
+		return nil, fmt.Errorf("%s is neither a path nor a revision", what)
+	}
+	var out, complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, "git", "archive", "--format=tar", what)
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%s is no path here, and git knows no such revision: %w: %s", what, err, strings.TrimSpace(complaint.String()))
+	}
+	files := manifests.Files{}
+	for r := tar.NewReader(&out); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return files, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read revision %s: %w", what, err)
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		if files[h.Name], err = io.ReadAll(r); err != nil {
+			return nil, fmt.Errorf("read revision %s: %w", what, err)
+		}
+	}
+}
+
+// post sends a request to the first server that answers.
+func (f *folderFlags) post(ctx context.Context, verb string, req gitops.PlanRequest) (gitops.PlanResponse, error) {
+	var res gitops.PlanResponse
+	p, err := f.remote.path()
+	if err != nil {
+		return res, err
+	}
+	cfg, err := client.FromKubeconfig(p, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return res, err
+	}
+	body, err := json.Marshal(req)
+	if err != nil {
+		return res, fmt.Errorf("encode the request: %w", err)
+	}
+	transport := &http.Transport{TLSClientConfig: cfg.TLS, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	var failed []error
+	for _, server := range cfg.Servers {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(server, "/")+"/reconcile/v1/"+verb, bytes.NewReader(body))
+		if err != nil {
+			return res, fmt.Errorf("ask %s: %w", server, err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		answer, err := (&http.Client{Transport: transport}).Do(r)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			text, _ := io.ReadAll(io.LimitReader(answer.Body, 4096))
+			return res, fmt.Errorf("%s answers %s: %s", server, answer.Status, strings.TrimSpace(string(text)))
+		}
+		if err := json.NewDecoder(answer.Body).Decode(&res); err != nil {
+			return res, fmt.Errorf("read the answer of %s: %w", server, err)
+		}
+		return res, nil
+	}
+	return res, fmt.Errorf("no server of %s could be reached: %w", p, errors.Join(failed...))
+}
+
+// refusal prints findings and says why a request was refused; nil if it was not.
+func refusal(w io.Writer, res gitops.PlanResponse) error {
+	for _, f := range res.Findings {
+		fmt.Fprintln(w, f)
+	}
+	switch n := len(res.Findings); {
+	case n == 1:
+		return errors.New("1 mistake; nothing was changed")
+	case n > 1:
+		return fmt.Errorf("%d mistakes; nothing was changed", n)
+	case res.Refused != "":
+		return errors.New(res.Refused)
+	}
+	return nil
+}

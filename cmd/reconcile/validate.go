@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"reconcile/manifests"
+)
+
+// newValidate is `reconcile validate PATH`.
+func newValidate() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "validate PATH",
+		Short: "check manifests and policies without a cluster",
+		Long: "Reads a folder as a push of it would be read (YAML, JSON, CUE, policy/*.cue) and prints every mistake as\n" +
+			"FILE:LINE:COL: MESSAGE. The exit code is 1 if there is one. What only the cluster knows, such as who owns an object, is not checked.",
+		Example: "  reconcile validate .\n  reconcile validate -o json examples/guestbook",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("-o %s: want text or json", output)
+			}
+			tree, err := manifests.Folder(args[0])
+			if err != nil {
+				return err
+			}
+			child, err := manifests.NewChild()
+			if err != nil {
+				return err
+			}
+			loader, err := manifests.NewLoader(manifests.Config{Evaluator: child})
+			if err != nil {
+				return err
+			}
+			res, err := loader.Load(cmd.Context(), tree)
+			if err != nil {
+				return err
+			}
+			return printValidation(cmd.OutOrStdout(), res, output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+// validation is the JSON of `validate -o json`.
+type validation struct {
+	Findings []manifests.Finding `json:"findings"`
+	Objects  []validObject       `json:"objects"`
+}
+
+type validObject struct {
+	Key  string             `json:"key"`
+	From manifests.Position `json:"from"`
+}
+
+func printValidation(w io.Writer, res *manifests.Result, output string) error {
+	var bad error
+	if n := len(res.Findings); n > 0 {
+		bad = exitError{code: 1, err: fmt.Errorf("%d mistakes", n)}
+		if n == 1 {
+			bad = exitError{code: 1, err: fmt.Errorf("1 mistake")}
+		}
+	}
+	if output == "json" {
+		v := validation{Findings: append([]manifests.Finding{}, res.Findings...), Objects: []validObject{}}
+		for _, m := range res.Manifests {
+			v.Objects = append(v.Objects, validObject{m.Key.String(), m.Position})
+		}
+		if err := writeJSON(w, v); err != nil {
+			return err
+		}
+		return bad
+	}
+	for _, f := range res.Findings {
+		fmt.Fprintln(w, f)
+	}
+	if bad == nil {
+		fmt.Fprintf(w, "%d objects, no mistakes\n", len(res.Manifests))
+	}
+	return bad
+}
+
+// newCUEEval is the hidden subcommand with which this program starts itself to evaluate users' CUE (see manifests.Child).
+func newCUEEval() *cobra.Command {
+	return &cobra.Command{
+		Use:    "cue-eval",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if code := manifests.EvalMain(os.Stdin, os.Stdout); code != 0 {
+				return exitError{code: code}
+			}
+			return nil
+		},
+	}
+}
