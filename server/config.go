@@ -25,8 +25,6 @@ type Config struct {
 	ServiceCIDR, PodCIDR netip.Prefix
 	// Version is the program's own version.
 	Version string
-	// Executable is the program whose hidden subcommand evaluates users' CUE.
-	Executable string
 	// Log must be set.
 	Log *slog.Logger
 }

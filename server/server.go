@@ -17,8 +17,11 @@ import (
 
 	"reconcile/admission"
 	"reconcile/api"
+	"reconcile/api/gitdoor"
 	"reconcile/cluster"
 	"reconcile/controller"
+	"reconcile/gitops"
+	"reconcile/manifests"
 	"reconcile/pki"
 	"reconcile/raftstore"
 	"reconcile/sequencer"
@@ -34,6 +37,7 @@ type Server struct {
 	peers     *peers
 	store     *raftstore.Store
 	seq       *sequencer.Sequencer
+	commits   *gitops.Service
 	api       http.Handler
 	inner     http.Handler
 	raftLn    net.Listener
@@ -119,8 +123,11 @@ func (s *Server) build() error {
 		return err
 	}
 	if s.seq, err = sequencer.New(sequencer.Config{
-		Store: s.store, Settler: sequencer.Controllers{Set: set}, Ranges: ranges, Forwarder: s.peers, Logger: s.cfg.Log,
+		Store: s.store, Settler: sequencer.Controllers{Set: set}, Ranges: ranges, Forwarder: s.peers, Token: gitops.Token, Logger: s.cfg.Log,
 	}); err != nil {
+		return err
+	}
+	if err := s.buildCommits(); err != nil {
 		return err
 	}
 	metrics, err := api.MetricsHandler(nil)
@@ -130,9 +137,27 @@ func (s *Server) build() error {
 	s.inner = (&peerService{store: s.store, peers: s.peers, serve: s.seq.Serve}).handler()
 	s.api, err = api.New(api.Config{
 		Store: objects{store: s.store, seq: s.seq}, Writer: s.seq,
+		Origins: origins{store: s.store, commits: s.commits},
 		Agents:  agents{identity: s.identity, pool: s.pool},
+		Git:     gitdoor.Git(s.commits, s.cfg.Log), Reconcile: gitdoor.Reconcile(s.commits, s.cfg.Log),
 		Metrics: metrics, Ready: s.readyChecks(), Live: s.liveChecks(),
 		Version: kubernetesVersion(s.cfg.Version), ServerAddress: s.cfg.Advertise, Log: s.cfg.Log,
+	})
+	return err
+}
+
+// buildCommits makes the commits' way.
+func (s *Server) buildCommits() error {
+	child, err := manifests.NewChild()
+	if err != nil {
+		return err
+	}
+	loader, err := manifests.NewLoader(manifests.Config{Evaluator: child})
+	if err != nil {
+		return err
+	}
+	s.commits, err = gitops.New(gitops.Config{
+		Cluster: s.store.Identity().ClusterID, Store: packs{s.store}, State: live{s.store}, Writer: s.seq, Loader: loader, Now: time.Now, Log: s.cfg.Log,
 	})
 	return err
 }
@@ -194,7 +219,15 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 		g.Go(func() error { return s.join(gctx) })
 	}
 	l := &leases{store: s.store, seq: s.seq, id: s.store.Identity().ServerID, address: s.cfg.Advertise, log: s.cfg.Log}
-	g.Go(func() error { return l.run(gctx, ready) })
+	g.Go(func() error {
+		return l.run(gctx, func() {
+			// The first push is not to pay for reading the repository.
+			if err := s.commits.Warm(gctx); err != nil {
+				s.cfg.Log.Warn("cannot read the repository yet; the next push tries again", "error", err)
+			}
+			ready()
+		})
+	})
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():

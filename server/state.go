@@ -8,7 +8,9 @@ import (
 
 	"reconcile/api"
 	"reconcile/cluster"
+	"reconcile/gitops"
 	"reconcile/manifests/git"
+	"reconcile/object"
 	"reconcile/raftstore"
 	"reconcile/sequencer"
 )
@@ -83,4 +85,30 @@ func (p packView) Range(prefix string) iter.Seq2[string, []byte] {
 			}
 		}
 	}
+}
+
+// live gives gitops the cluster's objects.
+type live struct{ store *raftstore.Store }
+
+// View implements gitops.State.
+func (l live) View() gitops.View { return cluster.NewView(l.store.View()) }
+
+// origins tells api where git says a field.
+type origins struct {
+	store   *raftstore.Store
+	commits *gitops.Service
+}
+
+// Origin implements api.Origins.
+func (o origins) Origin(key object.Key, field string) (api.FieldOrigin, bool) {
+	obj, ok := cluster.NewView(o.store.View()).Get(key)
+	if !ok {
+		return api.FieldOrigin{}, false
+	}
+	commit, file := obj.GetAnnotations()[object.AnnotationCommit], obj.GetAnnotations()[object.AnnotationFile]
+	at, err := o.commits.Blame(commit, file, field)
+	if err != nil {
+		return api.FieldOrigin{}, false
+	}
+	return api.FieldOrigin{Commit: commit, File: at.File, Line: at.Line}, true
 }
