@@ -3,7 +3,6 @@ package admission
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/api/pod"
@@ -119,22 +118,17 @@ func validateUpdate(o, old runtime.Object) field.ErrorList {
 	case *apps.Deployment:
 		was := old.(*apps.Deployment)
 		opts := pod.GetValidationOptionsFromPodTemplate(&o.Spec.Template, &was.Spec.Template)
-		return append(appsvalidation.ValidateDeploymentUpdate(o, was, opts), selectorKept(o.Spec.Selector, was.Spec.Selector)...)
+		return appsvalidation.ValidateDeploymentUpdate(o, was, opts)
 	case *apps.ReplicaSet:
 		was := old.(*apps.ReplicaSet)
 		opts := pod.GetValidationOptionsFromPodTemplate(&o.Spec.Template, &was.Spec.Template)
-		return append(appsvalidation.ValidateReplicaSetUpdate(o, was, opts), selectorKept(o.Spec.Selector, was.Spec.Selector)...)
+		return appsvalidation.ValidateReplicaSetUpdate(o, was, opts)
 	case *discovery.EndpointSlice:
 		return discoveryvalidation.ValidateEndpointSliceUpdate(o, old.(*discovery.EndpointSlice))
 	case *coordination.Lease:
 		return coordinationvalidation.ValidateLeaseUpdate(o, old.(*coordination.Lease))
 	}
 	return nil
-}
-
-// selectorKept is the API server's rule of apps/v1 that is not part of the validation package.
-func selectorKept(selector, was any) field.ErrorList {
-	return apivalidation.ValidateImmutableField(selector, was, field.NewPath("spec", "selector"))
 }
 
 func validateStatus(o, old runtime.Object) field.ErrorList {

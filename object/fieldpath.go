@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	kjson "sigs.k8s.io/json"
 )
 
@@ -64,11 +65,11 @@ func (f Fields) Owns(path []string) bool {
 
 // ToMap returns an object's JSON as nested maps, with whole numbers as int64. The caller owns it.
 func ToMap(o Object) (map[string]any, error) {
-	b, err := EncodeJSON(o)
+	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the fields of %s: %w", KeyOf(o), err)
 	}
-	return MapOf(b)
+	return m, nil
 }
 
 // MapOf reads a JSON object into nested maps, with whole numbers as int64.
@@ -148,14 +149,6 @@ func valueFields(s *shape, v any) Fields {
 		return out
 	}
 	return Fields{}
-}
-
-func scalarJSON(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return ""
-	}
-	return string(b)
 }
 
 // Merge applies a document to a live object of kind k, as server-side apply with force would: what doc sets is set, what prev

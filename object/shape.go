@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,7 +17,7 @@ type shape struct {
 	// fields are a structure's, elem that of a map or a list.
 	fields map[string]*shape
 	elem   *shape
-	// keys identify the items of a keyed list; defaults fills in those that an item leaves out.
+	// keys identify the items of a keyed list, sorted as FieldsV1 wants them; the first is what people call the item by; defaults fills in those that an item leaves out.
 	keys     []string
 	defaults map[string]any
 	// retainKeys: of several alternatives only those that are set now may stay (volume sources, strategies).
@@ -137,28 +138,30 @@ func (s *shape) key(item any) (element, short string, ok bool) {
 	if !isMap {
 		return "", "", false
 	}
-	id := make(map[string]any, len(s.keys))
+	b := []byte("k:{")
 	for i, k := range s.keys {
-		v, has := m[k]
-		if !has {
-			v, has = s.defaults[k], s.defaults[k] != nil
+		v := m[k]
+		if v == nil {
+			v = s.defaults[k]
 		}
-		if !has {
+		if v == nil {
 			return "", "", false
 		}
-		id[k] = v
+		text := scalar(v)
 		if i == 0 || v != s.defaults[k] {
 			if short != "" {
 				short += "/"
 			}
-			short += scalar(v)
+			short += text
 		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(b, '"'), k...)
+		b = append(b, '"', ':')
+		b = append(b, scalarJSON(v)...)
 	}
-	b, err := json.Marshal(id)
-	if err != nil {
-		return "", "", false
-	}
-	return "k:" + string(b), short, true
+	return string(append(b, '}')), short, true
 }
 
 // index returns the items of a keyed list by path element; false if the list has an item without a key or two with the same,
@@ -179,6 +182,13 @@ func (s *shape) index(list []any) (elements, shorts []string, ok bool) {
 func scalar(v any) string {
 	if t, ok := v.(string); ok {
 		return t
+	}
+	return scalarJSON(v)
+}
+
+func scalarJSON(v any) string {
+	if n, ok := v.(int64); ok {
+		return strconv.FormatInt(n, 10)
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
