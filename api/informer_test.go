@@ -473,3 +473,16 @@ func TestEveryKind(t *testing.T) {
 		})
 	}
 }
+
+// readLines gives a reader's lines; the channel closes at its end.
+func readLines(r io.Reader) <-chan string {
+	out := make(chan string, 100)
+	go func() {
+		defer close(out)
+		sc := bufio.NewScanner(r)
+		for sc.Scan() {
+			out <- sc.Text()
+		}
+	}()
+	return out
+}

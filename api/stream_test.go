@@ -1,0 +1,165 @@
+package api_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"reconcile/api"
+	"reconcile/api/apitest"
+	"reconcile/node/stream"
+	"reconcile/pki"
+)
+
+// echo is an agent's backend: exec writes its command and its input back and ends with 7.
+type echo struct{}
+
+func (echo) Exec(_ context.Context, _, pod, container string, command []string, s stream.Streams) (int, error) {
+	fmt.Fprintf(s.Stdout, "%s/%s: %s\n", pod, container, strings.Join(command, " "))
+	if s.Stderr != nil {
+		fmt.Fprintln(s.Stderr, "to stderr")
+	}
+	if s.Stdin != nil {
+		if _, err := io.Copy(s.Stdout, s.Stdin); err != nil {
+			return 1, err
+		}
+	}
+	return 7, nil
+}
+
+func (echo) Attach(_ context.Context, _, _, _ string, s stream.Streams) error {
+	_, err := io.WriteString(s.Stdout, "attached\n")
+	return err
+}
+
+func (echo) Logs(ctx context.Context, _, _, container string, o stream.LogOptions, w io.Writer) error {
+	if container == "gone" {
+		return stream.ErrNotFound
+	}
+	fmt.Fprintf(w, "tail=%d timestamps=%v previous=%v\n", o.Tail, o.Timestamps, o.Previous)
+	if o.Follow {
+		fmt.Fprintln(w, "more")
+		<-ctx.Done()
+	}
+	return nil
+}
+
+// agents reaches the one agent of the test.
+type agents struct {
+	addr string
+	cfg  *tls.Config
+}
+
+func (a agents) Endpoint(*corev1.Node) (string, *tls.Config, error) {
+	if a.addr == "" {
+		return "", nil, errors.New("no address")
+	}
+	return a.addr, a.cfg, nil
+}
+
+// startAgent serves node/stream as an agent does and tells a server how to reach it.
+func startAgent(t *testing.T) *apitest.Server {
+	t.Helper()
+	store := apitest.New()
+	seed(store)
+	a := &agents{}
+	s := apitest.Start(t, store, func(c *api.Config) { c.Agents = a })
+	node, err := s.Authority.Identity(pki.NodeSpec("n1", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := s.Authority.Identity(pki.ServerSpec("m1", []string{"127.0.0.1", "localhost"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", pki.AgentTLS(node, s.Authority.Pool()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: stream.Handler(echo{}, slog.New(slog.DiscardHandler)), ReadHeaderTimeout: time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		//nolint:errcheck // it ends with ErrServerClosed
+		srv.Serve(ln)
+	}()
+	t.Cleanup(func() { srv.Close(); <-done })
+	a.addr, a.cfg = ln.Addr().String(), pki.ClientTLS(server, s.Authority.Pool(), "n1", pki.ProtoHTTP1)
+	return s
+}
+
+func TestExec(t *testing.T) {
+	s := startAgent(t)
+	k := newKubectl(t, s)
+	for name, env := range map[string]string{"WebSocket": "true", "SPDY": "false"} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			cmd := k.cmd(ctx, "from stdin\n", "exec", "-i", "p1", "--", "cat", "-n")
+			cmd.Env = append(cmd.Env, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS="+env)
+			out, err := cmd.CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 7 {
+				t.Errorf("exit: %v", err)
+			}
+			has(t, string(out), "p1/c: cat -n", "from stdin", "to stderr", "command terminated with exit code 7")
+		})
+	}
+	has(t, k.ok("", "attach", "p1"), "attached")
+	has(t, k.fails("", "exec", "p1", "-c", "nix", "--", "true"), "container nix is not valid for pod p1", "BadRequest")
+}
+
+func TestLogs(t *testing.T) {
+	s := startAgent(t)
+	k := newKubectl(t, s)
+	has(t, k.ok("", "logs", "p1"), "tail=-1 timestamps=false previous=false")
+	has(t, k.ok("", "logs", "p1", "--tail=5", "--timestamps", "--previous"), "tail=5 timestamps=true previous=true")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := k.cmd(ctx, "", "logs", "-f", "p1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := readLines(out)
+	<-lines
+	if l := <-lines; l != "more" {
+		t.Errorf("second line: %q", l)
+	}
+	cancel()
+	for range lines {
+	}
+	//nolint:errcheck // it was killed
+	cmd.Wait()
+
+	two := pod("two", "n1")
+	two.Spec.Containers = append(two.Spec.Containers, corev1.Container{Name: "gone", Image: "i"})
+	s.Store.Put(two)
+	c := typed(t, s, false)
+	_, err = c.CoreV1().Pods("default").GetLogs("two", &corev1.PodLogOptions{}).Stream(t.Context())
+	if err == nil || err.Error() != "a container name must be specified for pod two, choose one of: [c gone]" {
+		t.Errorf("no container named: %v", err)
+	}
+	_, err = c.CoreV1().Pods("default").GetLogs("two", &corev1.PodLogOptions{Container: "gone"}).Stream(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "not found on this node") {
+		t.Errorf("a log that is not there: %v", err)
+	}
+	s.Store.Put(pod("unbound", ""))
+	_, err = c.CoreV1().Pods("default").GetLogs("unbound", &corev1.PodLogOptions{}).Stream(t.Context())
+	if err == nil || err.Error() != "pod unbound does not have a host assigned" {
+		t.Errorf("a pod with no node: %v", err)
+	}
+}
