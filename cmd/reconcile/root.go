@@ -16,5 +16,6 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(newVersion(), newCompletion(), newKubectl(), newRemote())
 	root.AddCommand(newValidate(), newCUEEval(), newPlan(), newDiff(), newApply())
+	root.AddCommand(newImage())
 	return root
 }

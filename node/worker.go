@@ -1,0 +1,371 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/node/probe"
+	"reconcile/object"
+)
+
+// settle is how long a status that is not yet the last of a start may wait for a better one, so that a start costs one write.
+const settle = 100 * time.Millisecond
+
+// volumeInterval is how often volumes are brought up to date with the objects that they follow.
+const volumeInterval = 10 * time.Second
+
+// worker keeps one pod. Its fields belong to its goroutine; want and results come in under mu.
+type worker struct {
+	a    *Agent
+	uid  string
+	wake chan struct{}
+
+	mu      sync.Mutex
+	want    *corev1.Pod
+	orphan  bool
+	results []func(*worker)
+
+	pod  *corev1.Pod
+	have Have
+	seen time.Time
+	busy sync.WaitGroup
+	// reported is the status that the server has, and dirty since when another one is due.
+	reported  *corev1.PodStatus
+	dirty     time.Time
+	writing   bool
+	retry     time.Time
+	deleted   bool
+	follows   bool
+	refreshed time.Time
+	adopted   bool
+}
+
+func newWorker(a *Agent, pod *corev1.Pod) *worker {
+	return &worker{a: a, uid: string(pod.UID), want: pod, wake: make(chan struct{}, 1), seen: time.Now(),
+		have: Have{Probes: map[ProbeKey]probe.State{}, Waiting: map[string]Waiting{}, Stops: map[string]Stop{}, Busy: map[string]bool{}}}
+}
+
+// set tells the worker what is wanted now; nil keeps the last. It does not block.
+func (w *worker) set(pod *corev1.Pod, orphan bool) {
+	w.mu.Lock()
+	if pod != nil {
+		w.want = pod
+	}
+	w.orphan = orphan
+	w.mu.Unlock()
+	w.notify()
+}
+
+// notify makes the worker look.
+func (w *worker) notify() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// post brings the result of an action home.
+func (w *worker) post(f func(*worker)) {
+	w.mu.Lock()
+	w.results = append(w.results, f)
+	w.mu.Unlock()
+	w.notify()
+}
+
+// run keeps the pod until it is gone or ctx ends, and returns after its actions.
+func (w *worker) run(ctx context.Context) {
+	defer w.busy.Wait()
+	for ctx.Err() == nil && !w.over() {
+		next := w.step(ctx)
+		w.wait(ctx, next)
+	}
+}
+
+// wait blocks until the worker is woken, next comes (zero is never) or ctx ends.
+func (w *worker) wait(ctx context.Context, next time.Time) {
+	var timer <-chan time.Time
+	if !next.IsZero() {
+		t := time.NewTimer(time.Until(next))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-w.wake:
+	case <-timer:
+	}
+}
+
+func (w *worker) over() bool { return w.have.Gone && (w.have.Orphan || w.deleted) }
+
+// step looks once: gather, decide, act, report. It returns when to look again.
+func (w *worker) step(ctx context.Context) time.Time {
+	w.gather(ctx)
+	now := time.Now()
+	actions, next := Decide(w.pod, w.have, now)
+	if w.have.Gone && w.have.Orphan {
+		return time.Time{}
+	}
+	for _, act := range actions {
+		if act.Verb == Delete && now.Before(w.retry) {
+			next = earlier(next, w.retry)
+			continue
+		}
+		w.begin(ctx, act)
+	}
+	next = earlier(next, w.report(ctx, now))
+	return earlier(next, w.refresh(ctx, now))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
+
+// gather takes in what came from outside: the wanted pod, results, and the containers as the runtime knows them.
+func (w *worker) gather(ctx context.Context) {
+	w.mu.Lock()
+	results := w.results
+	w.results = nil
+	want := w.want
+	w.have.Orphan = w.orphan
+	w.mu.Unlock()
+	if want != w.pod {
+		w.take(want)
+	}
+	for _, f := range results {
+		f(w)
+	}
+	w.have.Containers = nil
+	list, err := w.a.edges.Runtime.List(ctx)
+	if err != nil {
+		w.a.cfg.Log.Warn("cannot list containers", "err", err)
+		return
+	}
+	for _, c := range list {
+		if c.Config.PodUID == w.uid {
+			w.have.Containers = append(w.have.Containers, c)
+		}
+	}
+}
+
+// take notes a newer pod and keeps it on disk, so that a new agent knows it when no server answers.
+func (w *worker) take(pod *corev1.Pod) {
+	if w.reported == nil {
+		w.reported = pod.Status.DeepCopy()
+	}
+	fresh := pod.DeepCopy()
+	if w.pod != nil {
+		// The agent is the status's owner: what a server has of it may be older than what was reported. Conditions of others are taken.
+		fresh.Status = *w.reported.DeepCopy()
+		for _, c := range pod.Status.Conditions {
+			if !ownCondition(c.Type) {
+				setCondition(&fresh.Status, c)
+				setCondition(w.reported, c)
+			}
+		}
+	}
+	w.pod = fresh
+	w.follows = followsObjects(fresh)
+	w.checkpoint()
+	if !w.adopted {
+		w.adopted = true
+		w.adopt()
+	}
+}
+
+func ownCondition(t corev1.PodConditionType) bool {
+	switch t {
+	case corev1.PodReady, corev1.ContainersReady, corev1.PodInitialized, corev1.PodReadyToStartContainers:
+		return true
+	}
+	return false
+}
+
+func setCondition(s *corev1.PodStatus, c corev1.PodCondition) {
+	for i := range s.Conditions {
+		if s.Conditions[i].Type == c.Type {
+			s.Conditions[i] = c
+			return
+		}
+	}
+	s.Conditions = append(s.Conditions, c)
+}
+
+func followsObjects(pod *corev1.Pod) bool {
+	for _, v := range pod.Spec.Volumes {
+		if v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// adopt takes probe verdicts of running containers from the last status: an agent's restart makes nothing unready.
+func (w *worker) adopt() {
+	for _, list := range [][]corev1.ContainerStatus{w.pod.Status.InitContainerStatuses, w.pod.Status.ContainerStatuses} {
+		for _, c := range list {
+			id, ok := trimPrefix(c.ContainerID)
+			if !ok || c.State.Running == nil {
+				continue
+			}
+			yes := probe.State{Done: true, OK: true, Successes: 1, Last: time.Now()}
+			if c.Started != nil && *c.Started {
+				w.have.Probes[ProbeKey{id, probe.Startup}] = yes
+			}
+			if c.Ready {
+				w.have.Probes[ProbeKey{id, probe.Readiness}] = yes
+			}
+		}
+	}
+}
+
+func trimPrefix(id string) (string, bool) {
+	if len(id) <= len(containerPrefix) {
+		return "", false
+	}
+	return id[len(containerPrefix):], true
+}
+
+// checkpointFile is the pod as last wanted, in its sandbox's folder.
+const checkpointFile = "pod.json"
+
+func (a *Agent) podDir(uid string) string { return filepath.Join(a.cfg.Root, "pods", uid) }
+
+func (w *worker) checkpoint() {
+	dir := w.a.podDir(w.uid)
+	if _, err := os.Stat(dir); err != nil {
+		return // written when the sandbox is made
+	}
+	b, err := json.Marshal(w.pod)
+	if err == nil {
+		tmp := filepath.Join(dir, checkpointFile+".tmp")
+		if err = os.WriteFile(tmp, b, 0o600); err == nil {
+			err = os.Rename(tmp, filepath.Join(dir, checkpointFile))
+		}
+	}
+	if err != nil {
+		w.a.cfg.Log.Warn("cannot keep a pod on disk", "pod", w.pod.Name, "err", err)
+	}
+}
+
+// refresh keeps volumes that follow objects up to date.
+func (w *worker) refresh(ctx context.Context, now time.Time) time.Time {
+	if !w.follows || !w.have.Set || w.have.Gone {
+		return time.Time{}
+	}
+	if w.refreshed.IsZero() {
+		w.refreshed = now
+	}
+	if due := w.refreshed.Add(volumeInterval); now.Before(due) {
+		return due
+	}
+	w.refreshed = now
+	sb, ip, pod := *w.have.Sandbox, w.have.IP, w.pod
+	w.spawn("refresh", func() func(*worker) {
+		if err := w.a.volumes(pod, sb, ip).Update(ctx); err != nil && ctx.Err() == nil {
+			w.a.cfg.Log.Debug("cannot bring volumes up to date", "pod", pod.Name, "err", err)
+		}
+		return nil
+	})
+	return now.Add(volumeInterval)
+}
+
+// spawn does something beside the worker; what it returns is called in the worker.
+func (w *worker) spawn(key string, do func() func(*worker)) {
+	if w.have.Busy[key] {
+		return
+	}
+	w.have.Busy[key] = true
+	w.busy.Add(1)
+	go func() {
+		defer w.busy.Done()
+		done := do()
+		w.post(func(w *worker) {
+			delete(w.have.Busy, key)
+			if done != nil {
+				done(w)
+			}
+		})
+	}()
+}
+
+// report writes the status if it changed, and returns when it is due otherwise.
+func (w *worker) report(ctx context.Context, now time.Time) time.Time {
+	if w.have.Orphan || w.deleted || w.writing {
+		return time.Time{}
+	}
+	s := Status(w.pod, w.have, StatusInput{HostIP: w.a.cfg.InternalIP().String(), Now: now, Start: w.seen})
+	if equality.Semantic.DeepEqual(s, *w.reported) {
+		w.dirty = time.Time{}
+		return time.Time{}
+	}
+	if w.dirty.IsZero() {
+		w.dirty = now
+	}
+	if due := w.dirty.Add(settle); !urgent(s, *w.reported) && now.Before(due) {
+		return due
+	}
+	if now.Before(w.retry) {
+		return w.retry
+	}
+	w.write(ctx, s)
+	return time.Time{}
+}
+
+// urgent tells whether somebody waits for this status: readiness changed, or the pod ended.
+func urgent(now, before corev1.PodStatus) bool {
+	ready, was := condition(now, corev1.PodReady) == corev1.ConditionTrue, condition(before, corev1.PodReady) == corev1.ConditionTrue
+	return ready != was || now.Phase != before.Phase && (now.Phase == corev1.PodSucceeded || now.Phase == corev1.PodFailed)
+}
+
+func condition(s corev1.PodStatus, t corev1.PodConditionType) corev1.ConditionStatus {
+	for _, c := range s.Conditions {
+		if c.Type == t {
+			return c.Status
+		}
+	}
+	return ""
+}
+
+func (w *worker) write(ctx context.Context, s corev1.PodStatus) {
+	w.writing = true
+	out := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: w.pod.Namespace, Name: w.pod.Name, UID: w.pod.UID}, Spec: w.pod.Spec, Status: s}
+	out.Labels, out.Annotations = w.pod.Labels, w.pod.Annotations
+	out = object.Copy(out)
+	w.spawn("status", func() func(*worker) {
+		wctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		_, err := w.a.cfg.Sink.UpdateStatus(wctx, out)
+		return func(w *worker) {
+			w.writing = false
+			switch {
+			case err == nil:
+				w.reported, w.dirty, w.retry = s.DeepCopy(), time.Time{}, time.Time{}
+				w.pod = w.pod.DeepCopy()
+				w.pod.Status = *s.DeepCopy()
+				w.checkpoint()
+			case apierrors.IsNotFound(err):
+				// It is gone; the source will say so.
+				w.retry = time.Now().Add(5 * time.Second)
+			default:
+				w.retry = time.Now().Add(retryInterval)
+				if !errors.Is(err, context.Canceled) {
+					w.a.cfg.Log.Debug("cannot write a pod's status, trying again", "pod", w.pod.Name, "err", err)
+				}
+			}
+		}
+	})
+}
