@@ -69,13 +69,13 @@ type Placement struct {
 	Pod  object.Key `json:"pod"`
 	Node string     `json:"node"`
 	// Owner is the controlling owner of the pod; for a ReplicaSet of a Deployment, the Deployment. Zero for a bare pod.
-	Owner object.Key `json:"owner"`
+	Owner object.Key `json:"owner,omitzero"`
 }
 
 // Unplaced is a pod for which no node was found, with the scheduler's message in Kubernetes' words.
 type Unplaced struct {
 	Pod     object.Key `json:"pod"`
-	Owner   object.Key `json:"owner"`
+	Owner   object.Key `json:"owner,omitzero"`
 	Message string     `json:"message"`
 }
 

@@ -18,7 +18,7 @@ import (
 	"reconcile/object"
 )
 
-// TestGolden plays the transcripts of testdata. Commands:
+// TestGolden plays the transcripts of testdata/golden. Commands:
 //
 //	node NAME [cpu=N] [memory=N] [pods=N] [taint=K:V:EFFECT] [label=K:V] [unschedulable]   adds a ready node
 //	heartbeat NAME...                              renews nodes' leases
@@ -30,7 +30,7 @@ import (
 //	advance DURATION                               moves the clock (settles at each wake)
 //	show WHAT                                      prints objects
 func TestGolden(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/golden", func(t *testing.T, path string) {
 		w := newWorld(t)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			w.t = t

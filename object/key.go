@@ -6,7 +6,11 @@ import (
 )
 
 // Key addresses one object. Resource is the plural; Namespace is empty for objects that live in none.
-type Key struct{ Resource, Namespace, Name string }
+type Key struct {
+	Resource  string `json:"resource"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+}
 
 // prefix is where all objects stand in the store, as in Kubernetes.
 const prefix = "/registry/"

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"reconcile/admission"
 	"reconcile/controller"
@@ -163,17 +164,14 @@ func cascadeOf(in Input) []Cascade {
 	return out
 }
 
-// ownerOf is the top owner of a changed pod or ReplicaSet, looked up where the object still is.
+// ownerOf is the top owner of a changed pod or ReplicaSet, looked up in the state in which the object was whole.
 func ownerOf(in Input, ch controller.Change) object.Key {
 	o, v := ch.New, in.After
-	if o == nil {
+	if ch.Old != nil {
 		o, v = ch.Old, in.Base
 	}
 	if p, ok := o.(*corev1.Pod); ok {
 		if k := controller.TopOwner(v, p); k != (object.Key{}) {
-			return k
-		}
-		if k := controller.TopOwner(in.Base, p); k != (object.Key{}) {
 			return k
 		}
 		return ch.Key
@@ -268,6 +266,15 @@ func unplacedOf(list []controller.Unplaced) []Unplaced {
 
 func warningsOf(in Input) []string {
 	out := slices.Clone(in.Warnings)
+	for _, ch := range in.Requested {
+		svc, ok := ch.New.(*corev1.Service)
+		if !ok || svc.DeletionTimestamp != nil || len(svc.Spec.Selector) == 0 {
+			continue
+		}
+		if _, any := selected(in.After, svc); !any {
+			out = append(out, fmt.Sprintf("%s selects no pod: nothing has the labels %s", ch.Key, labels.FormatLabels(svc.Spec.Selector)))
+		}
+	}
 	for _, q := range append(slices.Clone(in.Outcome.Quarantined), in.Outcome.Errors...) {
 		line, _, _ := strings.Cut(q.Reason, "\n")
 		out = append(out, fmt.Sprintf("controller %s could not work on %s: %s", q.Trigger.Controller, q.Trigger.Key, line))

@@ -211,9 +211,9 @@ func (w *writer) rule(r Rule) {
 func backends(r Rule) string {
 	switch {
 	case r.Expected == 0:
-		return "no endpoints: its selector matches no pod"
-	case r.Ready == r.Expected:
-		return count(r.Ready, "endpoint")
+		return "no endpoints"
+	case r.Ready >= r.Expected:
+		return count(r.Expected, "endpoint")
 	case r.Ready == 0:
 		return count(r.Expected, "endpoint") + " once ready"
 	}

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"reconcile/controller"
@@ -68,13 +70,13 @@ func concerned(in Input) map[object.Key]bool {
 					out[object.Key{Resource: "services", Namespace: ch.Key.Namespace, Name: o.GetLabels()[discoveryv1.LabelServiceName]}] = true
 				}
 			}
-		case "pods":
-			if verbOf(ch) == VerbChange {
+		case "pods", "deployments":
+			if ch.Key.Resource == "pods" && verbOf(ch) == VerbChange {
 				continue
 			}
 			for _, o := range []object.Object{ch.Old, ch.New} {
 				if o != nil {
-					pods[ch.Key.Namespace] = addSet(pods[ch.Key.Namespace], o.GetLabels())
+					pods[ch.Key.Namespace] = addSet(pods[ch.Key.Namespace], podLabels(o))
 				}
 			}
 		}
@@ -90,6 +92,14 @@ func concerned(in Input) map[object.Key]bool {
 		}
 	}
 	return out
+}
+
+// podLabels are a pod's labels, or those that a Deployment gives its pods.
+func podLabels(o object.Object) map[string]string {
+	if d, ok := o.(*appsv1.Deployment); ok {
+		return d.Spec.Template.Labels
+	}
+	return o.GetLabels()
 }
 
 func anyMatches(svc *corev1.Service, sets []labels.Set) bool {
@@ -125,29 +135,59 @@ func rulesIn(v controller.View, services map[object.Key]bool) map[ruleID]rule {
 	}
 	expected := map[object.Key]int{}
 	for _, svc := range list {
-		expected[object.KeyOf(svc)] = selected(v, svc)
+		if len(svc.Spec.Selector) > 0 {
+			expected[object.KeyOf(svc)], _ = selected(v, svc)
+		}
 	}
 	out := map[ruleID]rule{}
 	for _, r := range model.Rules(list, parts) {
 		key := object.Key{Resource: "services", Namespace: r.Namespace, Name: r.Service}
 		out[ruleID{key, r.Frontend}] = rule{backends: r.Backends, Rule: Rule{Service: key, Port: r.Port, Address: r.Frontend,
-			Expected: max(expected[key], len(r.Backends)), Ready: len(r.Backends), Notes: r.Notes}}
+			Expected: expect(expected, key, len(r.Backends)), Ready: len(r.Backends), Notes: r.Notes}}
 	}
 	return out
 }
 
-// selected counts the pods that will be a service's endpoints once they are ready.
-func selected(v controller.View, svc *corev1.Service) int {
-	if len(svc.Spec.Selector) == 0 {
-		return 0
+// expect is the number of endpoints to come; a service without a selector has those that somebody wrote.
+func expect(selected map[object.Key]int, key object.Key, ready int) int {
+	if n, ok := selected[key]; ok {
+		return n
 	}
-	n := 0
+	return ready
+}
+
+// selected counts the pods that will be a service's endpoints once all is ready: the replicas that Deployments and ReplicaSets
+// want, so that neither the surge of a rolling update nor the gap of Recreate counts, and pods of their own. any
+// tells whether there is anything whose pods it selects.
+func selected(v controller.View, svc *corev1.Service) (n int, any bool) {
+	if len(svc.Spec.Selector) == 0 {
+		return 0, false
+	}
 	sel := labels.SelectorFromSet(svc.Spec.Selector)
-	for o := range v.List("pods", svc.Namespace) {
-		p := o.(*corev1.Pod)
-		if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed && sel.Matches(labels.Set(p.Labels)) {
-			n++
+	for o := range v.List("deployments", svc.Namespace) {
+		if d := o.(*appsv1.Deployment); d.DeletionTimestamp == nil && sel.Matches(labels.Set(d.Spec.Template.Labels)) {
+			n, any = n+wanted(d.Spec.Replicas), true
 		}
 	}
-	return n
+	for o := range v.List("replicasets", svc.Namespace) {
+		rs := o.(*appsv1.ReplicaSet)
+		if rs.DeletionTimestamp == nil && metav1.GetControllerOfNoCopy(rs) == nil && sel.Matches(labels.Set(rs.Spec.Template.Labels)) {
+			n, any = n+wanted(rs.Spec.Replicas), true
+		}
+	}
+	for o := range v.List("pods", svc.Namespace) {
+		p := o.(*corev1.Pod)
+		if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed &&
+			controller.TopOwner(v, p) == (object.Key{}) && sel.Matches(labels.Set(p.Labels)) {
+			n, any = n+1, true
+		}
+	}
+	return n, any
+}
+
+func wanted(replicas *int32) int {
+	if replicas == nil {
+		return 1
+	}
+	return int(*replicas)
 }
