@@ -1,0 +1,254 @@
+package cluster_test
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"reconcile/cluster"
+	"reconcile/controller"
+	"reconcile/object"
+	"reconcile/raftstore"
+)
+
+var (
+	_ controller.View    = (*cluster.View)(nil)
+	_ controller.Overlay = (*cluster.Overlay)(nil)
+)
+
+func pod(ns, name, node, owner string) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, UID: types.UID(ns + "." + name)}, Spec: corev1.PodSpec{NodeName: node}}
+	p.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
+	if owner != "" {
+		p.OwnerReferences = []metav1.OwnerReference{{UID: types.UID(owner)}}
+	}
+	return p
+}
+
+// openStore is a store of one member that leads.
+func openStore(t testing.TB) *raftstore.Store {
+	t.Helper()
+	_, transport := raft.NewInmemTransport("one")
+	s, err := raftstore.Open(raftstore.Config{Storage: raftstore.MemoryStorage(), ServerID: "one", Bootstrap: true, Transport: transport, Index: cluster.Index, Heartbeat: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !s.Leader().Self {
+		<-s.LeaderChanged()
+	}
+	if err := s.Barrier(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func store(t testing.TB, s *raftstore.Store, list ...object.Object) uint64 {
+	t.Helper()
+	e := raftstore.Entry{Base: s.View().Rev()}
+	for _, o := range list {
+		body, err := object.Encode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Ops = append(e.Ops, raftstore.Op{Kind: raftstore.Put, Key: object.KeyOf(o).Path(), Value: body})
+	}
+	out, err := s.Propose(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Last
+}
+
+func remove(t testing.TB, s *raftstore.Store, k object.Key) {
+	t.Helper()
+	if _, err := s.Propose(t.Context(), raftstore.Entry{Base: s.View().Rev(), Ops: []raftstore.Op{{Kind: raftstore.Delete, Key: k.Path()}}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func names[T object.Object](seq iter.Seq[T]) string {
+	var out []string
+	for o := range seq {
+		out = append(out, o.GetNamespace()+"/"+o.GetName())
+	}
+	return strings.Join(out, " ")
+}
+
+func TestViewFollowsTheIndexes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t)
+		defer s.Close()
+		done := pod("d", "ended", "", "")
+		done.Status.Phase = corev1.PodSucceeded
+		store(t, s, pod("d", "a", "n1", "o1"), pod("d", "b", "n2", "o1"), pod("e", "c", "", "o2"), done, pod("d-2", "x", "n10", ""))
+		v := cluster.NewView(s.View())
+		for what, c := range map[string][2]string{
+			"list of a namespace": {names(v.List("pods", "d")), "d/a d/b d/ended"},
+			"owned":               {names(v.Owned("o1")), "d/a d/b"},
+			"on n1":               {names(v.PodsOn("n1")), "d/a"},
+			"unbound":             {names(v.Unbound()), "e/c"},
+		} {
+			if c[0] != c[1] {
+				t.Errorf("%s: %s, want %s", what, c[0], c[1])
+			}
+		}
+		store(t, s, pod("e", "c", "n1", "o1"))
+		remove(t, s, object.Key{Resource: "pods", Namespace: "d", Name: "a"})
+		now := cluster.NewView(s.View())
+		if got := names(now.Owned("o1")) + "|" + names(now.PodsOn("n1")) + "|" + names(now.Unbound()); got != "d/b e/c|e/c|" {
+			t.Errorf("after a change: %s", got)
+		}
+		if got := names(v.PodsOn("n1")); got != "d/a" {
+			t.Errorf("an old view shows %s", got)
+		}
+		k := object.Key{Resource: "pods", Namespace: "d", Name: "b"}
+		one, _ := cluster.NewView(s.View()).Get(k)
+		two, _ := cluster.NewView(s.View()).Get(k)
+		if one != two {
+			t.Error("one stored version was decoded twice")
+		}
+	})
+}
+
+func TestWatchGivesTypedEventsWithTheObjectBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t)
+		defer s.Close()
+		w, err := cluster.WatchObjects(s, "pods", "d", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store(t, s, pod("d", "a", "", ""), pod("e", "other", "", ""))
+		store(t, s, pod("d", "a", "n1", ""))
+		remove(t, s, object.Key{Resource: "pods", Namespace: "d", Name: "a"})
+		var got []string
+		for len(got) < 3 {
+			events, _, err := w.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range events {
+				prev := "-"
+				if e.Prev != nil {
+					prev = e.Prev.(*corev1.Pod).Spec.NodeName
+				}
+				got = append(got, fmt.Sprintf("%d %s %q before %q at %s", e.Rev, e.Type, e.Object.(*corev1.Pod).Spec.NodeName, prev, e.Object.GetResourceVersion()))
+			}
+		}
+		want := []string{`1 ADDED "" before "-" at `, `3 MODIFIED "n1" before "" at `, `4 DELETED "n1" before "n1" at 4`}
+		if !slices.Equal(got, want) {
+			t.Errorf("events %q, want %q", got, want)
+		}
+	})
+}
+
+// naive is a map of objects that answers as a View must.
+type naive map[string]object.Object
+
+func (n naive) list(ok func(object.Object) bool) string {
+	var paths []string
+	for p := range n {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	var out []string
+	for _, p := range paths {
+		if ok(n[p]) {
+			out = append(out, n[p].GetNamespace()+"/"+n[p].GetName())
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// An overlay of an overlay answers as one map would.
+func TestOverlayEqualsANaiveMap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := naive{}
+		layers := []*cluster.Overlay{cluster.NewOverlay(cluster.NewOverlay(empty{}))}
+		before := naive{}
+		top := func() *cluster.Overlay { return layers[len(layers)-1] }
+		draw := func() object.Key {
+			return object.Key{Resource: "pods", Namespace: rapid.SampledFrom([]string{"d", "d-2", "e"}).Draw(t, "namespace"), Name: rapid.SampledFrom([]string{"a", "a-b", "b", "c"}).Draw(t, "name")}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"put": func(t *rapid.T) {
+				k := draw()
+				p := pod(k.Namespace, k.Name, rapid.SampledFrom([]string{"", "n1", "n10"}).Draw(t, "node"), rapid.SampledFrom([]string{"", "o1", "o2"}).Draw(t, "owner"))
+				top().Put(p)
+				m[k.Path()] = p
+			},
+			"delete": func(*rapid.T) {
+				k := draw()
+				top().Delete(k)
+				delete(m, k.Path())
+			},
+			"stack": func(*rapid.T) {
+				if len(layers) < 5 {
+					layers = append(layers, cluster.NewOverlay(top()))
+					before = naive{}
+					for k, o := range m {
+						before[k] = o
+					}
+				}
+			},
+			"": func(t *rapid.T) {
+				o := top()
+				same := func(what, got, want string) {
+					if got != want {
+						t.Fatalf("%s: %s, want %s", what, got, want)
+					}
+				}
+				same("all", names(o.List("pods", "")), m.list(func(object.Object) bool { return true }))
+				same("d", names(o.List("pods", "d")), m.list(func(p object.Object) bool { return p.GetNamespace() == "d" }))
+				same("owned", names(o.Owned("o1")), m.list(func(p object.Object) bool {
+					return len(p.GetOwnerReferences()) > 0 && p.GetOwnerReferences()[0].UID == "o1"
+				}))
+				same("on n1", names(o.PodsOn("n1")), m.list(func(p object.Object) bool { return p.(*corev1.Pod).Spec.NodeName == "n1" }))
+				same("unbound", names(o.Unbound()), m.list(func(p object.Object) bool { return p.(*corev1.Pod).Spec.NodeName == "" }))
+				checkChanges(t, o, before, m, len(layers) > 1)
+			},
+		})
+	})
+}
+
+// checkChanges takes the changes back and expects the state before.
+func checkChanges(t *rapid.T, o *cluster.Overlay, before, after naive, stacked bool) {
+	if !stacked {
+		return
+	}
+	was := naive{}
+	for k, obj := range after {
+		was[k] = obj
+	}
+	for _, c := range o.Changes() {
+		if c.Old == nil {
+			delete(was, c.Key.Path())
+		} else {
+			was[c.Key.Path()] = c.Old
+		}
+	}
+	all := func(object.Object) bool { return true }
+	if got, want := was.list(all), before.list(all); got != want {
+		t.Fatalf("the changes taken back give %s, want %s", got, want)
+	}
+}
+
+// empty is a state without objects.
+type empty struct{}
+
+func (empty) Rev() uint64                              { return 0 }
+func (empty) Get(object.Key) (object.Object, bool)     { return nil, false }
+func (empty) List(_, _ string) iter.Seq[object.Object] { return func(func(object.Object) bool) {} }
+func (empty) Owned(types.UID) iter.Seq[object.Object]  { return func(func(object.Object) bool) {} }
+func (empty) PodsOn(string) iter.Seq[*corev1.Pod]      { return func(func(*corev1.Pod) bool) {} }
+func (empty) Unbound() iter.Seq[*corev1.Pod]           { return func(func(*corev1.Pod) bool) {} }
