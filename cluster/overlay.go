@@ -25,6 +25,8 @@ type Overlay struct {
 	rows *btree.BTreeG[layer]
 	// index holds the same rows under "PREFIX PATH" as the store's index does.
 	index *btree.BTreeG[layer]
+	// names are the names of all written keys: most objects of the base are told apart from them without making a path.
+	names map[string]struct{}
 }
 
 // layer is one written key: its new object, or nil for a deletion.
@@ -40,7 +42,7 @@ func newLayers() *btree.BTreeG[layer] {
 
 // NewOverlay puts an empty overlay on base, which must not change while the overlay is used.
 func NewOverlay(base Reader) *Overlay {
-	return &Overlay{base: base, rows: newLayers(), index: newLayers()}
+	return &Overlay{base: base, rows: newLayers(), index: newLayers(), names: map[string]struct{}{}}
 }
 
 // Rev is the base's revision.
@@ -62,6 +64,7 @@ func (o *Overlay) Put(obj object.Object) {
 	k := object.KeyOf(obj)
 	l := layer{path: k.Path(), key: k, obj: obj}
 	old, had := o.rows.ReplaceOrInsert(l)
+	o.names[k.Name] = struct{}{}
 	if had {
 		o.unindex(old)
 	}
@@ -72,6 +75,7 @@ func (o *Overlay) Put(obj object.Object) {
 
 // Delete removes an object; it is no error if there is none.
 func (o *Overlay) Delete(k object.Key) {
+	o.names[k.Name] = struct{}{}
 	if old, had := o.rows.ReplaceOrInsert(layer{path: k.Path(), key: k}); had {
 		o.unindex(old)
 	}
@@ -153,12 +157,18 @@ func merge[T object.Object](o *Overlay, base iter.Seq[T], tree *btree.BTreeG[lay
 			}
 			return true
 		})
-		written := o.rows.Clone()
-		if written.Len() == 0 {
+		if o.rows.Len() == 0 {
 			base(yield)
 			return
 		}
+		written := o.rows.Clone()
 		for obj := range base {
+			if _, ok := o.names[obj.GetName()]; !ok && len(own) == 0 {
+				if !yield(obj) {
+					return
+				}
+				continue
+			}
 			path := object.KeyOf(obj).Path()
 			for len(own) > 0 && own[0].path[skip:] < path {
 				if !yieldLayer(own[0], yield) {

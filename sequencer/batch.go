@@ -3,64 +3,45 @@ package sequencer
 import (
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
 	"reconcile/cluster"
 	"reconcile/controller"
 	"reconcile/object"
 )
 
-// batch is what becomes one entry: the requests that share it, each with what it woke, or a run of leftovers.
+// batch is what becomes one entry: requests that share it with what they wake, or a run of leftovers.
+//
+// A push is alone in its entry, so that what it did is exactly what its plan said. Other requests are tried one after the other, each
+// on what those before it wrote, and the controllers run once for all of them: a thousand status reports cost a few runs.
 type batch struct {
 	t    *tenure
 	head head
 	now  time.Time
-	// overlay holds the accepted writes; nil as long as at most one request (first) was accepted, whose own overlay serves.
-	overlay  *cluster.Overlay
-	first    *cluster.Overlay
-	raw      *rawLayer
-	jobs     []*job
-	outcomes []Outcome
-	leftover []controller.Trigger
-	wakes    []controller.Wake
+	// overlay holds the accepted writes, nil as long as there are none. With one request it is that request's own.
+	overlay *cluster.Overlay
+	raw     *rawLayer
+	jobs    []*job
+	// requested are the changes of the requests' own operations, by job; outcome is that of all.
+	requested [][]controller.Change
+	outcome   Outcome
+	settled   bool
 	// touched are the keys of the requests' operations: a request that names one of them goes into the next entry, so that the
 	// history shows each request's own write.
 	touched map[object.Key]bool
-	writes  int
 	full    bool
 }
 
-// reader is the state that the next request of the batch is decided on.
-func (b *batch) reader() cluster.Reader {
-	switch {
-	case b.overlay != nil:
-		return b.overlay
-	case b.first != nil:
-		return b.first
-	}
-	return b.head.reader
+func (t *tenure) newBatch(withRenewals bool) *batch {
+	b := &batch{t: t, head: t.head(withRenewals), now: t.tick(), touched: map[object.Key]bool{}}
+	b.raw = newRawLayer(b.head.raw)
+	return b
 }
 
-// merge takes the writes of an accepted request into the batch. A request's own overlay stays as it was decided.
-func (b *batch) merge(dec *decision) {
-	b.raw.take(dec.raw)
-	if len(b.jobs) == 0 {
-		b.first = dec.overlay
-		return
-	}
-	if b.overlay == nil {
-		b.overlay = cluster.NewOverlay(b.head.reader)
-		b.take(b.outcomes[0].Written)
-	}
-	b.take(dec.outcome.Written)
+// alone tells whether a request is decided by itself.
+func alone(req *Request) bool {
+	return req.Source != "" || req.Token != "" || req.DryRun || len(req.Raw) > 0
 }
 
-func (b *batch) take(list []controller.Change) {
-	for _, c := range list {
-		b.overlay.Apply([]cluster.Change{cluster.Change(c)})
-	}
-}
-
+// fits tells whether a request may join the batch.
 func (b *batch) fits(req *Request) bool {
 	if len(b.jobs) == 0 {
 		return true
@@ -70,17 +51,22 @@ func (b *batch) fits(req *Request) bool {
 			return false
 		}
 	}
-	return len(req.Raw) == 0 && req.Source == ""
+	return !alone(req)
 }
 
-// decide tries a request; if it may not be, only its own caller hears of it.
-func (b *batch) decide(j *job) {
+// add tries a request; if it may not be, only its own caller hears of it.
+func (b *batch) add(j *job) {
 	if l, ok := b.t.leases.renewal(b.reader(), j.req); ok {
 		b.t.leases.keep(l)
 		j.reply(Result{Rev: b.head.rev, Objects: []object.Object{l}}, nil)
 		return
 	}
-	dec, err := b.t.s.decider.decide(b.reader(), b.raw.get, j.req, b.now)
+	d := &b.t.s.decider
+	decide := d.try
+	if alone(j.req) {
+		decide, b.settled, b.full = d.decide, true, true
+	}
+	dec, err := decide(b.reader(), b.raw.get, j.req, b.now)
 	if err != nil {
 		j.reply(Result{}, err)
 		return
@@ -92,55 +78,71 @@ func (b *batch) decide(j *job) {
 	b.accept(j, dec)
 }
 
+func (b *batch) reader() cluster.Reader {
+	if b.overlay != nil {
+		return b.overlay
+	}
+	return b.head.reader
+}
+
 func (b *batch) accept(j *job, dec *decision) {
-	b.merge(dec)
 	b.jobs = append(b.jobs, j)
-	b.outcomes = append(b.outcomes, dec.outcome)
-	b.leftover = append(b.leftover, dec.outcome.Settled.Leftover...)
-	b.wakes = append(b.wakes, dec.outcome.Settled.Wakes...)
+	b.requested = append(b.requested, dec.outcome.Requested)
+	b.raw.take(dec.raw)
+	if b.overlay == nil {
+		b.overlay, b.outcome = dec.overlay, dec.outcome
+	} else {
+		for _, c := range dec.outcome.Requested {
+			b.overlay.Apply([]cluster.Change{cluster.Change(c)})
+		}
+	}
 	for i := range j.req.Ops {
 		b.touched[j.req.Ops[i].Key] = true
 	}
-	// A push stands last in its entry: what it is told about the state after it must not show another's writes.
-	b.writes += len(dec.outcome.Written)
-	b.full = len(b.jobs) >= maxBatch || j.req.Source != "" || b.writes > b.t.s.cfg.Budget
-	b.t.report(dec.outcome.Settled)
+	b.full = b.full || len(b.jobs) >= maxBatch || b.overlay.Len() > b.t.s.cfg.Budget
 }
 
-// settle fills the batch with what triggers make of an overlay.
-func (b *batch) settle(o *cluster.Overlay, triggers []controller.Trigger) {
-	d := &b.t.s.decider
-	out := d.settler.Settle(o, triggers, b.now, d.budget, d.admit)
-	b.overlay = o
-	b.leftover, b.wakes = out.Leftover, out.Wakes
-	b.t.report(out)
-}
-
-// changes are all writes of the batch, in the order of keys.
-func (b *batch) changes() []controller.Change {
-	switch {
-	case b.overlay != nil:
-		return changes(b.overlay)
-	case len(b.outcomes) == 1:
-		return b.outcomes[0].Written
+// settle runs the controllers for all requests, unless the one request was decided whole.
+func (b *batch) settle() {
+	if b.settled || b.overlay == nil {
+		return
 	}
-	return nil
+	if len(b.jobs) > 1 {
+		b.outcome.Requested = changes(b.overlay)
+		b.outcome.Written = b.outcome.Requested
+	}
+	out, err := b.t.s.decider.settle(b.overlay, b.outcome, b.now)
+	if err != nil {
+		b.fail(err)
+		return
+	}
+	b.outcome = out
 }
 
-// answers are the jobs' results, but for the revision.
+// run fills the batch with what triggers make of an overlay.
+func (b *batch) run(o *cluster.Overlay, triggers []controller.Trigger) {
+	b.overlay, b.settled = o, true
+	b.outcome = b.t.s.decider.run(o, Outcome{Base: b.head.reader, After: o, Written: changes(o)}, triggers, b.now)
+}
+
+// answers are the jobs' results, but for the revision. written are the changes as they were sealed.
 func (b *batch) answers(written []controller.Change) []Result {
 	changed := byKey(written)
 	out := make([]Result, len(b.jobs))
 	for i, j := range b.jobs {
-		out[i] = Result{Objects: objectsOf(j.req, b.outcomes[i].After.(cluster.Reader), changed), Outcome: b.outcomes[i]}
+		outcome := b.outcome
+		outcome.Requested = b.requested[i]
+		out[i] = Result{Objects: objectsOf(j.req, b.overlay, changed), Outcome: outcome}
 	}
 	return out
 }
 
+// fail answers all requests of the batch and empties it.
 func (b *batch) fail(err error) {
 	for _, j := range b.jobs {
-		j.reply(Result{}, apierrors.NewInternalError(err))
+		j.reply(Result{}, err)
 	}
+	b.jobs, b.requested, b.overlay, b.outcome, b.raw = nil, nil, nil, Outcome{}, newRawLayer(b.head.raw)
 }
 
 func byKey(list []controller.Change) map[object.Key]controller.Change {

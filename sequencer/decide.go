@@ -30,23 +30,14 @@ type decision struct {
 	outcome Outcome
 }
 
-// decide applies the request to a new overlay on base, settles, and compares the plan's token. It changes nothing but the overlay. A
-// panic in it is an InternalError: the request is refused and the writer goes on.
-func (d *decider) decide(base cluster.Reader, raw func(string) ([]byte, bool), req *Request, now time.Time) (dec *decision, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			dec, err = nil, apierrors.NewInternalError(fmt.Errorf("the request made the server panic: %v\n%s", p, debug.Stack()))
-		}
-	}()
-	dec = &decision{overlay: cluster.NewOverlay(base), raw: newRawLayer(raw)}
-	if err := d.apply(dec, req, now); err != nil {
+// decide applies the request to a new overlay on base, settles, and compares the plan's token. It changes nothing but the overlay.
+func (d *decider) decide(base cluster.Reader, raw func(string) ([]byte, bool), req *Request, now time.Time) (*decision, error) {
+	dec, err := d.try(base, raw, req, now)
+	if err != nil {
 		return nil, err
 	}
-	requested := changes(dec.overlay)
-	settled := d.settler.Settle(dec.overlay, d.settler.Triggers(dec.overlay, requested), now, d.budget, d.admit)
-	dec.outcome = Outcome{Base: base, After: dec.overlay, Requested: requested, Written: requested, Settled: settled}
-	if settled.Ops > 0 {
-		dec.outcome.Written = changes(dec.overlay)
+	if dec.outcome, err = d.settle(dec.overlay, dec.outcome, now); err != nil {
+		return nil, err
 	}
 	if req.Token != "" {
 		if d.token == nil {
@@ -57,6 +48,40 @@ func (d *decider) decide(base cluster.Reader, raw func(string) ([]byte, bool), r
 		}
 	}
 	return dec, nil
+}
+
+// try applies the request's own operations to a new overlay on base, and settles nothing.
+func (d *decider) try(base cluster.Reader, raw func(string) ([]byte, bool), req *Request, now time.Time) (dec *decision, err error) {
+	defer recovered(&err)
+	dec = &decision{overlay: cluster.NewOverlay(base), raw: newRawLayer(raw)}
+	if err := d.apply(dec, req, now); err != nil {
+		return nil, err
+	}
+	requested := changes(dec.overlay)
+	dec.outcome = Outcome{Base: base, After: dec.overlay, Requested: requested, Written: requested}
+	return dec, nil
+}
+
+// settle runs the controllers on what an outcome's requested changes wake, and completes the outcome.
+func (d *decider) settle(o *cluster.Overlay, out Outcome, now time.Time) (_ Outcome, err error) {
+	defer recovered(&err)
+	return d.run(o, out, d.settler.Triggers(o, out.Requested), now), nil
+}
+
+// run runs the controllers on triggers.
+func (d *decider) run(o *cluster.Overlay, out Outcome, triggers []controller.Trigger, now time.Time) Outcome {
+	out.Settled = d.settler.Settle(o, triggers, now, d.budget, d.admit)
+	if out.Settled.Ops > 0 {
+		out.Written = changes(o)
+	}
+	return out
+}
+
+// recovered makes an InternalError of a panic: the request is refused and the writer goes on.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = apierrors.NewInternalError(fmt.Errorf("the request made the server panic: %v\n%s", p, debug.Stack()))
+	}
 }
 
 func (d *decider) apply(dec *decision, req *Request, now time.Time) error {

@@ -70,7 +70,8 @@ type Result struct {
 	Outcome Outcome
 }
 
-// Outcome is what a request does to the state, decided on Base.
+// Outcome is what a request does to the state, decided on Base. A push, and what carries a token or raw writes, is alone in its entry;
+// where requests share one, After, Written and Settled are those of all.
 type Outcome struct {
 	// Base is the state that it was decided on, After the state that it makes. Do not keep them longer than the request.
 	Base, After controller.View

@@ -7,9 +7,10 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"reconcile/cluster"
 	"reconcile/controller"
-	"reconcile/object"
 	"reconcile/raftstore"
 )
 
@@ -209,8 +210,7 @@ func (t *tenure) tick() time.Time {
 
 // requests decides a batch that begins with t.next, and proposes it.
 func (t *tenure) requests(ctx context.Context) {
-	b := &batch{t: t, head: t.head(true), now: t.tick(), touched: map[object.Key]bool{}}
-	b.raw = newRawLayer(b.head.raw)
+	b := t.newBatch(true)
 	for !b.full {
 		j := t.next
 		if t.next = nil; j == nil {
@@ -227,9 +227,10 @@ func (t *tenure) requests(ctx context.Context) {
 			break
 		}
 		if j.take() {
-			b.decide(j)
+			b.add(j)
 		}
 	}
+	b.settle()
 	t.propose(ctx, b)
 }
 
@@ -237,9 +238,8 @@ func (t *tenure) requests(ctx context.Context) {
 func (t *tenure) settleLeftover(ctx context.Context) {
 	triggers := t.leftover
 	t.leftover = nil
-	b := &batch{t: t, head: t.head(true), now: t.tick()}
-	b.raw = newRawLayer(b.head.raw)
-	b.settle(cluster.NewOverlay(b.head.reader), triggers)
+	b := t.newBatch(true)
+	b.run(cluster.NewOverlay(b.head.reader), triggers)
 	t.propose(ctx, b)
 }
 
@@ -248,8 +248,7 @@ func (t *tenure) checkpoint(ctx context.Context) {
 	if !t.room() {
 		return // the next tick does it
 	}
-	b := &batch{t: t, head: t.head(false), now: t.tick()}
-	b.raw = newRawLayer(b.head.raw)
+	b := t.newBatch(false)
 	o := cluster.NewOverlay(b.head.reader)
 	for _, l := range t.leases.checkpoint(b.head.reader) {
 		o.Put(l)
@@ -257,22 +256,22 @@ func (t *tenure) checkpoint(ctx context.Context) {
 	if o.Len() == 0 {
 		return
 	}
-	b.settle(o, t.s.decider.settler.Triggers(o, changes(o)))
+	b.run(o, t.s.decider.settler.Triggers(o, changes(o)))
 	t.propose(ctx, b)
 }
 
 // propose seals a batch and sends it off.
 func (t *tenure) propose(ctx context.Context, b *batch) {
-	t.leftover = append(t.leftover, b.leftover...)
-	t.wakes.add(b.wakes)
-	list := b.changes()
-	empty := len(list)+len(b.raw.order) == 0
+	t.report(b.outcome.Settled)
+	t.leftover = append(t.leftover, b.outcome.Settled.Leftover...)
+	t.wakes.add(b.outcome.Settled.Wakes)
+	empty := len(b.outcome.Written)+len(b.raw.order) == 0
 	if len(b.jobs) == 0 && empty {
 		return
 	}
-	s, err := seal(b.head.rev, b.now, list, b.raw)
+	s, err := seal(b.head.rev, b.now, b.outcome.Written, b.raw)
 	if err != nil {
-		b.fail(fmt.Errorf("encode the changes: %w", err))
+		b.fail(apierrors.NewInternalError(fmt.Errorf("encode the changes: %w", err)))
 		return
 	}
 	f := &flight{nonce: t.s.store.Nonce(), raw: b.raw, last: s.last, jobs: b.jobs, results: b.answers(s.changes), done: make(chan error, 1)}
