@@ -98,3 +98,27 @@ func transcript(r *Result) []byte {
 	}
 	return b.Bytes()
 }
+
+// corpusObjects loads the manifests of some archives of the corpus.
+func corpusObjects(t *testing.T, names ...string) []*Manifest {
+	t.Helper()
+	var out []*Manifest
+	for _, name := range names {
+		a, err := txtar.ParseFile("testdata/corpus/" + name + ".txtar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree := Files{}
+		for _, f := range a.Files {
+			if f.Name != "want" {
+				tree[f.Name] = f.Data
+			}
+		}
+		res, err := newLoader(t).Load(context.Background(), tree)
+		if err != nil || len(res.Findings) > 0 {
+			t.Fatalf("%v, err %v", res, err)
+		}
+		out = append(out, res.Manifests...)
+	}
+	return out
+}

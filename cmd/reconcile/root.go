@@ -15,7 +15,6 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newVersion(), newCompletion(), newKubectl(), newRemote())
-	root.AddCommand(newValidate(), newCUEEval(), newPlan(), newDiff(), newApply())
-	root.AddCommand(newImage())
+	root.AddCommand(newValidate(), newCUEEval(), newPlan(), newDiff(), newApply(), newImage(), newSchema())
 	return root
 }
