@@ -206,6 +206,13 @@ func (m *Machine) macs() []net.HardwareAddr {
 	return out
 }
 
+// Close removes the lab's machines before the test ends. Nothing of the lab may be used afterwards.
+func (l *Lab) Close() {
+	l.t.Helper()
+	l.close()
+	l.machines = nil
+}
+
 func (l *Lab) close() {
 	for i := len(l.machines) - 1; i >= 0; i-- {
 		if err := l.machines[i].close(); err != nil {

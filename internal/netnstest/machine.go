@@ -168,6 +168,12 @@ func (m *Machine) Link(ifname string, f func(*netlink.Handle, netlink.Link) erro
 	})
 }
 
+// Netlink calls f with a netlink handle of the machine and fails the test on an error.
+func (m *Machine) Netlink(f func(*netlink.Handle) error) {
+	m.lab.t.Helper()
+	m.handle(f)
+}
+
 // handle calls f with a netlink handle of the machine and fails the test on an error.
 func (m *Machine) handle(f func(*netlink.Handle) error) {
 	m.lab.t.Helper()

@@ -59,6 +59,8 @@ type mirror struct {
 	classes  map[model.Frontend]class
 	external []netip.Addr
 	draining map[drain]time.Time
+	// fresh tells that the kernel was read and nothing sent since.
+	fresh bool
 }
 
 // drain is a backend that only finishes old connections.
@@ -139,6 +141,9 @@ func (k *Kernel) Setup(_ context.Context, f model.Facts) error {
 		if err := host.Sysctl(s.name, s.value); err != nil {
 			return err
 		}
+	}
+	if err := host.FilterBridged(); err != nil {
+		k.log.Warn("services work in part only", "error", err)
 	}
 	k.facts = f
 	k.mirror = nil
@@ -233,7 +238,7 @@ func (k *Kernel) read() (*mirror, error) {
 		m.state[f] = svc
 	}
 	// What the external set and the routes hold is not read: the next change writes both.
-	m.external = []netip.Addr{{}}
+	m.external, m.fresh = []netip.Addr{{}}, true
 	return m, nil
 }
 
@@ -257,18 +262,19 @@ func (k *Kernel) Apply(ctx context.Context, d model.Delta) error {
 
 // send does what was planned.
 func (k *Kernel) send(messages []message, of []model.Op) error {
-	want := make(map[model.Frontend]class, len(k.mirror.state))
-	for f, s := range k.mirror.state {
-		want[f] = classOf(s)
+	m := k.mirror
+	have, want := m.touched(of)
+	external := m.external
+	if m.fresh || slices.ContainsFunc(of, func(op model.Op) bool { return k.isExternal(op.Frontend.Addr) }) {
+		external = k.external()
 	}
-	external := k.external()
 	// First what comes: the union of both, with the new form of what changed.
-	union := maps.Clone(k.mirror.classes)
+	union := maps.Clone(have)
 	maps.Copy(union, want)
-	if err := k.guard.set(k.conn, k.mirror.classes, union, k.mirror.external, external); err != nil {
+	if err := k.guard.set(k.conn, have, union, m.external, external); err != nil {
 		return err
 	}
-	if !slices.Equal(external, k.mirror.external) {
+	if !slices.Equal(external, m.external) {
 		if err := k.host.LocalRoutes(k.ranges(external), k.facts.MainAddr()); err != nil {
 			return err
 		}
@@ -287,15 +293,50 @@ func (k *Kernel) send(messages []message, of []model.Op) error {
 	if err := k.guard.set(k.conn, union, want, external, external); err != nil {
 		return err
 	}
-	k.mirror.classes, k.mirror.external = want, external
+	for f := range have {
+		delete(m.classes, f)
+	}
+	maps.Copy(m.classes, want)
+	m.external, m.fresh = external, false
 	return nil
 }
 
-// external are the service addresses that are neither in the service range nor the node's own.
+// touched are the classes that the guard has and shall have, of the services that operations are about; of all services after
+// the kernel was read, when the guard may hold what no service needs.
+func (m *mirror) touched(of []model.Op) (have, want map[model.Frontend]class) {
+	have, want = make(map[model.Frontend]class), make(map[model.Frontend]class)
+	note := func(f model.Frontend) {
+		if c, ok := m.classes[f]; ok {
+			have[f] = c
+		}
+		if s, ok := m.state[f]; ok {
+			want[f] = classOf(s)
+		}
+	}
+	for _, op := range of {
+		note(op.Frontend)
+	}
+	if m.fresh {
+		for f := range m.classes {
+			note(f)
+		}
+		for f := range m.state {
+			note(f)
+		}
+	}
+	return have, want
+}
+
+// isExternal tells of a service address whether it is neither in the service range nor the node's own.
+func (k *Kernel) isExternal(a netip.Addr) bool {
+	return !k.facts.ServiceCIDR.Contains(a) && !slices.Contains(k.facts.NodeAddrs, a)
+}
+
+// external are the external addresses of all services.
 func (k *Kernel) external() []netip.Addr {
 	var out []netip.Addr
 	for f := range k.mirror.state {
-		if !k.facts.ServiceCIDR.Contains(f.Addr) && !slices.Contains(k.facts.NodeAddrs, f.Addr) {
+		if k.isExternal(f.Addr) {
 			out = append(out, f.Addr)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // TestMain runs this package's tests in a machine whose kernel has IPVS.
 func TestMain(m *testing.M) {
 	vmtest.Main(m, vmtest.Config{
-		Modules:  []string{"ip_vs", "ip_vs_rr", "veth", "bridge", "nf_tables", "nft_ct", "nft_chain_nat", "nft_masq", "nft_reject_ipv4", "nf_conntrack_netlink"},
+		Modules:  []string{"ip_vs", "ip_vs_rr", "veth", "bridge", "br_netfilter", "nf_tables", "nft_ct", "nft_chain_nat", "nft_masq", "nft_reject_ipv4", "nf_conntrack_netlink"},
 		Programs: []string{"ipvsadm"},
 	})
 }
@@ -26,3 +26,5 @@ func open() (proxy.Kernel, error) {
 func TestKernel(t *testing.T) {
 	proxytest.Run(t, func(t *testing.T) proxytest.Env { return proxytest.NewLab(t, open) })
 }
+
+func BenchmarkKernel(b *testing.B) { proxytest.Bench(b, open) }

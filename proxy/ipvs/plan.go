@@ -19,12 +19,16 @@ import (
 func (m *mirror) plan(d model.Delta, now time.Time) ([]message, []model.Op, error) {
 	messages := make([]message, 0, len(d))
 	of := make([]model.Op, 0, len(d))
-	for _, op := range d {
+	var svc *ipvs.Service
+	for i, op := range d {
 		if err := m.state.Apply(op); err != nil {
 			return nil, nil, err
 		}
-		attrs := m.state[op.Frontend].Attributes
-		msg := message{service: serviceOf(op.Frontend, attrs)}
+		// The operations of a service stand together; those about backends use its name only.
+		if i == 0 || op.Frontend != d[i-1].Frontend || op.Verb == model.UpdateService {
+			svc = serviceOf(op.Frontend, m.state[op.Frontend].Attributes)
+		}
+		msg := message{service: svc}
 		key := drain{op.Frontend, op.Backend}
 		switch op.Verb {
 		case model.AddService:

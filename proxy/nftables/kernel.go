@@ -64,6 +64,9 @@ func (k *Kernel) Setup(_ context.Context, f model.Facts) error {
 	if err := host.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return err
 	}
+	if err := host.FilterBridged(); err != nil {
+		k.log.Warn("services work in part only", "error", err)
+	}
 	// Packets to a service's address are rewritten before routing when they come from a pod, but after it when they come from
 	// this machine: then there must be a route, also on a machine without a default route.
 	if err := k.host.LocalRoutes([]netip.Prefix{f.ServiceCIDR}, f.MainAddr()); err != nil {

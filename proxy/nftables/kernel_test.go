@@ -17,3 +17,5 @@ func open() (proxy.Kernel, error) {
 func TestKernel(t *testing.T) {
 	proxytest.Run(t, func(t *testing.T) proxytest.Env { return proxytest.NewLab(t, open) })
 }
+
+func BenchmarkKernel(b *testing.B) { proxytest.Bench(b, open) }

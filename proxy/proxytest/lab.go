@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a client waits before it calls a silence one.
-const patience = time.Second
+const patience = 2 * time.Second
 
 // Lab is the real network of the suite, made of network namespaces: the node that is tested, with two pods; a peer with one; and
 // a machine outside that routes services to the node.
@@ -42,6 +42,12 @@ func NewLab(t *testing.T, open func() (proxy.Kernel, error)) *Lab {
 	peer := net.Machine("peer").Attach(lan, "eth0", Peer.String()+"/24")
 	outside := net.Machine("outside").Attach(lan, "eth0", Outside.String()+"/24")
 	l := &Lab{Node: node, open: open, machines: map[netip.Addr]*netnstest.Machine{Node: node, Peer: peer, Outside: outside}}
+	// Off, so that it is Setup that switches it on.
+	if err := node.Sysctl("net/bridge/bridge-nf-call-iptables", "0"); err != nil {
+		t.Skip("skipped: the kernel needs br_netfilter:", err)
+	}
+	bridge(node, "10.244.1.1")
+	bridge(peer, "10.244.2.1")
 	l.pod(t, net, node, "a", PodA, "10.244.1.1")
 	l.pod(t, net, node, "b", PodB, "10.244.1.1")
 	l.pod(t, net, peer, "q", PeerPod, "10.244.2.1")
@@ -55,30 +61,38 @@ func NewLab(t *testing.T, open func() (proxy.Kernel, error)) *Lab {
 	return l
 }
 
-// pod joins a pod to its node by a cable, with an address of its own and no neighbours: all it sends goes through the node, so
-// that replies to a connection that the node has rewritten come back to the node, also between two pods of one node.
+// bridge makes the bridge of a node's pods, with the gateway's address on it, as node/network does.
+func bridge(node *netnstest.Machine, gateway string) {
+	node.Netlink(func(h *netlink.Handle) error {
+		return h.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: cbr0}})
+	})
+	node.Addr(cbr0, gateway+"/24")
+	node.Link(cbr0, func(h *netlink.Handle, link netlink.Link) error { return h.LinkSetUp(link) })
+}
+
+const cbr0 = "cbr0"
+
+// pod joins a pod to its node's bridge. The pods of one node are neighbours: a reply from one to another goes over the bridge and
+// is rewritten only because bridged packets pass the hooks of IPv4 too (br_netfilter).
 func (l *Lab) pod(t *testing.T, n *netnstest.Lab, node *netnstest.Machine, name string, addr netip.Addr, gateway string) {
 	t.Helper()
 	pod := n.Machine("pod-" + name)
 	node.Pair("veth-"+name, pod, "eth0")
-	node.Addr("veth-"+name, gateway+"/32")
 	node.Link("veth-"+name, func(h *netlink.Handle, link netlink.Link) error {
-		return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: host(addr.String())})
-	})
-	pod.Addr("eth0", addr.String()+"/32")
-	pod.Link("eth0", func(h *netlink.Handle, link netlink.Link) error {
-		if err := h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: host(gateway)}); err != nil {
+		br, err := h.LinkByName(cbr0)
+		if err != nil {
 			return err
 		}
-		return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(gateway)})
+		if err := h.LinkSetMaster(link, br); err != nil {
+			return err
+		}
+		return h.LinkSetHairpin(link, true)
 	})
+	pod.Addr("eth0", addr.String()+"/24")
+	pod.Route("default", gateway)
 	l.machines[addr] = pod
 	serve(t, pod, addr.String(), PodPort)
 	serve(t, pod, addr.String(), SecondPort)
-}
-
-func host(a string) *net.IPNet {
-	return &net.IPNet{IP: net.ParseIP(a).To4(), Mask: net.CIDRMask(32, 32)}
 }
 
 // serve answers every line and every datagram with "OWN-ADDRESS CLIENT-ADDRESS" until the test ends.

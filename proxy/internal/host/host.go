@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -110,6 +111,24 @@ func Sysctl(name, value string) error {
 	}
 	if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
 		return fmt.Errorf("set %s to %s: %w", strings.ReplaceAll(name, "/", "."), value, err)
+	}
+	return nil
+}
+
+// bridgeNetfilter is the parameter by which bridged packets pass the hooks of IPv4.
+const bridgeNetfilter = "net/bridge/bridge-nf-call-iptables"
+
+// FilterBridged makes packets between the pods of one node pass the hooks of IPv4, loading the kernel's module for that if it
+// can. Without it a pod that answers its neighbour answers past the kernel's connection tracking, and the neighbour, which asked
+// a service's address, does not know the answer's.
+func FilterBridged() error {
+	if _, err := os.Stat("/proc/sys/" + bridgeNetfilter); err != nil {
+		if path, err := exec.LookPath("modprobe"); err == nil {
+			_ = exec.Command(path, "-q", "br_netfilter").Run()
+		}
+	}
+	if err := Sysctl(bridgeNetfilter, "1"); err != nil {
+		return fmt.Errorf("pods of one node cannot reach each other by service addresses: load the kernel module br_netfilter: %w", err)
 	}
 	return nil
 }
