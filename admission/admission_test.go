@@ -264,6 +264,47 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
+func TestNamespaceRules(t *testing.T) {
+	gone := metav1.NewTime(now)
+	v := view{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}},
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "going", DeletionTimestamp: &gone}},
+	}
+	for ns, want := range map[string]string{
+		"default": "",
+		"going":   `services "s" is forbidden: unable to create new content in namespace going because it is being terminated`,
+		"none":    `namespaces "none" not found`,
+	} {
+		err := CheckNamespace(v, service(ns, "s", ""))
+		if (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("%s: %v, want %q", ns, err, want)
+		}
+		if ns == "going" && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			t.Error("the cause NamespaceTerminating is missing")
+		}
+	}
+	if err := CheckNamespace(v, &corev1.Node{}); err != nil {
+		t.Errorf("a node has no namespace: %v", err)
+	}
+	if err := CheckDelete(v[0]); err == nil || err.Error() != `namespaces "default" is forbidden: this namespace may not be deleted` {
+		t.Errorf("deleting default: %v", err)
+	}
+	if err := CheckDelete(v[1]); err != nil {
+		t.Errorf("deleting another: %v", err)
+	}
+}
+
+func TestNodeStatusKeepsLabels(t *testing.T) {
+	old := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{"mine": "x", "kubernetes.io/os": "old"}}}
+	old.Spec.PodCIDR = "10.244.0.0/24"
+	o := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{"kubernetes.io/os": "linux"}}}
+	o.Status.NodeInfo.KernelVersion = "6"
+	PrepareStatusUpdate(o, old)
+	if o.Labels["mine"] != "x" || o.Labels["kubernetes.io/os"] != "linux" || o.Spec.PodCIDR == "" || o.Status.NodeInfo.KernelVersion != "6" || old.Labels["kubernetes.io/os"] != "old" {
+		t.Errorf("%+v %+v", o, old.Labels)
+	}
+}
+
 func BenchmarkAdmit(b *testing.B) {
 	o, _ := decode(b, web)
 	b.Run("default+validate", func(b *testing.B) {

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"iter"
@@ -8,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"reconcile/object"
@@ -184,5 +186,20 @@ func CheckNamespace(v View, o object.Object) error {
 	}
 	e := apierrors.NewForbidden(k.GroupResource(), o.GetName(),
 		fmt.Errorf("unable to create new content in namespace %s because it is being terminated", o.GetNamespace()))
+	e.ErrStatus.Details.Causes = append(e.ErrStatus.Details.Causes, metav1.StatusCause{Type: corev1.NamespaceTerminatingCause,
+		Message: fmt.Sprintf("namespace %s is being terminated", o.GetNamespace()), Field: "metadata.namespace"})
 	return e
+}
+
+// CheckDelete refuses the deletion of the namespaces that a cluster cannot be without, in Kubernetes' words.
+func CheckDelete(o object.Object) error {
+	ns, ok := o.(*corev1.Namespace)
+	if !ok {
+		return nil
+	}
+	switch ns.Name {
+	case metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic:
+		return apierrors.NewForbidden(corev1.Resource("namespaces"), ns.Name, errors.New("this namespace may not be deleted"))
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -99,8 +100,8 @@ func PrepareStatusUpdate(o, old object.Object) {
 		status, meta := o.Status, o.ObjectMeta
 		*o = *old.(*corev1.Node)
 		o.Status = status
-		// Agents report labels and annotations with their status, as kubelets do.
-		o.Labels, o.Annotations = meta.Labels, meta.Annotations
+		// Agents report labels and annotations with their status, as kubelets do; they add and never take away.
+		o.Labels, o.Annotations = over(o.Labels, meta.Labels), over(o.Annotations, meta.Annotations)
 	case *corev1.Service:
 		status := o.Status
 		*o = *old.(*corev1.Service)
@@ -122,6 +123,19 @@ func PrepareStatusUpdate(o, old object.Object) {
 		*o = *old.(*object.Commit)
 		o.Status = status
 	}
+}
+
+// over returns base with more on top; neither is changed.
+func over(base, more map[string]string) map[string]string {
+	if len(more) == 0 {
+		return base
+	}
+	out := maps.Clone(base)
+	if out == nil {
+		out = make(map[string]string, len(more))
+	}
+	maps.Copy(out, more)
+	return out
 }
 
 // Complete is the admission of what controllers write: defaults and metadata for a creation, the generation for an update. It

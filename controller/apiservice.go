@@ -33,7 +33,10 @@ var kubernetesKey = object.Key{Resource: "services", Namespace: metav1.Namespace
 
 // apiService keeps the service default/kubernetes, its Endpoints and EndpointSlice: every server whose lease is fresh. Its input
 // are the servers' leases, which the servers renew.
-type apiService struct{ services netip.Prefix }
+type apiService struct {
+	cluster  string
+	services netip.Prefix
+}
 
 func (apiService) Name() string { return "apiservice" }
 func (apiService) Watches() []string {
@@ -72,8 +75,8 @@ func (c apiService) Reconcile(v View, key object.Key, now time.Time) (Result, er
 		byPort[a.Port()] = append(byPort[a.Port()], a.Addr().String())
 	}
 	slices.Sort(ports)
-	putAPIEndpoints(v, ports, byPort, &res)
-	putAPISlices(v, ports, byPort, &res)
+	putAPIEndpoints(v, svc, ports, byPort, &res)
+	putAPISlices(v, svc, ports, byPort, &res)
 	return res, nil
 }
 
@@ -109,14 +112,14 @@ func apiLabels() map[string]string {
 	return map[string]string{"component": "apiserver", "provider": "kubernetes"}
 }
 
-func (c apiService) service(v View, servers []netip.AddrPort) object.Object {
+func (c apiService) service(v View, servers []netip.AddrPort) *corev1.Service {
 	target := int32(6443)
 	if len(servers) > 0 {
 		target = int32(servers[0].Port())
 	}
 	ip := c.services.Masked().Addr().Next().String()
 	single, internal := corev1.IPFamilyPolicySingleStack, corev1.ServiceInternalTrafficPolicyCluster
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: kubernetesKey.Name, Namespace: kubernetesKey.Namespace, UID: HashUID("service", "kubernetes", ip), Labels: apiLabels()}}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: kubernetesKey.Name, Namespace: kubernetesKey.Namespace, UID: HashUID("service", c.cluster, "kubernetes"), Labels: apiLabels()}}
 	if o, ok := v.Get(kubernetesKey); ok {
 		svc = object.Copy(o).(*corev1.Service)
 	}
@@ -128,9 +131,9 @@ func (c apiService) service(v View, servers []netip.AddrPort) object.Object {
 	return svc
 }
 
-func putAPIEndpoints(v View, ports []uint16, byPort map[uint16][]string, res *Result) {
+func putAPIEndpoints(v View, svc *corev1.Service, ports []uint16, byPort map[uint16][]string, res *Result) {
 	key := object.Key{Resource: "endpoints", Namespace: kubernetesKey.Namespace, Name: kubernetesKey.Name}
-	ep := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace, UID: HashUID("endpoints", "kubernetes"),
+	ep := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace, UID: HashUID("endpoints", string(svc.UID)),
 		Labels: map[string]string{discoveryv1.LabelSkipMirror: "true"}}}
 	if o, ok := v.Get(key); ok {
 		ep = object.Copy(o).(*corev1.Endpoints)
@@ -147,7 +150,7 @@ func putAPIEndpoints(v View, ports []uint16, byPort map[uint16][]string, res *Re
 }
 
 // putAPISlices keeps one slice a port and address family; nearly always that is the one named "kubernetes".
-func putAPISlices(v View, ports []uint16, byPort map[uint16][]string, res *Result) {
+func putAPISlices(v View, svc *corev1.Service, ports []uint16, byPort map[uint16][]string, res *Result) {
 	kept := map[string]bool{}
 	for i, p := range ports {
 		name := kubernetesKey.Name
@@ -156,7 +159,7 @@ func putAPISlices(v View, ports []uint16, byPort map[uint16][]string, res *Resul
 		}
 		kept[name] = true
 		key := object.Key{Resource: "endpointslices", Namespace: kubernetesKey.Namespace, Name: name}
-		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: key.Namespace, UID: HashUID("endpointslice", name),
+		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: key.Namespace, UID: HashUID("endpointslice", string(svc.UID), name),
 			Labels: map[string]string{discoveryv1.LabelServiceName: kubernetesKey.Name}}}
 		if o, ok := v.Get(key); ok {
 			s = object.Copy(o).(*discoveryv1.EndpointSlice)

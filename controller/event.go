@@ -17,6 +17,10 @@ func (s *settling) event(e Event) {
 	if ns == "" {
 		ns = metav1.NamespaceDefault
 	}
+	if space, ok := s.o.Get(object.Key{Resource: "namespaces", Name: ns}); !ok || space.GetDeletionTimestamp() != nil {
+		// Nothing new comes into a namespace that goes; nobody could read it either.
+		return
+	}
 	h := fnv.New64a()
 	for _, part := range []string{string(e.Regarding.GetUID()), e.Type, e.Reason, e.Message, e.Component} {
 		h.Write([]byte(part))

@@ -204,7 +204,7 @@ func (broken) Reconcile(v controller.View, key object.Key, _ time.Time) (control
 
 func TestQuarantine(t *testing.T) {
 	set := controller.SetOf(broken{})
-	s := memview.New()
+	s := memview.New(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	var changes []controller.Change
 	for _, n := range []string{"panics", "fails", "flaps", "good"} {
 		cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: n, Namespace: "default"}}

@@ -13,7 +13,7 @@ func standard(cfg Config) []Controller {
 		replicaSets{},
 		scheduling{},
 		endpoints{},
-		apiService{services: cfg.ServiceRange},
+		apiService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		commits{},
 		eventTTL{},
 	}

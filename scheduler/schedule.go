@@ -77,11 +77,7 @@ func (c *class) total(i int, most int64) int64 {
 	return c.least[i] + spreadWeight*spread
 }
 
-// Explain returns a verdict for every node, in the order of names: the first rule that refuses the pod there, or the score.
-func (s *Snapshot) Explain(pod *corev1.Pod) []Verdict {
-	return s.verdicts(s.newClass(pod, nil))
-}
-
+// verdicts tells of every node what stands against a pod of the class there.
 func (s *Snapshot) verdicts(c *class) []Verdict {
 	most := int64(0)
 	for i, n := range c.own {

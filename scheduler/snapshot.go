@@ -34,7 +34,17 @@ type port struct {
 }
 
 // NewSnapshot reads all nodes and the pods on them. Its cost is one pass over both.
-func NewSnapshot(src Source) *Snapshot {
+func NewSnapshot(src Source) *Snapshot { return newSnapshot(src, "") }
+
+// Explain returns a verdict on a pod for every node of src, in the order of names: the first rule that refuses it there, or the
+// score. A pod that is bound already is looked at as if it were not.
+func Explain(src Source, pod *corev1.Pod) []Verdict {
+	s := newSnapshot(src, pod.UID)
+	return s.verdicts(s.newClass(pod, nil))
+}
+
+// newSnapshot leaves out the pod of the UID.
+func newSnapshot(src Source, without types.UID) *Snapshot {
 	s := &Snapshot{byName: map[string]*nodeState{}}
 	classes := map[types.UID]*demand{}
 	for o := range src.List("nodes", "") {
@@ -45,7 +55,7 @@ func NewSnapshot(src Source) *Snapshot {
 		n := &nodeState{node: node, hash: hash(node.Name), ports: map[port]bool{}, owners: map[types.UID]int64{}}
 		n.allocatable.addList(allocatable(node))
 		for pod := range src.PodsOn(node.Name) {
-			if !ended(pod) {
+			if !ended(pod) && (without == "" || pod.UID != without) {
 				n.add(pod, demandOf(pod, classes))
 			}
 		}
