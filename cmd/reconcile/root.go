@@ -14,7 +14,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newVersion(), newCompletion(), newKubectl(), newRemote())
+	root.AddCommand(newVersion(), newCompletion(), newKubectl(), newRemote(), newStatus(), newLog(), newExplain())
 	root.AddCommand(newValidate(), newCUEEval(), newPlan(), newDiff(), newApply(), newImage(), newSchema())
 	return root
 }

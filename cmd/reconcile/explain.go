@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"reconcile/client"
+	"reconcile/object"
+)
+
+// newExplain is `reconcile explain`.
+func newExplain() *cobra.Command {
+	var f remoteFlags
+	var output, namespace string
+	cmd := &cobra.Command{
+		Use:     "explain pod/NAME",
+		Short:   "Tell why a pod is where it is, or nowhere",
+		Example: "  reconcile explain pod/web-0\n  reconcile explain -n shop pod/cart-2 -o json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, ok := strings.CutPrefix(args[0], "pod/")
+			if !ok || name == "" {
+				return fmt.Errorf("explain %s: want pod/NAME", args[0])
+			}
+			c, err := f.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			e, err := explain(cmd.Context(), c, object.Key{Resource: "pods", Namespace: namespace, Name: name})
+			switch {
+			case err != nil:
+				return err
+			case output == "json":
+				return writeJSON(cmd.OutOrStdout(), e)
+			case output == "text":
+				return e.print(cmd.OutOrStdout(), time.Now())
+			}
+			return fmt.Errorf("-o %q: want text or json", output)
+		},
+	}
+	f.bind(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the pod's namespace")
+	return cmd
+}
+
+// explanation is what the cluster says about a pod's place and state.
+type explanation struct {
+	Pod   string `json:"pod"`
+	Node  string `json:"node,omitempty"`
+	Phase string `json:"phase"`
+	// Owner is what made the pod; Source is the file and line in git of the object behind it, if it comes from there.
+	Owner  string `json:"owner,omitempty"`
+	Source string `json:"source,omitempty"`
+	// Conditions that do not hold, with the scheduler's reason for each node that it refused.
+	Conditions []explained `json:"conditions,omitempty"`
+	Containers []explained `json:"containers,omitempty"`
+	Events     []explained `json:"events,omitempty"`
+}
+
+type explained struct {
+	What    string    `json:"what"`
+	Reason  string    `json:"reason,omitempty"`
+	Message string    `json:"message,omitempty"`
+	Time    time.Time `json:"time"`
+}
+
+func explain(ctx context.Context, c *client.Client, key object.Key) (explanation, error) {
+	o, err := c.Get(ctx, key)
+	if err != nil {
+		return explanation{}, err
+	}
+	p := o.(*corev1.Pod)
+	e := explanation{Pod: key.String(), Node: p.Spec.NodeName, Phase: string(p.Status.Phase), Source: p.Annotations[object.AnnotationFile]}
+	for _, ref := range p.OwnerReferences {
+		e.Owner = strings.ToLower(ref.Kind) + "/" + ref.Name
+	}
+	for _, cond := range p.Status.Conditions {
+		if cond.Status != corev1.ConditionTrue || cond.Type == corev1.PodScheduled {
+			e.Conditions = append(e.Conditions, explained{fmt.Sprintf("%s=%s", cond.Type, cond.Status), cond.Reason, cond.Message, cond.LastTransitionTime.Time})
+		}
+	}
+	for _, list := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
+		for _, cs := range list {
+			e.Containers = append(e.Containers, containerLine(cs))
+		}
+	}
+	events, err := c.List(ctx, object.Selection{Resource: "events", Namespace: key.Namespace, FieldSelector: "involvedObject.kind=Pod,involvedObject.name=" + key.Name})
+	if err != nil {
+		return e, err
+	}
+	for _, o := range events {
+		ev := o.(*corev1.Event)
+		at := ev.LastTimestamp.Time
+		if at.IsZero() {
+			at = ev.EventTime.Time
+		}
+		e.Events = append(e.Events, explained{ev.Type, ev.Reason, ev.Message, at})
+	}
+	slices.SortStableFunc(e.Events, func(a, b explained) int { return a.Time.Compare(b.Time) })
+	return e, nil
+}
+
+// containerLine tells how a container is, and how it ended the last time.
+func containerLine(cs corev1.ContainerStatus) explained {
+	out := explained{What: "container " + cs.Name}
+	switch {
+	case cs.State.Waiting != nil:
+		out.Reason, out.Message = cs.State.Waiting.Reason, cs.State.Waiting.Message
+	case cs.State.Terminated != nil:
+		t := cs.State.Terminated
+		out.Reason, out.Message, out.Time = t.Reason, fmt.Sprintf("exit code %d %s", t.ExitCode, t.Message), t.FinishedAt.Time
+	case cs.State.Running != nil:
+		out.Reason, out.Time = "Running", cs.State.Running.StartedAt.Time
+		if !cs.Ready {
+			out.Message = "not ready"
+		}
+	}
+	if t := cs.LastTerminationState.Terminated; t != nil {
+		out.Message = strings.TrimSpace(fmt.Sprintf("%s; %d restarts, the last after %s with exit code %d", out.Message, cs.RestartCount, t.Reason, t.ExitCode))
+	}
+	return out
+}
+
+func (e explanation) print(w io.Writer, now time.Time) error {
+	where := "on no node"
+	if e.Node != "" {
+		where = "on node " + e.Node
+	}
+	fmt.Fprintf(w, "%s is %s %s\n", e.Pod, e.Phase, where)
+	if e.Owner != "" {
+		fmt.Fprintf(w, "made by %s\n", e.Owner)
+	}
+	if e.Source != "" {
+		fmt.Fprintf(w, "from %s\n", e.Source)
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, list := range [][]explained{e.Conditions, e.Containers, e.Events} {
+		for _, x := range list {
+			ago := ""
+			if !x.Time.IsZero() {
+				ago = duration.HumanDuration(now.Sub(x.Time)) + " ago"
+			}
+			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", x.What, x.Reason, ago, x.Message)
+		}
+	}
+	return t.Flush()
+}
