@@ -134,7 +134,7 @@ func (s *Server) store(r *http.Request, op sequencer.Op, dry bool) (object.Objec
 		User: authz.UserFrom(r.Context()).Name, Ops: []sequencer.Op{op}, DryRun: dry,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nothingDone(err)
 	}
 	if len(res.Objects) != 1 || res.Objects[0] == nil {
 		return nil, fmt.Errorf("write %s: %w", op.Key, errors.New("the sequencer answered with no object"))

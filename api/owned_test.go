@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"reconcile/api"
 	"reconcile/api/apitest"
 	"reconcile/object"
+	"reconcile/sequencer"
 )
 
 // origins knows one field's line.
@@ -99,5 +101,29 @@ func TestFieldsOfGit(t *testing.T) {
 	}
 	if err := c.CoreV1().ConfigMaps("default").Delete(ctx, "x", metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}); err != nil {
 		t.Error(err)
+	}
+}
+
+// away is a writer whose cluster has no leader until it has been asked thrice.
+type away struct {
+	api.Writer
+	asked int
+}
+
+func (a *away) Submit(ctx context.Context, r sequencer.Request) (sequencer.Result, error) {
+	if a.asked++; a.asked < 3 {
+		return sequencer.Result{}, apierrors.NewServiceUnavailable("no leader; nothing was changed")
+	}
+	return a.Writer.Submit(ctx, r)
+}
+
+// TestNoLeader sees that clients are told to try again, and do.
+func TestNoLeader(t *testing.T) {
+	store := apitest.New()
+	w := &away{Writer: store}
+	s := apitest.Start(t, store, func(c *api.Config) { c.Writer = w })
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "x"}}
+	if _, err := typed(t, s, true).CoreV1().ConfigMaps("default").Create(t.Context(), cm, metav1.CreateOptions{}); err != nil || w.asked != 3 {
+		t.Errorf("asked %d times: %v", w.asked, err)
 	}
 }

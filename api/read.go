@@ -51,18 +51,25 @@ func (s *Server) await(ctx context.Context, rev uint64) error {
 	return e
 }
 
-// unavailable is a read that could not learn what is newest: there is no leader. Nothing was written, so the client may try again.
+// unavailable is a read that could not learn what is newest: there is no leader.
 func unavailable(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
 	var st apierrors.APIStatus
-	if errors.As(err, &st) {
+	if errors.Is(err, context.Canceled) || errors.As(err, &st) {
+		return nothingDone(err)
+	}
+	return nothingDone(apierrors.NewServiceUnavailable("the cluster has no leader at present: " + err.Error()))
+}
+
+// nothingDone tells the client to try again where the sequencer says that nothing was changed because there is no leader (503):
+// clients repeat a request, a POST too, only with Retry-After.
+func nothingDone(err error) error {
+	var st *apierrors.StatusError
+	if !errors.As(err, &st) || st.ErrStatus.Code != http.StatusServiceUnavailable {
 		return err
 	}
-	e := apierrors.NewServiceUnavailable("the cluster has no leader at present, try again: " + err.Error())
-	e.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
-	return e
+	out := *st
+	out.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+	return &out
 }
 
 func (s *Server) get(w http.ResponseWriter, r *http.Request, t target) error {

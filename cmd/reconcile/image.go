@@ -92,6 +92,7 @@ func imageList(open openStore) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "list this machine's images", Args: cobra.NoArgs,
+		Example: "  reconcile image list --data-dir ./run",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := open()
 			if err != nil {
@@ -121,6 +122,7 @@ func imageList(open openStore) *cobra.Command {
 func imageRemove(open openStore) *cobra.Command {
 	return &cobra.Command{
 		Use: "rm NAME…", Short: "remove images that no container uses", Args: cobra.MinimumNArgs(1),
+		Example: "  reconcile image rm --data-dir ./run web:v1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := open()
 			if err != nil {
