@@ -103,6 +103,7 @@ func startReal(t testing.TB) *apitest.Server {
 
 // TestOnTheRealStore deploys with the real kubectl on raft, sequencer and controllers; the test plays the agent.
 func TestOnTheRealStore(t *testing.T) {
+	t.Parallel()
 	s := startReal(t)
 	k := newKubectl(t, s)
 	c := typed(t, s, true)

@@ -85,6 +85,7 @@ func newDeployment(name string, replicas int32) *appsv1.Deployment {
 }
 
 func TestTypedClient(t *testing.T) {
+	t.Parallel()
 	forms(t, func(t *testing.T, proto bool) {
 		s := apitest.Start(t, apitest.New(), nil)
 		c := typed(t, s, proto)
@@ -159,6 +160,7 @@ func TestTypedClient(t *testing.T) {
 
 // TestInformers syncs and follows with client-go's informers, which stream their first list (sendInitialEvents).
 func TestInformers(t *testing.T) {
+	t.Parallel()
 	forms(t, func(t *testing.T, proto bool) {
 		s := apitest.Start(t, apitest.New(), nil)
 		s.Store.Put(pod("a", "n1"))
@@ -192,6 +194,7 @@ func TestInformers(t *testing.T) {
 }
 
 func TestMetadataClient(t *testing.T) {
+	t.Parallel()
 	s := apitest.Start(t, apitest.New(), nil)
 	s.Store.Put(pod("a", "n1"))
 	c, err := metadata.NewForConfig(restConfig(t, s, false))
@@ -217,6 +220,7 @@ func TestMetadataClient(t *testing.T) {
 
 // TestWatchSelection sees an object enter and leave a selection.
 func TestWatchSelection(t *testing.T) {
+	t.Parallel()
 	forms(t, func(t *testing.T, proto bool) {
 		s := apitest.Start(t, apitest.New(), nil)
 		c := typed(t, s, proto)
@@ -254,6 +258,7 @@ func TestWatchSelection(t *testing.T) {
 }
 
 func TestWatchRules(t *testing.T) {
+	t.Parallel()
 	store := apitest.New()
 	s := apitest.Start(t, store, nil)
 	store.Put(pod("a", "n1"))
@@ -342,6 +347,7 @@ func currentRev(s *apitest.Store) string { return fmt.Sprint(s.View().Rev()) }
 
 // TestPages lists in pages while objects come and go: the pages show one state.
 func TestPages(t *testing.T) {
+	t.Parallel()
 	store := apitest.New()
 	s := apitest.Start(t, store, nil)
 	for _, ns := range []string{"default", "a", "a-b"} {
@@ -384,6 +390,7 @@ func TestPages(t *testing.T) {
 
 // TestAnonymous holds the words of refusals against Kubernetes'.
 func TestAnonymous(t *testing.T) {
+	t.Parallel()
 	s := apitest.Start(t, apitest.New(), nil)
 	cfg := rest.AnonymousClientConfig(restConfig(t, s, false))
 	rc, err := rest.HTTPClientFor(cfg)
@@ -425,6 +432,7 @@ func TestAnonymous(t *testing.T) {
 
 // TestEveryKind creates, lists as a Table, reads and deletes an object of every kind that git may hold, knowing none by name.
 func TestEveryKind(t *testing.T) {
+	t.Parallel()
 	store := apitest.New()
 	s := apitest.Start(t, store, nil)
 	rc, err := rest.HTTPClientFor(restConfig(t, s, false))

@@ -31,6 +31,7 @@ func (origins) Origin(k object.Key, field string) (api.FieldOrigin, bool) {
 
 // TestFieldsOfGit changes what git owns and what it leaves free.
 func TestFieldsOfGit(t *testing.T) {
+	t.Parallel()
 	store := apitest.New()
 	s := apitest.Start(t, store, func(c *api.Config) { c.Origins = origins{} })
 	doc, err := yaml.YAMLToJSON([]byte(strings.SplitN(webYAML, "---", 2)[0]))
@@ -119,6 +120,7 @@ func (a *away) Submit(ctx context.Context, r sequencer.Request) (sequencer.Resul
 
 // TestNoLeader sees that clients are told to try again, and do.
 func TestNoLeader(t *testing.T) {
+	t.Parallel()
 	store := apitest.New()
 	w := &away{Writer: store}
 	s := apitest.Start(t, store, func(c *api.Config) { c.Writer = w })

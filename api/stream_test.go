@@ -99,6 +99,7 @@ func startAgent(t *testing.T) *apitest.Server {
 }
 
 func TestExec(t *testing.T) {
+	t.Parallel()
 	s := startAgent(t)
 	k := newKubectl(t, s)
 	for name, env := range map[string]string{"WebSocket": "true", "SPDY": "false"} {
@@ -120,6 +121,7 @@ func TestExec(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
+	t.Parallel()
 	s := startAgent(t)
 	k := newKubectl(t, s)
 	has(t, k.ok("", "logs", "p1"), "tail=-1 timestamps=false previous=false")

@@ -127,6 +127,7 @@ func configMap(name, value string) *corev1.ConfigMap {
 }
 
 func TestWritesAndReads(t *testing.T) {
+	t.Parallel()
 	s := apitest.Start(t, apitest.New(), nil)
 	c := connect(t, pki.AdminSpec(), s)
 	ctx := t.Context()
@@ -172,6 +173,7 @@ func TestWritesAndReads(t *testing.T) {
 }
 
 func TestStatusOfANodeByItsAgent(t *testing.T) {
+	t.Parallel()
 	s := apitest.Start(t, apitest.New(), nil)
 	c := connect(t, pki.NodeSpec("n1", nil), s)
 	ctx := t.Context()
@@ -199,6 +201,7 @@ func TestStatusOfANodeByItsAgent(t *testing.T) {
 
 // TestFollow sees changes, a restart of the server, lost history, and selections.
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"protobuf", "JSON"} {
 		t.Run(kind, func(t *testing.T) {
 			resource, put := "configmaps", func(s *apitest.Store, name string) { s.Put(configMap(name, "1")) }
@@ -241,6 +244,7 @@ func TestFollow(t *testing.T) {
 }
 
 func TestFollowASelection(t *testing.T) {
+	t.Parallel()
 	store := apitest.New()
 	c := connect(t, pki.AdminSpec(), apitest.Start(t, store, nil))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -267,6 +271,7 @@ func TestFollowASelection(t *testing.T) {
 
 // TestSeveralServers stops the one in use.
 func TestSeveralServers(t *testing.T) {
+	t.Parallel()
 	store := apitest.New()
 	one := apitest.Start(t, store, nil)
 	two := apitest.StartPeer(t, one)
@@ -297,6 +302,7 @@ func TestSeveralServers(t *testing.T) {
 }
 
 func TestFromKubeconfig(t *testing.T) {
+	t.Parallel()
 	s := apitest.Start(t, apitest.New(), nil)
 	cfg, err := client.FromKubeconfig(s.Kubeconfig, slog.New(slog.DiscardHandler))
 	if err != nil {
