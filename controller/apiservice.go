@@ -80,22 +80,30 @@ func (c apiService) Reconcile(v View, key object.Key, now time.Time) (Result, er
 	return res, nil
 }
 
+// freshUntil is when a lease goes stale; long ago for one that was never renewed.
+func freshUntil(l *coordinationv1.Lease) time.Time {
+	if l.Spec.RenewTime == nil {
+		return time.Time{}
+	}
+	seconds := int32(defaultServerLease)
+	if l.Spec.LeaseDurationSeconds != nil {
+		seconds = *l.Spec.LeaseDurationSeconds
+	}
+	return l.Spec.RenewTime.Add(time.Duration(seconds) * time.Second)
+}
+
 // liveServers returns the addresses in the servers' fresh leases, sorted, and when the first of them goes stale.
 func liveServers(v View, now time.Time) (out []netip.AddrPort, wake time.Time) {
 	for o := range v.List("leases", metav1.NamespaceSystem) {
 		l := o.(*coordinationv1.Lease)
-		if !strings.HasPrefix(l.Name, ServerLeasePrefix) || l.Spec.RenewTime == nil {
+		if !strings.HasPrefix(l.Name, ServerLeasePrefix) {
 			continue
 		}
 		a, err := netip.ParseAddrPort(l.Annotations[AnnotationAddress])
 		if err != nil {
 			continue
 		}
-		seconds := int32(defaultServerLease)
-		if l.Spec.LeaseDurationSeconds != nil {
-			seconds = *l.Spec.LeaseDurationSeconds
-		}
-		until := l.Spec.RenewTime.Add(time.Duration(seconds) * time.Second)
+		until := freshUntil(l)
 		if !until.After(now) {
 			continue
 		}

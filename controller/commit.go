@@ -94,13 +94,23 @@ func (commits) Reconcile(v View, key object.Key, now time.Time) (Result, error) 
 			res.Put = append(res.Put, old)
 		}
 	}
-	if newest == nil || newest.Status.Phase == object.CommitHealthy || newest.Status.Phase == object.CommitRolledBack || newest.Status.Phase == object.CommitSuperseded {
+	if newest == nil || final(newest.Status.Phase) && !cameAgain(newest) {
 		return res, nil
 	}
 	c := object.Copy(newest)
 	c.Status = followCommit(v, newest, now)
 	res.Put = append(res.Put, c)
 	return res, nil
+}
+
+// final tells whether nothing more happens to a commit in the phase. One that has failed may still become healthy.
+func final(phase string) bool {
+	return phase == object.CommitHealthy || phase == object.CommitRolledBack || phase == object.CommitSuperseded
+}
+
+// cameAgain tells whether the status is of an earlier time that the commit was pushed: a rollback brings an old commit back.
+func cameAgain(c *object.Commit) bool {
+	return c.Status.Committed == nil || c.Status.Committed.Time.Before(c.Spec.Received.Time)
 }
 
 // laterCommit orders commits of a source by when they were received.
@@ -118,8 +128,13 @@ func laterCommit(a, b *object.Commit) bool {
 func followCommit(v View, c *object.Commit, now time.Time) object.CommitStatus {
 	s := object.CommitStatus{Phase: object.CommitProgressing, Total: len(c.Spec.Objects), Committed: c.Status.Committed}
 	stamp := metav1.NewMicroTime(now)
-	if s.Committed == nil {
-		s.Committed = &stamp
+	if cameAgain(c) {
+		// Whoever received it may have a clock that runs before the leader's.
+		at := stamp
+		if at.Time.Before(c.Spec.Received.Time) {
+			at = c.Spec.Received
+		}
+		s.Committed = &at
 	}
 	var waiting []object.CommitWaiting
 	failed := ""

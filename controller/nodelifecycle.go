@@ -2,6 +2,7 @@ package controller
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -61,10 +62,13 @@ func (nodeLifecycle) Reconcile(v View, key object.Key, now time.Time) (Result, e
 	node := object.Copy(live)
 	var res Result
 	stamp := metav1.NewTime(now.Truncate(time.Second))
-	if until := lastHeard(v, live).Add(nodeGrace); until.After(now) {
+	switch until := lastHeard(v, live).Add(nodeGrace); {
+	case until.After(now):
 		res.Wake = until
 		revive(node, stamp)
-	} else {
+	case deaf(v, now):
+		res.Wake = now.Add(nodeGrace)
+	default:
 		silence(node, stamp)
 	}
 	taint(node, stamp)
@@ -108,6 +112,23 @@ func lastHeard(v View, node *corev1.Node) time.Time {
 		}
 	}
 	return last
+}
+
+// deaf tells whether no server has renewed its lease for long: then the whole control plane was away and has only now come back,
+// and a node's silence means nothing until a server has listened for a while. A cluster whose servers keep no leases is never deaf.
+func deaf(v View, now time.Time) bool {
+	known := false
+	for o := range v.List("leases", metav1.NamespaceSystem) {
+		l := o.(*coordinationv1.Lease)
+		if !strings.HasPrefix(l.Name, ServerLeasePrefix) {
+			continue
+		}
+		known = true
+		if freshUntil(l).After(now) {
+			return false
+		}
+	}
+	return known
 }
 
 func nodeCondition(n *corev1.Node, t corev1.NodeConditionType) *corev1.NodeCondition {
