@@ -325,21 +325,24 @@ func (n *node) set(v any) {
 	}
 }
 
-// resolve types a plain scalar as sigs.k8s.io/yaml does (YAML 1.1: yes and on are booleans). The rules are asked of the very
-// parser that it uses, except where the first character shows that the scalar is a string.
+// resolve types a plain scalar as sigs.k8s.io/yaml does (YAML 1.1: yes and on are booleans). The rules for numbers are asked of
+// the very parser that it uses, except where the characters show that the scalar is none.
 func resolve(s string) any {
-	if s == "" {
+	switch s {
+	case "", "~", "null", "Null", "NULL":
 		return nil
+	case "y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON":
+		return true
+	case "n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF":
+		return false
 	}
-	switch c := s[0]; {
-	case c >= '1' && c <= '9' && len(s) < 18 && strings.Trim(s, "0123456789") == "":
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err == nil {
+	c := s[0]
+	if c >= '1' && c <= '9' && len(s) < 18 && strings.Trim(s, "0123456789") == "" {
+		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 			return n
 		}
-	case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.':
-	case strings.IndexByte("yYnNtTfFoO~", c) >= 0 && len(s) <= 5:
-	default:
+	}
+	if (c < '0' || c > '9') && c != '-' && c != '+' && c != '.' || strings.Trim(s, numeric) != "" {
 		return s
 	}
 	var v any
@@ -352,3 +355,6 @@ func resolve(s string) any {
 	}
 	return s
 }
+
+// numeric are the characters of which numbers are written, hexadecimal ones and .inf and .nan included.
+const numeric = "0123456789+-._:xXoObBabcdefABCDEFinfINFaA"

@@ -28,7 +28,8 @@ const objectsPerContext = 100
 
 // Constraints are the compact rules of constraints.cue, compiled. They are safe for concurrent use.
 type Constraints struct {
-	kinds map[string]bool
+	// kinds says for each kind with rules which fields they look at.
+	kinds map[string]mask
 	mu    sync.Mutex
 	idle  []*compiled
 }
@@ -46,15 +47,48 @@ func NewConstraints() (*Constraints, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Constraints{kinds: map[string]bool{}, idle: []*compiled{first}}
+	c := &Constraints{kinds: map[string]mask{}, idle: []*compiled{first}}
 	fields, err := first.root.Fields()
 	if err != nil {
 		return nil, fmt.Errorf("read constraints.cue: %w", err)
 	}
 	for fields.Next() {
-		c.kinds[fields.Selector().String()] = true
+		c.kinds[fields.Selector().String()] = maskOf(fields.Value())
 	}
 	return c, nil
+}
+
+// mask names the fields of a map that rules look at; a nil mask is the whole value. CUE then sees a few fields of an object
+// instead of all, which is most of the cost.
+type mask map[string]mask
+
+func maskOf(v cue.Value) mask {
+	if v.IncompleteKind() != cue.StructKind {
+		return nil
+	}
+	it, err := v.Fields(cue.Optional(true))
+	if err != nil {
+		return nil
+	}
+	m := mask{}
+	for it.Next() {
+		m[it.Selector().Unquoted()] = maskOf(it.Value())
+	}
+	return m
+}
+
+// project returns the part of a document that the mask names.
+func (m mask) project(doc map[string]any) map[string]any {
+	out := make(map[string]any, len(m))
+	for name, sub := range m {
+		v, ok := doc[name]
+		if inner, isMap := v.(map[string]any); ok && isMap && sub != nil {
+			out[name] = sub.project(inner)
+		} else if ok {
+			out[name] = v
+		}
+	}
+	return out
 }
 
 func compile() (*compiled, error) {
@@ -68,7 +102,8 @@ func compile() (*compiled, error) {
 
 // Check returns the rules that an object breaks, one for each field. It costs nothing for kinds that have none.
 func (c *Constraints) Check(k object.Kind, o object.Object) []Violation {
-	if !c.kinds[k.GVK.Kind] {
+	fields, ok := c.kinds[k.GVK.Kind]
+	if !ok {
 		return nil
 	}
 	doc, err := object.ToMap(o)
@@ -80,7 +115,7 @@ func (c *Constraints) Check(k object.Kind, o object.Object) []Violation {
 		return []Violation{{Message: err.Error()}}
 	}
 	defer c.give(rules)
-	v := rules.root.LookupPath(cue.ParsePath(k.GVK.Kind)).Unify(rules.ctx.Encode(map[string]any{"spec": doc["spec"]}))
+	v := rules.root.LookupPath(cue.ParsePath(k.GVK.Kind)).Unify(rules.ctx.Encode(fields.project(doc)))
 	return violations(v.Validate())
 }
 
