@@ -80,7 +80,7 @@ func checkFolder(dir string, fresh bool) error {
 	switch {
 	case idErr == nil && logErr != nil:
 		return fmt.Errorf("data folder %s: it has %s but no %s: its log was lost. %s", dir, identityName, logName, rejoin)
-	case idErr != nil && logErr == nil:
+	case idErr != nil && logErr == nil && !fresh: // a first start that was killed leaves an empty log: identify looks into it
 		return fmt.Errorf("data folder %s: it has %s but no %s. Restore the folder as a whole, or: %s", dir, logName, identityName, rejoin)
 	case idErr != nil && !fresh:
 		return fmt.Errorf("data folder %s: it holds no server, and neither a new cluster nor a join was asked for. If it was emptied: %s", dir, rejoin)

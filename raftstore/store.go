@@ -108,8 +108,11 @@ func (s *Store) identify(exists bool) error {
 		return err
 	}
 	if !known {
-		if exists || (!s.cfg.Bootstrap && !s.cfg.Join) {
-			return fmt.Errorf("it holds no identity. If it was emptied: %s", rejoin)
+		if !exists && !s.cfg.Bootstrap && !s.cfg.Join {
+			return fmt.Errorf("it holds no server, and neither a new cluster nor a join was asked for. If it was emptied: %s", rejoin)
+		}
+		if exists {
+			return fmt.Errorf("it has no %s, but a log. Restore the folder as a whole, or: %s", identityName, rejoin)
 		}
 		id = Identity{ClusterID: orRandom(s.cfg.ClusterID), ServerID: orRandom(s.cfg.ServerID)}
 		if err := s.storage.identity.save(id); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -262,8 +263,20 @@ func TestEmptiedFolderIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants(open(none), "no "+identityName)
+	wants(open(func(c *Config) { c.Bootstrap = true }), "no "+identityName)
 	dir = t.TempDir()
 	wants(open(none), "neither a new cluster nor a join")
+	// A first start that was killed before it wrote its identity may be begun again.
+	bolt, err := openFolder(dir, true, raftLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bolt.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(func(c *Config) { c.Bootstrap = true }); err != nil {
+		t.Errorf("a first start after a killed one: %v", err)
+	}
 }
 
 func TestReadIndexWaitsForItsOwnState(t *testing.T) {
