@@ -19,6 +19,13 @@ type Config struct {
 	Programs []string
 	// Files are host files to copy, by their path in the guest.
 	Files map[string]string
+	// Env are environment variables of the tests.
+	Env map[string]string
+	// Prepare, if set, is called on the host before the machine is packed. It may put files that it makes in dir, which is removed
+	// after the run, and add them to the configuration.
+	Prepare func(dir string, c *Config) error
+	// Slow tells that the tests take too long for `make check`: they run only where VMTEST_REQUIRED is set.
+	Slow bool
 	// MemoryMB is the guest's memory; 0 means 512.
 	MemoryMB int
 	// CPUs is the number of processors; 0 means 2.

@@ -8,11 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -123,7 +123,7 @@ func run() error {
 	if err := prepare(); err != nil {
 		return err
 	}
-	code := tests(r.Args, out)
+	code := tests(r, out)
 	out.sendFile(frameProfile, "", guestProfile)
 	entries, _ := os.ReadDir(guestCoverDir)
 	for _, e := range entries {
@@ -133,22 +133,67 @@ func run() error {
 	return port.Close()
 }
 
-// tests runs the binary again as an ordinary process and returns its exit code.
-func tests(args []string, out io.Writer) int {
-	cmd := exec.Command("/init", args...)
-	cmd.Env = []string{envStage + "=tests", "HOME=/root", "TMPDIR=/tmp", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = out, out
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit) && exit.ExitCode() > 0:
-		return exit.ExitCode()
+// outputGrace is how long the output of processes that outlive the tests is waited for.
+const outputGrace = time.Second
+
+// tests runs the binary again as an ordinary process and returns its exit code. As process 1 it also reaps what the tests leave
+// behind: a process that ended is gone only then.
+func tests(r recipe, out io.Writer) int {
+	code, err := runTests(r, out)
+	if err != nil {
+		fmt.Fprintf(out, "vmtest: the tests ended with %v\n", err)
+		return 2
 	}
-	fmt.Fprintf(out, "vmtest: the tests ended with %v\n", err)
-	return 2
+	return code
+}
+
+func runTests(r recipe, out io.Writer) (int, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer read.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	env := append([]string{envStage + "=tests", "HOME=/root", "TMPDIR=/tmp", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, r.Env...)
+	p, err := os.StartProcess("/init", append([]string{"/init"}, r.Args...), &os.ProcAttr{Dir: "/", Env: env, Files: []*os.File{null, write, write}})
+	if err != nil {
+		return 0, err
+	}
+	_ = write.Close()
+	copied := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(out, read)
+		close(copied)
+	}()
+	status, err := reap(p.Pid)
+	if err != nil {
+		return 0, err
+	}
+	_ = read.SetReadDeadline(time.Now().Add(outputGrace))
+	<-copied
+	if !status.Exited() {
+		return 0, fmt.Errorf("signal %v", status.Signal())
+	}
+	return status.ExitStatus(), nil
+}
+
+// reap waits for all children, own and inherited, until the one with the given id has ended.
+func reap(pid int) (unix.WaitStatus, error) {
+	for {
+		var status unix.WaitStatus
+		got, err := unix.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return 0, fmt.Errorf("wait for the tests: %w", err)
+		case got == pid:
+			return status, nil
+		}
+	}
 }
 
 func mounts() error {

@@ -36,6 +36,10 @@ func host(cfg Config) int {
 		fmt.Fprintln(os.Stderr, "vmtest: SKIPPED all tests of this package")
 		return 0
 	}
+	if cfg.Slow && os.Getenv(envRequired) == "" {
+		fmt.Fprintln(os.Stderr, "vmtest: SKIPPED all tests of this package: they are slow and run in `make test`, or with "+envRequired+"=1")
+		return 0
+	}
 	code, err := boot(cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vmtest:", err)
@@ -45,14 +49,19 @@ func host(cfg Config) int {
 }
 
 func boot(cfg Config) (int, error) {
-	if err := cfg.Validate(); err != nil {
-		return 0, err
-	}
 	dir, err := os.MkdirTemp("", "vmtest-")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
+	if cfg.Prepare != nil {
+		if err := cfg.Prepare(dir, &cfg); err != nil {
+			return 0, fmt.Errorf("prepare the machine: %w", err)
+		}
+	}
+	if err := cfg.Validate(); err != nil {
+		return 0, err
+	}
 	args := rewrite(os.Args[1:])
 	initrd := filepath.Join(dir, "initrd")
 	if err := pack(initrd, cfg, args.guest); err != nil {
@@ -99,7 +108,7 @@ func qemuArgs(cfg Config, initrd, console string) []string {
 		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "qemu64", "-m", strconv.Itoa(memory), "-smp", strconv.Itoa(cpus),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", filepath.Join(KernelFolder(), "vmlinuz"), "-initrd", initrd,
-		"-append", "console=ttyS0 loglevel=4 panic=-1 no_timer_check tsc=reliable rdinit=/init",
+		"-append", "console=ttyS0 loglevel=4 panic=-1 no_timer_check tsc=reliable transparent_hugepage=madvise rdinit=/init",
 		"-serial", "file:" + console,
 		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng,romfile=",
 		"-device", "virtio-serial-pci,romfile=",

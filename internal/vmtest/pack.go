@@ -17,6 +17,8 @@ type recipe struct {
 	Modules []string
 	// Args are the test flags.
 	Args []string
+	// Env are environment variables, NAME=VALUE.
+	Env []string
 }
 
 const (
@@ -62,6 +64,9 @@ func pack(path string, cfg Config, args []string) error {
 		return err
 	}
 	r := recipe{Args: args}
+	for name, value := range cfg.Env {
+		r.Env = append(r.Env, name+"="+value)
+	}
 	for _, host := range order {
 		guest := "/modules/" + filepath.Base(host)
 		files[guest] = host
