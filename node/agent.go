@@ -2,11 +2,9 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	goruntime "runtime"
 	"sync"
@@ -16,6 +14,7 @@ import (
 	"reconcile/node/image"
 	"reconcile/node/network"
 	"reconcile/node/runtime"
+	"reconcile/node/statefile"
 	"reconcile/node/stats"
 	"reconcile/object"
 )
@@ -165,10 +164,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 	for _, sb := range list {
 		have[sb.Config.PodUID] = true
 		var pod corev1.Pod
-		b, err := os.ReadFile(filepath.Join(a.podDir(sb.Config.PodUID), checkpointFile))
-		if err == nil {
-			err = json.Unmarshal(b, &pod)
-		}
+		err := statefile.ReadJSON(filepath.Join(a.podDir(sb.Config.PodUID), checkpointFile), &pod)
 		if err != nil || string(pod.UID) != sb.Config.PodUID {
 			a.cfg.Log.Info("removing a pod whose start was cut off", "pod", sb.Config.Name, "uid", sb.Config.PodUID)
 			if err := a.clear(ctx, sb.Config.PodUID, ""); err != nil {

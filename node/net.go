@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"reconcile/node/network"
+	"reconcile/node/statefile"
 	"reconcile/object"
 )
 
@@ -53,11 +53,7 @@ func (a *Agent) setNetwork(ctx context.Context) error {
 	if err := a.edges.Network.SetNode(ctx, st.Subnet, st.Peers); err != nil {
 		return err
 	}
-	b, err := json.Marshal(st)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(a.cfg.Root, subnetFile), b, 0o600)
-	}
-	if err != nil {
+	if err := statefile.WriteJSON(filepath.Join(a.cfg.Root, subnetFile), st); err != nil {
 		return fmt.Errorf("keep the node's subnet: %w", err)
 	}
 	// Pods may have waited for it.
@@ -100,15 +96,12 @@ func (a *Agent) subnets() (subnetState, error) {
 
 // restoreNetwork sets the network up as it was when the agent last ran.
 func (a *Agent) restoreNetwork(ctx context.Context) error {
-	b, err := os.ReadFile(filepath.Join(a.cfg.Root, subnetFile))
+	var st subnetState
+	err := statefile.ReadJSON(filepath.Join(a.cfg.Root, subnetFile), &st)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return err
-	}
-	var st subnetState
-	if err := json.Unmarshal(b, &st); err != nil {
 		return err
 	}
 	return a.edges.Network.SetNode(ctx, st.Subnet, st.Peers)

@@ -188,13 +188,12 @@ func terminated(c runtime.Container) *corev1.ContainerStateTerminated {
 }
 
 func conditions(s *corev1.PodStatus, pod *corev1.Pod, have Have, now time.Time) {
-	over := s.Phase == corev1.PodSucceeded
 	set := func(t corev1.PodConditionType, ok bool, reason, message string) {
 		c := corev1.PodCondition{Type: t, Status: corev1.ConditionFalse, Reason: reason, Message: message, ObservedGeneration: pod.Generation, LastTransitionTime: metav1.NewTime(now).Rfc3339Copy()}
 		if ok {
 			c.Status = corev1.ConditionTrue
 		}
-		if (ok && !over) || (over && ok) {
+		if ok {
 			c.Message = ""
 		}
 		i := slices.IndexFunc(s.Conditions, func(o corev1.PodCondition) bool { return o.Type == t })
@@ -209,7 +208,10 @@ func conditions(s *corev1.PodStatus, pod *corev1.Pod, have Have, now time.Time) 
 	}
 	set(corev1.PodReadyToStartContainers, have.Set && !have.Gone, "", "")
 	notInit := names(s.InitContainerStatuses, func(c corev1.ContainerStatus) bool {
-		return c.Ready || (c.State.Running != nil && c.Started != nil && *c.Started)
+		if spec := findContainer(pod, c.Name); spec != nil && isSidecar(spec) {
+			return c.State.Running != nil && c.Started != nil && *c.Started
+		}
+		return c.Ready
 	})
 	set(corev1.PodInitialized, len(notInit) == 0, reasonUnless(len(notInit) == 0, "ContainersNotInitialized"), "containers with incomplete status: ["+strings.Join(notInit, " ")+"]")
 	unready := names(s.ContainerStatuses, func(c corev1.ContainerStatus) bool { return c.Ready })

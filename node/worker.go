@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reconcile/node/probe"
+	"reconcile/node/statefile"
 	"reconcile/object"
 )
 
@@ -177,9 +177,12 @@ func (w *worker) take(pod *corev1.Pod) {
 			}
 		}
 	}
+	changed := w.pod == nil || !equality.Semantic.DeepEqual(w.pod.Spec, fresh.Spec) || w.pod.DeletionTimestamp.IsZero() != fresh.DeletionTimestamp.IsZero()
 	w.pod = fresh
 	w.follows = followsObjects(fresh)
-	w.checkpoint()
+	if changed {
+		w.checkpoint()
+	}
 	if !w.adopted {
 		w.adopted = true
 		w.adopt()
@@ -249,14 +252,7 @@ func (w *worker) checkpoint() {
 	if _, err := os.Stat(dir); err != nil {
 		return // written when the sandbox is made
 	}
-	b, err := json.Marshal(w.pod)
-	if err == nil {
-		tmp := filepath.Join(dir, checkpointFile+".tmp")
-		if err = os.WriteFile(tmp, b, 0o600); err == nil {
-			err = os.Rename(tmp, filepath.Join(dir, checkpointFile))
-		}
-	}
-	if err != nil {
+	if err := statefile.WriteJSON(filepath.Join(dir, checkpointFile), w.pod); err != nil {
 		w.a.cfg.Log.Warn("cannot keep a pod on disk", "pod", w.pod.Name, "err", err)
 	}
 }
@@ -353,10 +349,13 @@ func (w *worker) write(ctx context.Context, s corev1.PodStatus) {
 			w.writing = false
 			switch {
 			case err == nil:
+				again := urgent(s, *w.reported)
 				w.reported, w.dirty, w.retry = s.DeepCopy(), time.Time{}, time.Time{}
 				w.pod = w.pod.DeepCopy()
 				w.pod.Status = *s.DeepCopy()
-				w.checkpoint()
+				if again {
+					w.checkpoint()
+				}
 			case apierrors.IsNotFound(err):
 				// It is gone; the source will say so.
 				w.retry = time.Now().Add(5 * time.Second)

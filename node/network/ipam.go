@@ -1,7 +1,6 @@
 package network
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"reconcile/node/statefile"
 )
 
 // addresses hands out a subnet's addresses and keeps them on disk, so that a pod keeps its address when the agent is started again
@@ -27,15 +28,12 @@ type addressState struct {
 
 func openAddresses(dir string) (*addresses, error) {
 	a := &addresses{path: filepath.Join(dir, "addresses.json"), st: addressState{Pods: map[string]netip.Addr{}}}
-	b, err := os.ReadFile(a.path)
+	err := statefile.ReadJSON(a.path, &a.st)
 	if errors.Is(err, os.ErrNotExist) {
 		return a, os.MkdirAll(dir, 0o700)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the pods' addresses: %w", err)
-	}
-	if err := json.Unmarshal(b, &a.st); err != nil {
-		return nil, fmt.Errorf("read the pods' addresses in %s: %w", a.path, err)
 	}
 	if a.st.Pods == nil {
 		a.st.Pods = map[string]netip.Addr{}
@@ -98,13 +96,7 @@ func (a *addresses) all() map[string]netip.Addr {
 }
 
 func (a *addresses) save() error {
-	b, err := json.Marshal(a.st)
-	if err == nil {
-		if err = os.WriteFile(a.path+".tmp", b, 0o600); err == nil {
-			err = os.Rename(a.path+".tmp", a.path)
-		}
-	}
-	if err != nil {
+	if err := statefile.WriteJSON(a.path, a.st); err != nil {
 		return fmt.Errorf("keep the pods' addresses: %w", err)
 	}
 	return nil

@@ -43,11 +43,12 @@ func unmountBelow(dir string) error {
 	return errors.Join(errs...)
 }
 
-// RemoveTree removes a folder with all below it, after unmounting, and refuses while any mount is left: what is mounted there may
-// be a folder of the host, whose files must not be removed.
-func RemoveTree(dir string) error {
-	if !strings.HasPrefix(dir, "/") || dir == "/" {
-		return fmt.Errorf("refuse to remove %q", dir)
+// unmountAll unmounts everything at and below dir and makes sure that nothing is left. It reads the mount table, which is long on a
+// machine with many pods, once more only if something was mounted.
+func unmountAll(dir string) error {
+	list, err := mountsBelow(dir)
+	if err != nil || len(list) == 0 {
+		return err
 	}
 	if err := unmountBelow(dir); err != nil {
 		return err
@@ -57,7 +58,22 @@ func RemoveTree(dir string) error {
 		return err
 	}
 	if len(left) > 0 {
-		return fmt.Errorf("refuse to remove %s: %s is still mounted", dir, left[0])
+		return fmt.Errorf("%s is still mounted below %s", left[0], dir)
+	}
+	return nil
+}
+
+// RemoveTree removes a folder with all below it, after unmounting, and refuses while any mount is left: what is mounted there may
+// be a folder of the host, whose files must not be removed.
+func RemoveTree(dir string) error {
+	if !strings.HasPrefix(dir, "/") || dir == "/" {
+		return fmt.Errorf("refuse to remove %q", dir)
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := unmountAll(dir); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove %s: %w", dir, err)

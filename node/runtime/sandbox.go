@@ -229,6 +229,7 @@ func (h *Host) RemoveSandbox(ctx context.Context, uid string) error {
 	return nil
 }
 
+// writeJSON writes a file that is not there yet, whole or not at all.
 func writeJSON(path string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -57,13 +57,18 @@ func (h *Host) finish(e *entry) {
 	id, uid, ref, pid := e.c.Config.ID, e.c.Config.PodUID, e.shim, e.c.PID
 	h.mu.Unlock()
 	x := h.readExit(id)
+	keep := x == nil
 	if x == nil {
 		x = h.mourn(id, pid, ref, e.c.Started)
 	}
-	x.Message = h.terminationMessage(e.c.Config)
+	if m := h.terminationMessage(e.c.Config); m != "" && x.Message == "" {
+		x.Message, keep = m, true
+	}
 	oom := int(count(h.cgroups.oomFile(ref.cgroup), "oom_kill"))
-	if err := writeJSON(filepath.Join(h.dir(id), wire.ExitFile), x); err != nil {
-		h.cfg.Log.Warn("cannot keep a container's exit code", "container", id, "err", err)
+	if keep {
+		if err := writeJSON(filepath.Join(h.dir(id), wire.ExitFile), x); err != nil {
+			h.cfg.Log.Warn("cannot keep a container's exit code", "container", id, "err", err)
+		}
 	}
 	h.mu.Lock()
 	e.c.State, e.c.Exit, e.c.PID, e.c.OOMKills = Exited, x, 0, oom
@@ -120,9 +125,11 @@ func (h *Host) free(id, cgroup string) error {
 	if cgroup != "" {
 		errs = append(errs, h.cgroups.killCgroup(ctx, cgroup), h.cgroups.removeCgroup(ctx, cgroup))
 	}
-	errs = append(errs, unmountBelow(dir))
+	if err := unmountAll(dir); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
 	for _, d := range []string{wire.RootFS, "upper", "work", wire.LibcontainerID, "subpaths"} {
-		errs = append(errs, RemoveTree(filepath.Join(dir, d)))
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, d)))
 	}
 	if err := os.Remove(filepath.Join(dir, wire.AttachSock)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
