@@ -43,7 +43,7 @@ func readySince(p *corev1.Pod) time.Time {
 // less long (by orders of magnitude), more restarts, younger (likewise), then UID.
 func rankForDeletion(pods []*corev1.Pod, related map[string]int, now time.Time) []*corev1.Pod {
 	out := slices.Clone(pods)
-	slices.SortFunc(out, func(a, b *corev1.Pod) int {
+	slices.SortStableFunc(out, func(a, b *corev1.Pod) int {
 		return cmp.Or(
 			boolFirst(a.Spec.NodeName == "", b.Spec.NodeName == ""),
 			cmp.Compare(phaseRank(a), phaseRank(b)),
@@ -51,8 +51,8 @@ func rankForDeletion(pods []*corev1.Pod, related map[string]int, now time.Time) 
 			cmp.Compare(deletionCost(a), deletionCost(b)),
 			cmp.Compare(related[b.Spec.NodeName], related[a.Spec.NodeName]),
 			compareReady(a, b, now),
-			cmp.Compare(restarts(b), restarts(a)),
-			cmp.Compare(logAge(a.CreationTimestamp.Time, now), logAge(b.CreationTimestamp.Time, now)),
+			compareRestarts(a, b),
+			compareAge(a, b, a.CreationTimestamp.Time, b.CreationTimestamp.Time, now),
 			cmp.Compare(a.UID, b.UID),
 		)
 	})
@@ -91,24 +91,49 @@ func compareReady(a, b *corev1.Pod, now time.Time) int {
 	if !podReady(a) || !podReady(b) {
 		return 0
 	}
-	return cmp.Compare(logAge(readySince(a), now), logAge(readySince(b), now))
+	return compareAge(a, b, readySince(a), readySince(b), now)
 }
 
-// logAge is the order of magnitude (base 2) of an age in nanoseconds, so that pods of about the same age fall by UID.
+// compareAge puts the younger of two times first, by orders of magnitude; times that differ and are of one order fall by UID, so
+// that not always the youngest pods go. A time that is not known counts as the youngest.
+func compareAge(a, b *corev1.Pod, s, t, now time.Time) int {
+	switch {
+	case s.Equal(t):
+		return 0
+	case s.IsZero() || t.IsZero():
+		return boolFirst(s.IsZero(), t.IsZero())
+	}
+	return cmp.Or(cmp.Compare(logAge(s, now), logAge(t, now)), cmp.Compare(a.UID, b.UID))
+}
+
+// logAge is the order of magnitude (base 2) of an age in nanoseconds, -1 for what is not past.
 func logAge(t, now time.Time) int {
 	d := now.Sub(t)
-	if t.IsZero() || d < 0 {
+	if d <= 0 {
 		return -1
 	}
-	return bits.Len64(uint64(d))
+	return bits.Len64(uint64(d)) - 1
 }
 
-func restarts(p *corev1.Pod) int32 {
-	n := int32(0)
-	for _, list := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
-		for i := range list {
-			n = max(n, list[i].RestartCount)
+// compareRestarts puts the pod first whose containers were restarted more often, sidecars counting second.
+func compareRestarts(a, b *corev1.Pod) int {
+	ar, as := restarts(a)
+	br, bs := restarts(b)
+	return cmp.Or(cmp.Compare(br, ar), cmp.Compare(bs, as))
+}
+
+// restarts are the highest restart counts of a pod's containers and of its sidecars.
+func restarts(p *corev1.Pod) (containers, sidecars int32) {
+	for i := range p.Status.ContainerStatuses {
+		containers = max(containers, p.Status.ContainerStatuses[i].RestartCount)
+	}
+	for i := range p.Status.InitContainerStatuses {
+		st := &p.Status.InitContainerStatuses[i]
+		if slices.ContainsFunc(p.Spec.InitContainers, func(c corev1.Container) bool {
+			return c.Name == st.Name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+		}) {
+			sidecars = max(sidecars, st.RestartCount)
 		}
 	}
-	return n
+	return containers, sidecars
 }
