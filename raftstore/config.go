@@ -62,6 +62,8 @@ func (c *Config) Validate() error {
 	}
 	if c.Transport == nil {
 		errs = append(errs, errors.New("Transport is missing"))
+	} else if _, ok := c.Transport.(raft.WithPreVote); !ok {
+		errs = append(errs, fmt.Errorf("Transport %T cannot carry pre-votes", c.Transport))
 	}
 	if c.Bootstrap && c.Join {
 		errs = append(errs, errors.New("Bootstrap and Join exclude each other"))

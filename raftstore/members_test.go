@@ -186,3 +186,20 @@ func TestFlippedBitInTheLogIsFound(t *testing.T) {
 		}
 	}
 }
+
+// A member alone leads at once, at its first start and after, whatever its heartbeat timeout.
+func TestLoneMemberLeadsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := MemoryStorage()
+		for range 3 {
+			began := time.Now()
+			s := openOne(t, "", storage, func(c *Config) { c.Heartbeat = time.Hour })
+			if took := time.Since(began); took > 10*time.Millisecond {
+				t.Errorf("it took %s to lead", took)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

@@ -93,10 +93,15 @@ func (s *Store) start() error {
 			return fmt.Errorf("make a new cluster: %w", err)
 		}
 	}
-	if s.raft, err = raft.NewRaft(conf, s.fsm, cache, disk, s.storage.snaps, s.cfg.Transport); err != nil {
+	wire := newWire(s.cfg.Transport)
+	if s.raft, err = raft.NewRaft(conf, s.fsm, cache, disk, s.storage.snaps, wire); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	s.follow()
+	s.wg.Go(func() { wire.pump(s.stopped) })
+	if s.lone() {
+		wire.stand(raft.ServerID(s.id.ServerID), s.stopped)
+	}
 	s.wg.Go(s.collect)
 	return nil
 }
