@@ -16,5 +16,6 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(newVersion(), newCompletion(), newKubectl(), newRemote(), newStatus(), newLog(), newExplain())
 	root.AddCommand(newValidate(), newCUEEval(), newPlan(), newDiff(), newApply(), newImage(), newSchema())
+	root.AddCommand(newProxy())
 	return root
 }

@@ -151,6 +151,13 @@ func (g guard) hook(c *nftables.Conn, name string, kind nftables.ChainType, at *
 
 // read returns the class of each service.
 func (g guard) read(c *nftables.Conn) (map[model.Frontend]class, error) {
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyIPv4)
+	if err != nil {
+		return nil, fmt.Errorf("ask the kernel for its nftables tables: %w", err)
+	}
+	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }) {
+		return map[model.Frontend]class{}, nil
+	}
 	elems, err := c.GetSetElements(g.services)
 	if err != nil {
 		return nil, fmt.Errorf("read the nftables map %s: %w", g.services.Name, err)

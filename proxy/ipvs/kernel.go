@@ -172,7 +172,10 @@ func (k *Kernel) Setup(_ context.Context, f model.Facts) error {
 
 // ranges are the addresses to make local: all ClusterIPs, and each external address.
 func (k *Kernel) ranges(external []netip.Addr) []netip.Prefix {
-	out := []netip.Prefix{k.facts.ServiceCIDR}
+	var out []netip.Prefix
+	if k.facts.ServiceCIDR.IsValid() {
+		out = append(out, k.facts.ServiceCIDR)
+	}
 	for _, a := range external {
 		out = append(out, netip.PrefixFrom(a, 32))
 	}
@@ -413,7 +416,9 @@ func (k *Kernel) Remove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = k.Apply(ctx, model.Diff(have, nil))
+	if len(have) > 0 {
+		err = k.Apply(ctx, model.Diff(have, nil))
+	}
 	k.mirror = nil
 	k.conn.AddTable(k.guard.table)
 	k.conn.DelTable(k.guard.table)

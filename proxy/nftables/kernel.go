@@ -50,6 +50,15 @@ func Open(cfg Config) (*Kernel, error) {
 	return &Kernel{log: cfg.Log, conn: conn, host: h, layout: newLayout()}, nil
 }
 
+// Programmed tells whether our table is there.
+func (k *Kernel) Programmed() (bool, error) {
+	tables, err := k.conn.ListTablesOfFamily(nftables.TableFamilyIPv4)
+	if err != nil {
+		return false, fmt.Errorf("ask the kernel for its nftables tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }), nil
+}
+
 // Name implements proxy.Kernel.
 func (k *Kernel) Name() string { return "nftables" }
 
@@ -104,6 +113,10 @@ func (k *Kernel) Setup(_ context.Context, f model.Facts) error {
 
 // List implements proxy.Kernel.
 func (k *Kernel) List(context.Context) (model.State, error) {
+	if there, err := k.Programmed(); err != nil || !there {
+		k.mirror = nil
+		return model.State{}, err
+	}
 	m, err := k.read()
 	if err != nil {
 		return nil, err
@@ -117,6 +130,9 @@ func (k *Kernel) Apply(ctx context.Context, d model.Delta) error {
 	if k.mirror == nil {
 		if _, err := k.List(ctx); err != nil {
 			return err
+		}
+		if k.mirror == nil {
+			return fmt.Errorf("there is no nftables table %s: Setup was not called", TableName)
 		}
 	}
 	ch, err := k.mirror.plan(d)

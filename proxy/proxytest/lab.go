@@ -134,6 +134,9 @@ func serve(t *testing.T, m *netnstest.Machine, addr string, port uint16) {
 	}()
 }
 
+// Machine is the machine that has one of the addresses above.
+func (l *Lab) Machine(addr netip.Addr) *netnstest.Machine { return l.machines[addr] }
+
 // Open implements Env.
 func (l *Lab) Open(t *testing.T) proxy.Kernel {
 	t.Helper()
