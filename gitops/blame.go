@@ -1,6 +1,7 @@
 package gitops
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -43,8 +44,15 @@ func Blame(objects interface {
 	return doc, nil
 }
 
-// Blame is Blame on this server's repository.
+// Blame is Blame on this server's repository. A commit that came through another server is read first.
 func (s *Service) Blame(commit, file, field string) (manifests.Position, error) {
+	if h, ok := git.ParseHash(commit); ok {
+		if _, err := s.repo.Commit(h); err != nil {
+			if _, err := s.repo.Sync(context.Background()); err != nil {
+				return manifests.Position{}, err
+			}
+		}
+	}
 	return Blame(s.repo, commit, file, field)
 }
 

@@ -41,6 +41,7 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 		return PlanResponse{Refused: err.Error()}, nil, nil
 	}
 	c := &candidate{user: user, opts: opts, token: req.Token, received: s.cfg.Now(), dryRun: dryRun || opts.plan}
+	s.catchUp(ctx)
 	if err := s.makeCommit(ctx, c, req); err != nil {
 		return PlanResponse{Refused: err.Error()}, nil, nil
 	}

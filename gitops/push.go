@@ -22,6 +22,7 @@ const remoteWidth = 100
 
 // AdvertiseRefs serves GET info/refs.
 func (s *Service) AdvertiseRefs(ctx context.Context, service string, w io.Writer) error {
+	s.catchUp(ctx)
 	return s.repo.AdvertiseRefs(ctx, service, w)
 }
 
@@ -32,7 +33,9 @@ func (s *Service) UploadPack(ctx context.Context, r io.Reader, w io.Writer) erro
 
 // ReceivePack serves POST git-receive-pack: a push by user.
 func (s *Service) ReceivePack(ctx context.Context, user string, r io.Reader, w io.Writer) error {
-	return s.repo.ReceivePack(ctx, r, w, &receiver{service: s, user: user, received: s.cfg.Now()})
+	received := s.cfg.Now()
+	s.catchUp(ctx)
+	return s.repo.ReceivePack(ctx, r, w, &receiver{service: s, user: user, received: received})
 }
 
 // receiver is one push.

@@ -23,6 +23,8 @@ type Writer interface {
 	Forecast(ctx context.Context, req sequencer.Request) (sequencer.Outcome, error)
 	// StageBlob stores bytes under their digest before an entry refers to them.
 	StageBlob(ctx context.Context, data []byte) (digest string, err error)
+	// Barrier returns when this server's state shows every write that was acknowledged anywhere before the call.
+	Barrier(ctx context.Context) error
 }
 
 // View is what gitops reads of the cluster's state. Objects are shared and not to be changed.
@@ -122,6 +124,19 @@ func (s *Service) Warm(ctx context.Context) error {
 	}
 	_, err = s.treeOf(ctx, s.repo, snap.Refs[git.MainRef])
 	return err
+}
+
+// catchUpTime bounds the wait for what other servers have acknowledged.
+const catchUpTime = 2 * time.Second
+
+// catchUp makes this server's state as new as any, so that who pushes or fetches through another server than before is not
+// told that something is stale. Without a leader the state stays what it is: reads still work, and a write fails by itself.
+func (s *Service) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTime)
+	defer cancel()
+	if err := s.cfg.Writer.Barrier(ctx); err != nil {
+		s.log.Warn("answer with a state that may be old", "error", err)
+	}
 }
 
 // treeOf reads the tree of a commit that was accepted before; the zero hash is the empty tree.

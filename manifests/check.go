@@ -118,11 +118,19 @@ func (c *checker) document(v *verdict, root *node, locate func() Fields) {
 		}
 	}
 	for _, f := range faults {
-		v.findings = append(v.findings, Finding{f.pos, f.msg})
+		v.findings = append(v.findings, Finding{f.pos, discreet(k.Resource, f.path, f.msg)})
 	}
 	if len(faults) == 0 {
 		v.manifests = append(v.manifests, &Manifest{Object: o, Key: object.KeyOf(o), Set: root.appendJSON(nil), Position: root.pos, locate: locate})
 	}
+}
+
+// discreet is a message without the value if the field is one of a Secret's values: those are shown nowhere.
+func discreet(resource, path, msg string) string {
+	if resource == "secrets" && (below(path, "data") || below(path, "stringData")) && !strings.HasPrefix(msg, "unknown field") {
+		return path + ": the value does not fit: want a string, in base64 below data, plain below stringData (values of Secrets are not shown)"
+	}
+	return msg
 }
 
 // kind finds a document's kind, or reports why it has none.

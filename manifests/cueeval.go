@@ -351,7 +351,11 @@ func (e *eval) report(err error, around Position) {
 			}
 		}
 		msg := message(each)
-		if p := schema.PathOf(each.Path()); p != "" && !strings.Contains(p, "/") {
+		p := schema.PathOf(each.Path())
+		if strings.Contains(p, "stringData.") {
+			msg = "the value does not fit (values of Secrets are not shown)"
+		}
+		if p != "" && !strings.Contains(p, "/") {
 			msg = p + ": " + msg
 		}
 		f := Finding{pos, msg}

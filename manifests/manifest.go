@@ -74,6 +74,10 @@ func (f Fields) Of(path string) Position {
 		if p, ok := f.at[path]; ok || path == "" {
 			return p
 		}
+		// A Secret's stringData becomes its data.
+		if p, ok := f.at["stringData"+strings.TrimPrefix(path, "data")]; ok && strings.HasPrefix(path, "data") {
+			return p
+		}
 		path = parentPath(path)
 	}
 }

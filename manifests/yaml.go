@@ -287,7 +287,7 @@ func (b *builder) scalar(n *yaml.Node, pos Position) *node {
 	case n.Style&yaml.TaggedStyle != 0 && n.Tag != "!!str":
 		var v any
 		if err := yaml2.Unmarshal([]byte(n.Tag+" "+strconv.Quote(n.Value)), &v); err != nil || !strings.HasPrefix(n.Tag, "!!") {
-			b.report(pos, "tag %s does not fit %s", clip(n.Tag), quote(n.Value))
+			b.report(pos, "tag %s does not fit the value", clip(n.Tag))
 			return out
 		}
 		out.set(v)
@@ -297,7 +297,7 @@ func (b *builder) scalar(n *yaml.Node, pos Position) *node {
 		out.set(resolve(n.Value))
 	}
 	if f, ok := out.value.(float64); ok && (math.IsInf(f, 0) || math.IsNaN(f)) {
-		b.report(pos, "%s is no number that JSON knows", n.Value)
+		b.report(pos, "infinite and undefined numbers cannot be written in JSON")
 		return &node{pos: pos}
 	}
 	return out
