@@ -48,6 +48,9 @@ const quick = 20 * time.Millisecond
 func Due(p *corev1.Probe, kind Kind, s State, started time.Time) time.Time {
 	first := started.Add(seconds(p.InitialDelaySeconds))
 	if s.Last.IsZero() {
+		if kind == Liveness { // a program that has just been executed is not dead because it does not listen yet
+			first = started.Add(max(seconds(p.InitialDelaySeconds), starting))
+		}
 		return first
 	}
 	wait := seconds(max(p.PeriodSeconds, 1))
@@ -57,6 +60,10 @@ func Due(p *corev1.Probe, kind Kind, s State, started time.Time) time.Time {
 	}
 	return s.Last.Add(wait)
 }
+
+// starting is how long a container's early answers do not count against it. A kubelet notices a start up to a second late, and pods
+// are written for that.
+const starting = time.Second
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 
@@ -74,8 +81,8 @@ func Observe(p *corev1.Probe, kind Kind, s State, started, now time.Time, err er
 		}
 	} else {
 		next.Successes, next.Message = 0, err.Error()
-		// Within the first period the program may just be starting: at most one failure counts, as if asked once.
-		if !early || s.Failures == 0 {
+		// Within the first period the program may just be starting: at most one failure counts, as if asked once, and none at first.
+		if !early || (s.Failures == 0 && now.Sub(started.Add(seconds(p.InitialDelaySeconds))) >= starting) {
 			next.Failures++
 		}
 		if next.Failures >= int(max(p.FailureThreshold, 1)) {

@@ -37,7 +37,7 @@ func TestThresholds(t *testing.T) {
 	} {
 		p := &corev1.Probe{PeriodSeconds: 10, SuccessThreshold: tc.success, FailureThreshold: tc.failure}
 		var s probe.State
-		now, got, failures := start, "", 0
+		now, got, failures := start.Add(time.Second), "", 0
 		for _, a := range tc.answers {
 			var err error
 			if a == '-' {
