@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reconcile/object"
@@ -42,8 +43,8 @@ func (commits) Keys(v View, ch Change, emit func(object.Key)) {
 			emit(object.Key{Resource: "commits", Name: "source/" + source})
 		}
 	}
-	// A pod tells why its Deployment waits.
-	if ch.Key.Resource == "pods" && ch.New != nil {
+	// A pod tells why its Deployment waits. What a new pod changes, its owner's status shows.
+	if ch.Key.Resource == "pods" && ch.Old != nil && ch.New != nil && PodReason(ch.Old.(*corev1.Pod)) != PodReason(ch.New.(*corev1.Pod)) {
 		if top, ok := topOf(v, ch.New); ok {
 			if source := top.GetAnnotations()[object.AnnotationSource]; source != "" {
 				emit(object.Key{Resource: "commits", Name: "source/" + source})

@@ -46,6 +46,9 @@ func (garbage) Keys(v View, ch Change, emit func(object.Key)) {
 		}
 		return
 	}
+	if ch.Old != nil && sameOwners(ch.Old, o) {
+		return
+	}
 	for _, ref := range o.GetOwnerReferences() {
 		owner, state := ownerOf(v, o, ref)
 		if state == absent {
@@ -54,6 +57,10 @@ func (garbage) Keys(v View, ch Change, emit func(object.Key)) {
 			emit(object.KeyOf(owner))
 		}
 	}
+}
+
+func sameOwners(a, b object.Object) bool {
+	return slices.EqualFunc(a.GetOwnerReferences(), b.GetOwnerReferences(), func(x, y metav1.OwnerReference) bool { return x.UID == y.UID })
 }
 
 type presence int

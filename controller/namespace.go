@@ -43,6 +43,9 @@ func (namespaces) Keys(v View, ch Change, emit func(object.Key)) {
 		emit(ch.Key)
 		return
 	}
+	if ch.Old != nil && ch.New != nil {
+		return
+	}
 	key := object.Key{Resource: "namespaces", Name: ch.Key.Namespace}
 	if ns, ok := v.Get(key); ok && ns.GetDeletionTimestamp() != nil {
 		emit(key)

@@ -50,8 +50,7 @@ func (replicaSets) Keys(_ View, ch Change, emit func(object.Key)) {
 // samePodForOwner tells whether two states of a pod look alike to its ReplicaSet; being bound to a node, for one, does.
 func samePodForOwner(a, b *corev1.Pod) bool {
 	return a.Status.Phase == b.Status.Phase && (a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
-		podReady(a) == podReady(b) && maps.Equal(a.Labels, b.Labels) && slices.EqualFunc(a.OwnerReferences, b.OwnerReferences,
-		func(x, y metav1.OwnerReference) bool { return x.UID == y.UID })
+		podReady(a) == podReady(b) && maps.Equal(a.Labels, b.Labels) && sameOwners(a, b)
 }
 
 func (replicaSets) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
