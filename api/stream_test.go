@@ -117,7 +117,7 @@ func TestExec(t *testing.T) {
 		})
 	}
 	has(t, k.ok("", "attach", "p1"), "attached")
-	has(t, k.fails("", "exec", "p1", "-c", "nix", "--", "true"), "container nix is not valid for pod p1", "BadRequest")
+	has(t, k.fails("", "exec", "p1", "-c", "nix", "--", "true"), "container nix is not valid for pod p1")
 }
 
 func TestLogs(t *testing.T) {
