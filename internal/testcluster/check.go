@@ -40,7 +40,7 @@ func (c *Cluster) Settled() {
 type Observer struct {
 	c        *Cluster
 	resource string
-	done     chan struct{}
+	done     chan struct{} // closed when the observer has ended
 	stop     context.CancelFunc
 	// Events are all events seen, valid after Stop.
 	Events []cluster.Event
@@ -86,7 +86,7 @@ func (o *Observer) follow(ctx context.Context, s *Server, rev uint64) uint64 {
 	return rev
 }
 
-// Stop ends the observer once it has seen revision rev on the leader.
+// Stop ends the observer and waits for it.
 func (o *Observer) Stop() {
 	o.stop()
 	<-o.done

@@ -129,7 +129,11 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := start(t, testcluster.Config{Disk: disk})
 				load := c.StartLoad("d", 6)
-				for range 5 {
+				rounds := 5
+				if disk {
+					rounds = 2 // each write is an fsync of three real files
+				}
+				for range rounds {
 					time.Sleep(2 * time.Second)
 					i := c.Leader().Index
 					c.Kill(i)
@@ -162,7 +166,11 @@ func TestAllKilledAndRestarted(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := start(t, testcluster.Config{Disk: disk})
 				load := c.StartLoad("d", 6)
-				for range 4 {
+				rounds := 4
+				if disk {
+					rounds = 2
+				}
+				for range rounds {
 					time.Sleep(2 * time.Second)
 					for i := range 3 {
 						c.Kill(i)
