@@ -82,11 +82,11 @@ func gvPath(gv schema.GroupVersion) string {
 	return "/apis/" + gv.Group + "/" + gv.Version
 }
 
-func newDiscovery(kinds []object.Kind) (discoveryDocs, error) {
+func newDiscovery(kinds []object.Kind, address string) (discoveryDocs, error) {
 	d := discoveryDocs{legacy: map[string][]byte{}, aggregated: map[string]map[string][]byte{}}
 	docs := map[string]any{
 		"/api": metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"},
-			ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{}},
+			ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: address}}},
 	}
 	groups := metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
 	for _, gv := range groupVersions(kinds) {

@@ -36,7 +36,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes)}}
 	var err error
-	if s.discovery, err = newDiscovery(object.Kinds()); err != nil {
+	if s.discovery, err = newDiscovery(object.Kinds(), cfg.ServerAddress); err != nil {
 		return nil, fmt.Errorf("make the discovery documents: %w", err)
 	}
 	if s.openapi, err = newOpenAPI(object.Kinds()); err != nil {
