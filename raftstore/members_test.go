@@ -97,7 +97,7 @@ func TestServersJoinBySnapshot(t *testing.T) {
 				t.Errorf("a follower proposes: %v", err)
 			}
 		}
-		servers, err := three.Servers()
+		servers, err := one.Servers() // the others hear of the last change a moment later
 		if err != nil || len(servers) != 3 || !servers[1].Voter {
 			t.Errorf("servers %v, %v", servers, err)
 		}
