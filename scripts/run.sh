@@ -8,6 +8,8 @@ demo=
 bin=$PWD/bin/reconcile
 data=$PWD/run
 repo=$data/example/guestbook
+# The cluster has an authority of its own, which `reconcile remote add` tells git; this variable would override it.
+unset GIT_SSL_CAINFO
 if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold= plain=; fi
 say() { printf '%s\n' "$bold== $*$plain"; }
 show() { printf '%s\n' "$bold\$ $*$plain"; }
@@ -57,7 +59,7 @@ if [ ! -d "$repo/.git" ]; then
 	git -C "$repo" config user.name "${GIT_AUTHOR_NAME:-you}"
 	git -C "$repo" config user.email "${GIT_AUTHOR_EMAIL:-you@example.com}"
 fi
-(cd "$repo" && "$bin" remote add --force --data-dir "$data" cluster)
+(cd "$repo" && "$bin" remote add --data-dir "$data" cluster)
 cp -r examples/guestbook/deploy/. "$repo/"
 git -C "$repo" add -A
 git -C "$repo" diff --cached --quiet || git -C "$repo" commit -qm "guestbook: deploy"

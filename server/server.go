@@ -38,7 +38,7 @@ type Server struct {
 	store     *raftstore.Store
 	seq       *sequencer.Sequencer
 	commits   *gitops.Service
-	api       http.Handler
+	api       *gate
 	inner     http.Handler
 	raftLn    net.Listener
 	apiLn     net.Listener
@@ -135,7 +135,7 @@ func (s *Server) build() error {
 		return err
 	}
 	s.inner = (&peerService{store: s.store, peers: s.peers, serve: s.seq.Serve}).handler()
-	s.api, err = api.New(api.Config{
+	handler, err := api.New(api.Config{
 		Store: objects{store: s.store, seq: s.seq}, Writer: s.seq,
 		Origins: origins{store: s.store, commits: s.commits},
 		Agents:  agents{identity: s.identity, pool: s.pool},
@@ -143,6 +143,7 @@ func (s *Server) build() error {
 		Metrics: metrics, Ready: s.readyChecks(), Live: s.liveChecks(),
 		Version: kubernetesVersion(s.cfg.Version), ServerAddress: s.cfg.Advertise, Log: s.cfg.Log,
 	})
+	s.api = &gate{next: handler}
 	return err
 }
 
@@ -221,6 +222,8 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 	l := &leases{store: s.store, seq: s.seq, id: s.store.Identity().ServerID, address: s.cfg.Advertise, log: s.cfg.Log}
 	g.Go(func() error {
 		return l.run(gctx, func() {
+			// The lease is written, and shown here: so is all that was committed before it.
+			s.api.open.Store(true)
 			// The first push is not to pay for reading the repository.
 			if err := s.commits.Warm(gctx); err != nil {
 				s.cfg.Log.Warn("cannot read the repository yet; the next push tries again", "error", err)

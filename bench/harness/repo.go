@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // Repo is a git work tree whose remote "cluster" is the process's repository.
@@ -33,6 +35,8 @@ func (p *Process) NewRepo(dir string) (*Repo, error) {
 func (r *Repo) Git(args ...string) (string, error) {
 	cmd := exec.Command("git", args...)
 	cmd.Dir = r.Dir
+	// It would override the authority that `reconcile remote add` tells git.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GIT_SSL_CAINFO=") })
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("git %v: %w: %s", args, err, out)

@@ -14,6 +14,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.AddCommand(newUp(), newServer(), newAgent(), newReset(), newDNS())
 	root.AddCommand(newVersion(), newCompletion(), newKubectl(), newRemote(), newStatus(), newLog(), newExplain())
 	root.AddCommand(newValidate(), newCUEEval(), newPlan(), newDiff(), newApply(), newImage(), newSchema())
 	root.AddCommand(newProxy())

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"reconcile/agent"
+)
+
+// newReset is `reconcile reset`.
+func newReset() *cobra.Command {
+	m := machineFlags{server: true, agent: true}
+	yes := false
+	cmd := &cobra.Command{
+		Use:   "reset --data-dir DIR --yes",
+		Short: "Make this machine as it was: remove containers, networks, rules and data",
+		Long: "Removes everything that `reconcile up`, `server` or `agent` with this data directory has made on this machine: containers,\n" +
+			"their networks and mounts, service rules, the DNS process, and the data directory with the cluster's state. There is no way back.",
+		Example: "  reconcile reset --data-dir ./run --yes",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !yes {
+				return errors.New("reset removes all containers and all data of " + m.dataDir + "; say --yes if you mean it")
+			}
+			return m.reset(cmd)
+		},
+	}
+	m.bind(cmd)
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	return cmd
+}
+
+func (m *machineFlags) reset(cmd *cobra.Command) error {
+	cfg, err := m.config()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(cfg.dataDir); errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(cmd.OutOrStdout(), "there is no %s: nothing to remove\n", cfg.dataDir)
+		return nil
+	}
+	unlock, err := lockDataDir(cfg.dataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Stat(agent.NodeDir(cfg.dataDir)); err == nil {
+		if err := agent.Reset(cmd.Context(), cfg.agentConfig(nil)); err != nil {
+			return fmt.Errorf("reset %s: %w; the data is kept, run the command again", cfg.dataDir, err)
+		}
+	}
+	if err := os.RemoveAll(cfg.dataDir); err != nil {
+		return fmt.Errorf("remove %s: %w", cfg.dataDir, err)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "removed everything of %s\n", cfg.dataDir)
+	return nil
+}
