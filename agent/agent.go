@@ -63,13 +63,13 @@ func (a *Agent) Run(ctx context.Context) error {
 			return fmt.Errorf("start the agent: %w", err)
 		}
 	}
-	kernel, why, err := openKernel(ctx, a.cfg)
+	kernel, why, err := proxy.Probe(a.cfg.Log.With("part", "proxy"))
 	if err != nil {
 		return err
 	}
 	// The proxy has stopped using it by then.
 	defer kernel.Close()
-	a.cfg.Log.Info("services are balanced by the kernel", "by", kernel.Name(), "because", why)
+	a.cfg.Log.Info("services are balanced by the kernel", "by", kernel.Name(), "why", why)
 	pr, err := proxy.New(proxy.Config{
 		NodeName: a.cfg.NodeName, ClusterCIDR: a.cfg.PodCIDR, ServiceCIDR: a.cfg.ServiceCIDR, DNSAddr: a.cfg.DNS,
 		Source: a.api, Kernel: kernel, Log: a.cfg.Log.With("part", "proxy"),
@@ -104,7 +104,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) nodeConfig(kernel, why string) node.Config {
 	return node.Config{
 		NodeName: a.cfg.NodeName, Root: NodeDir(a.cfg.DataDir), RunDir: a.cfg.RunDir, CgroupPrefix: a.cfg.CgroupPrefix, Bridge: Bridge,
-		Addresses: a.cfg.Addresses, ClusterCIDR: a.cfg.PodCIDR, ClusterDNS: a.cfg.DNS, ClusterDomain: a.cfg.Domain,
+		Addresses: a.cfg.Addresses, ClusterCIDR: a.cfg.PodCIDR, Masquerade: true, ClusterDNS: a.cfg.DNS, ClusterDomain: a.cfg.Domain,
 		APIService: netip.AddrPortFrom(a.cfg.API, 443), StreamPort: int(a.cfg.StreamAddr.Port()), Labels: a.cfg.Labels, Version: a.cfg.Version,
 		ProxyMode: func() (string, string) { return kernel, why }, Source: a.api, Sink: a.api, Log: a.cfg.Log.With("part", "node"),
 	}

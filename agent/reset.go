@@ -8,8 +8,7 @@ import (
 
 	"reconcile/node"
 	"reconcile/node/runtime"
-	"reconcile/proxy/ipvs"
-	"reconcile/proxy/nftables"
+	"reconcile/proxy"
 )
 
 // Reset brings the machine back to what it was before the agent of this configuration ran: containers, mounts, networks, service rules
@@ -24,7 +23,7 @@ func Reset(ctx context.Context, cfg Config) error {
 	if err := node.ResetMachine(ctx, a.nodeConfig("", "")); err != nil {
 		errs = append(errs, fmt.Errorf("remove pods: %w", err))
 	}
-	if err := removeRules(ctx, cfg); err != nil {
+	if err := proxy.Remove(ctx, cfg.Log); err != nil {
 		errs = append(errs, fmt.Errorf("remove service rules: %w", err))
 	}
 	// RemoveTree refuses to go below a mount: what is still mounted there may be a user's data.
@@ -32,18 +31,6 @@ func Reset(ctx context.Context, cfg Config) error {
 		if err := runtime.RemoveTree(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
-	}
-	return errors.Join(errs...)
-}
-
-// removeRules removes what either kernel balancer left.
-func removeRules(ctx context.Context, cfg Config) error {
-	var errs []error
-	if k, err := ipvs.Open(ipvs.Config{Log: cfg.Log}); err == nil {
-		errs = append(errs, k.Remove(ctx), k.Close())
-	}
-	if k, err := nftables.Open(nftables.Config{Log: cfg.Log}); err == nil {
-		errs = append(errs, k.Remove(), k.Close())
 	}
 	return errors.Join(errs...)
 }

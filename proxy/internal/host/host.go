@@ -78,7 +78,10 @@ func (h *Host) LocalRoutes(ranges []netip.Prefix, src netip.Addr) error {
 		}
 	}
 	for _, r := range stale {
-		// A route that was replaced is gone already.
+		if r.Dst != nil && want[r.Dst.String()] != nil {
+			// It was replaced: to delete it by its range would delete the one that took its place.
+			continue
+		}
 		if err := h.h.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("remove the route %s: %w", r.Dst, err)
 		}
