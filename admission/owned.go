@@ -146,7 +146,7 @@ func GitDenied(o object.Object, user string, paths []string) error {
 		what = "fields of the object are"
 	}
 	e := apierrors.NewForbidden(k.GroupResource(), o.GetName(), fmt.Errorf(
-		"%s owned by git source %q: change %s in the repository and push, or use `reconcile suspend`", what, owner.Source, owner.File))
+		"%s owned by git source %q: change %s in the repository and push", what, owner.Source, owner.File))
 	cause := func(path string) metav1.StatusCause {
 		return metav1.StatusCause{Type: metav1.CauseTypeForbidden, Field: path,
 			Message: fmt.Sprintf("owned by %s at commit %s, %s", object.GitManager(owner.Source), short(owner.Commit), owner.File)}

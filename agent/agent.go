@@ -69,7 +69,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	// The proxy has stopped using it by then.
 	defer kernel.Close()
-	a.cfg.Log.Info("services are balanced by the kernel", "by", kernel.Name(), "why", why)
+	a.cfg.Log.Info(why)
 	pr, err := proxy.New(proxy.Config{
 		NodeName: a.cfg.NodeName, ClusterCIDR: a.cfg.PodCIDR, ServiceCIDR: a.cfg.ServiceCIDR, DNSAddr: a.cfg.DNS,
 		Source: a.api, Kernel: kernel, Log: a.cfg.Log.With("part", "proxy"),

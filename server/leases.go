@@ -23,7 +23,10 @@ import (
 const (
 	leaseEvery   = 10 * time.Second
 	leaseSeconds = 40
-	leaseRetry   = time.Second
+	// leaseRetry is the first pause after a failure; it doubles up to leaseMaxRetry. At the very first start the namespace is not
+	// there yet, and comes within milliseconds.
+	leaseRetry    = 5 * time.Millisecond
+	leaseMaxRetry = time.Second
 )
 
 // leases writes the leases by which the control plane tells of itself: that this server lives and where it serves the API, and, while
@@ -38,25 +41,30 @@ type leases struct {
 
 // run renews until ctx ends. first is called once the server's own lease has been written the first time.
 func (l *leases) run(ctx context.Context, first func()) error {
-	led := uint64(0)
+	led, retry := uint64(0), leaseRetry
 	for {
 		changed := l.store.LeaderChanged()
-		wait := leaseEvery
+		wait, failed := leaseEvery, false
 		if err := l.renew(ctx, controller.ServerLeasePrefix+l.id, time.Time{}); err != nil {
 			if ctx.Err() == nil {
 				l.log.Debug("cannot renew the server's lease; trying again", "error", err)
 			}
-			wait = leaseRetry
+			failed = true
 		} else if first != nil {
 			first()
 			first = nil
 		}
 		if leader := l.store.Leader(); leader.Self && leader.Term != led {
 			if err := l.renew(ctx, controller.LeaderLease, time.Now()); err != nil {
-				wait = leaseRetry
+				failed = true
 			} else {
 				led = leader.Term
 			}
+		}
+		if failed {
+			wait, retry = retry, min(2*retry, leaseMaxRetry)
+		} else {
+			retry = leaseRetry
 		}
 		select {
 		case <-ctx.Done():
