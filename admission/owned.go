@@ -74,19 +74,18 @@ func GitFields(o object.Object) object.Fields {
 	return nil
 }
 
-// KeepGitOwner puts the marks of ownership of old on o, which a write that is not git's may not change: three annotations and
+// KeepGitOwner puts the marks of git that old has on o, which a write that is not git's may not change: three annotations and
 // the managedFields entry. It changes o's metadata.
 func KeepGitOwner(o, old object.Object) {
-	owner, owned := GitOwner(old)
 	notes := make(map[string]string, len(o.GetAnnotations())+3)
 	for n, v := range o.GetAnnotations() {
 		notes[n] = v
 	}
-	delete(notes, object.AnnotationSource)
-	delete(notes, object.AnnotationCommit)
-	delete(notes, object.AnnotationFile)
-	if owned {
-		notes[object.AnnotationSource], notes[object.AnnotationCommit], notes[object.AnnotationFile] = owner.Source, owner.Commit, owner.File
+	for _, n := range []string{object.AnnotationSource, object.AnnotationCommit, object.AnnotationFile} {
+		delete(notes, n)
+		if v, ok := old.GetAnnotations()[n]; ok {
+			notes[n] = v
+		}
 	}
 	if len(notes) == 0 {
 		notes = nil
@@ -149,7 +148,7 @@ func GitDenied(o object.Object, user string, paths []string) error {
 		"%s owned by git source %q: change %s in the repository and push", what, owner.Source, owner.File))
 	cause := func(path string) metav1.StatusCause {
 		return metav1.StatusCause{Type: metav1.CauseTypeForbidden, Field: path,
-			Message: fmt.Sprintf("owned by %s at commit %s, %s", object.GitManager(owner.Source), short(owner.Commit), owner.File)}
+			Message: fmt.Sprintf("owned by %s at commit %s, %s", object.GitManager(owner.Source), object.ShortCommit(owner.Commit), owner.File)}
 	}
 	if len(paths) == 0 {
 		e.ErrStatus.Details.Causes = []metav1.StatusCause{cause("")}
@@ -161,13 +160,6 @@ func GitDenied(o object.Object, user string, paths []string) error {
 		e.ErrStatus.Message += fmt.Sprintf(" (user %q)", user)
 	}
 	return e
-}
-
-func short(hash string) string {
-	if len(hash) > 12 {
-		return hash[:12]
-	}
-	return hash
 }
 
 // MergeGit returns what a live object becomes when git applies a document to it: what the document sets is set, what the same

@@ -102,6 +102,13 @@ func TestKeepGitOwner(t *testing.T) {
 	if _, ok := GitOwner(forged); ok {
 		t.Error("a client must not make an object git's")
 	}
+	pod := object.Copy(free)
+	pod.SetAnnotations(map[string]string{object.AnnotationCommit: "0123456789ab"})
+	written := object.Copy(free)
+	KeepGitOwner(written, pod)
+	if object.CommitOf(written) != "0123456789ab" {
+		t.Errorf("a write must not take the commit off what a controller made: %v", written.GetAnnotations())
+	}
 }
 
 func TestMergeGit(t *testing.T) {

@@ -132,8 +132,10 @@ func followCommit(v View, c *object.Commit, now time.Time) object.CommitStatus {
 	if cameAgain(c) {
 		// Whoever received it may have a clock that runs before the leader's.
 		at := stamp
-		if at.Time.Before(c.Spec.Received.Time) {
-			at = c.Spec.Received
+		for _, before := range []metav1.MicroTime{c.Spec.Received, c.Spec.Planned} {
+			if at.Time.Before(before.Time) {
+				at = before
+			}
 		}
 		s.Committed = &at
 	}

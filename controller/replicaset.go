@@ -148,8 +148,9 @@ func childName(owner string, uid types.UID, slot int) string {
 // newPod makes the pod of a slot. It shares the template's parts, which nobody changes.
 func (s *replicaSync) newPod(name string, slot int, owner *metav1.OwnerReference, created metav1.Time) *corev1.Pod {
 	t := &s.live.Spec.Template
-	notes := make(map[string]string, len(t.Annotations)+1)
+	notes := make(map[string]string, len(t.Annotations)+2)
 	maps.Copy(notes, t.Annotations)
+	handCommit(notes, s.live.Annotations)
 	notes[object.AnnotationSlot] = strconv.Itoa(slot)
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{

@@ -137,6 +137,15 @@ func copyAnnotations(to, from map[string]string) {
 			to[k] = v
 		}
 	}
+	handCommit(to, from)
+}
+
+// handCommit hands the commit of an owner on to what it makes. It stands outside of pod templates, so that no hash and no
+// rollout follows from it.
+func handCommit(to, owner map[string]string) {
+	if commit, ok := owner[object.AnnotationCommit]; ok {
+		to[object.AnnotationCommit] = commit
+	}
 }
 
 // create makes the ReplicaSet of the present template. It tells false if its name is taken by another: then the count of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -52,15 +53,18 @@ const rounds = 8
 
 // run takes a candidate all the way. An error means that it failed for another reason than its content.
 func (s *Service) run(ctx context.Context, c *candidate) (*outcome, error) {
+	log := s.logOf(c)
+	log.Info("commit received", "user", c.user)
 	res, err := s.cfg.Loader.Load(ctx, manifests.CommitTree(c.objects, c.commit.Tree))
 	if err != nil {
 		return nil, fmt.Errorf("read the commit's tree: %w", err)
 	}
 	if len(res.Findings) > 0 {
-		s.log.Info("commit refused", "commit", c.commit.Hash.String(), "user", c.user, "findings", len(res.Findings))
+		log.Info("commit refused", "findings", len(res.Findings))
 		return &outcome{findings: res.Findings}, nil
 	}
 	validated := s.cfg.Now()
+	log.Info("commit validated", "objects", len(res.Manifests), "after", validated.Sub(c.received))
 	if !c.dryRun {
 		s.turn.Lock()
 		defer s.turn.Unlock()
@@ -71,6 +75,15 @@ func (s *Service) run(ctx context.Context, c *candidate) (*outcome, error) {
 			return out, err
 		}
 	}
+}
+
+// logOf is the log of one commit's way: every line has the commit's first twelve digits, as the lines of the sequencer and of the
+// nodes have that run what it made. A preview changes nothing and logs nothing.
+func (s *Service) logOf(c *candidate) *slog.Logger {
+	if c.dryRun {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.log.With("commit", object.ShortCommit(c.commit.Hash.String()))
 }
 
 // moved tells whether an error comes from a state that changed between the decision and the commit. If main itself has moved,
@@ -111,13 +124,17 @@ func (s *Service) round(ctx context.Context, c *candidate, res *manifests.Result
 		return nil, err
 	}
 	if len(want.findings) > 0 {
+		s.logOf(c).Info("commit refused", "findings", len(want.findings))
 		return &outcome{findings: manifests.SortFindings(want.findings)}, nil
 	}
 	if err := d.guard(want, c.opts.allowDelete); err != nil {
+		s.logOf(c).Info("commit refused", "reason", err)
 		return &outcome{refused: err}, nil
 	}
+	planned := s.cfg.Now()
+	s.logOf(c).Info("commit planned", "create", want.created, "change", want.changed, "delete", len(want.deleted), "after", planned.Sub(c.received))
 	req := sequencer.Request{User: c.user, Source: s.cfg.Source, Ops: want.ops, Token: c.token, Commit: c.commit.Hash.String(), BaseRef: baseRef(main)}
-	req.Ops = append(req.Ops, s.ledger(c, view, d, want, main, validated, now))
+	req.Ops = append(req.Ops, s.ledger(c, view, d, want, main, validated, planned))
 	if c.dryRun {
 		return s.forecast(ctx, req, d, want)
 	}
@@ -159,11 +176,10 @@ func (s *Service) submit(ctx context.Context, c *candidate, req sequencer.Reques
 	p, err := s.plan(req, res.Outcome, d, want)
 	if err != nil {
 		// The commit stands; only its words are missing.
-		s.log.Error("make the plan of a commit", "commit", c.commit.Hash.String(), "error", err)
+		s.logOf(c).Error("make the plan of a commit", "error", err)
 		p = &plan.Plan{Warnings: []string{"the plan could not be drawn: " + err.Error()}, Counts: plan.Counts{Create: want.created, Change: want.changed, Delete: len(want.deleted)}}
 	}
-	s.log.Info("commit accepted", "commit", c.commit.Hash.String(), "user", c.user, "rev", res.Rev, "created", want.created, "changed", want.changed,
-		"deleted", len(want.deleted), "received", c.received, "took", s.cfg.Now().Sub(c.received))
+	s.logOf(c).Info("commit committed", "rev", res.Rev, "after", s.cfg.Now().Sub(c.received))
 	return &outcome{plan: p, rev: res.Rev, nothing: p.Empty()}, nil
 }
 

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,6 +81,35 @@ type world struct {
 	svc   *Service
 	url   string
 	dir   string
+	// log is what gitops and the sequencer log.
+	log *logBuffer
+}
+
+// logBuffer keeps log lines.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+// Write implements io.Writer.
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+// of are the messages of the lines that hold text, in order.
+func (l *logBuffer) of(text string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []string
+	for line := range strings.Lines(l.buf.String()) {
+		if _, msg, ok := strings.Cut(line, `msg="`); ok && strings.Contains(line, text) {
+			msg, _, _ = strings.Cut(msg, `"`)
+			out = append(out, msg)
+		}
+	}
+	return out
 }
 
 func newWorld(t testing.TB) *world {
@@ -96,8 +127,10 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lines := &logBuffer{}
+	logger := slog.New(slog.NewTextHandler(lines, nil))
 	seq, err := sequencer.New(sequencer.Config{Store: store, Settler: sequencer.Controllers{Set: set}, Ranges: admission.Ranges{Services: services},
-		Token: Token})
+		Token: Token, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,11 +150,11 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	svc, err := New(Config{Cluster: "test", Store: kv{store}, State: state{store}, Writer: seq, Loader: loader, Now: time.Now})
+	svc, err := New(Config{Cluster: "test", Store: kv{store}, State: state{store}, Writer: seq, Loader: loader, Now: time.Now, Log: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: store, seq: seq, svc: svc, dir: t.TempDir()}
+	w := &world{t: t, store: store, seq: seq, svc: svc, dir: t.TempDir(), log: lines}
 	srv := httptest.NewServer(w.handler())
 	t.Cleanup(srv.Close)
 	w.url = srv.URL
@@ -284,6 +317,10 @@ func TestPushDeploys(t *testing.T) {
 	if owner, _ := admission.GitOwner(o); owner != (admission.Owner{Source: "cluster", Commit: head, File: "web.yaml:1"}) {
 		t.Errorf("owner %+v", owner)
 	}
+	want := []string{"commit received", "commit validated", "commit planned", "entry committed", "commit committed"}
+	if got := w.log.of("commit=" + head[:12]); !slices.Equal(got, want) {
+		t.Errorf("the log of the push says %q, want %q; the preview says nothing", got, want)
+	}
 	pods := 0
 	for range cluster.NewView(w.store.View()).List("pods", "default") {
 		pods++
@@ -294,6 +331,10 @@ func TestPushDeploys(t *testing.T) {
 	row, ok := w.get(object.Key{Resource: "commits", Name: head})
 	if !ok || row.(*object.Commit).Spec.Created != 1 || len(row.(*object.Commit).Spec.Objects) != 1 {
 		t.Errorf("ledger %+v", row)
+	}
+	spec := row.(*object.Commit).Spec
+	if spec.Validated.Time.Before(spec.Received.Time) || spec.Planned.Time.Before(spec.Validated.Time) || row.(*object.Commit).Status.Committed.Time.Before(spec.Planned.Time) {
+		t.Errorf("the times of the commit are not in order: %+v", row)
 	}
 
 	w.commit(map[string]string{"web.yaml": deployment("web", 5)})

@@ -139,6 +139,7 @@ func (a *Agent) startContainer(ctx context.Context, pod *corev1.Pod, sb runtime.
 	cfg, err := a.containerConfig(ctx, pod, c, sb, ip, act)
 	if err == nil {
 		a.events.tell(pod, c.Name, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
+		a.podLog(pod).Info("image pulled", "container", c.Name, "image", c.Image)
 		if act.Attempt > 0 { // what an attempt that was cut off has left
 			_ = a.edges.Runtime.Remove(ctx, cfg.ID)
 		}
@@ -147,6 +148,7 @@ func (a *Agent) startContainer(ctx context.Context, pod *corev1.Pod, sb runtime.
 	if err == nil {
 		a.events.tell(pod, c.Name, corev1.EventTypeNormal, "Created", "Container created")
 		a.events.tell(pod, c.Name, corev1.EventTypeNormal, "Started", "Container started")
+		a.podLog(pod).Info("container started", "container", c.Name, "attempt", act.Attempt)
 		return func(w *worker) { delete(w.have.Waiting, c.Name) }
 	}
 	return func(w *worker) {
@@ -172,6 +174,7 @@ func (w *worker) notStarted(c *corev1.Container, err error) {
 	}
 	w.have.Waiting[c.Name] = wait
 	if old.Message != wait.Message {
+		w.a.podLog(w.pod).Warn("cannot start a container, trying again", "container", c.Name, "err", wait.Message)
 		w.a.events.tell(w.pod, c.Name, corev1.EventTypeWarning, "Failed", "Error: %s", wait.Message)
 	}
 }
@@ -295,10 +298,11 @@ func (a *Agent) teardown(ctx context.Context, pod *corev1.Pod) func(*worker) {
 	err := a.clear(tctx, string(pod.UID), a.logDir(pod))
 	return func(w *worker) {
 		if err != nil {
-			w.a.cfg.Log.Warn("cannot remove a pod from the machine, trying again", "pod", pod.Name, "err", err)
+			w.a.podLog(pod).Warn("cannot remove a pod from the machine, trying again", "err", err)
 			time.AfterFunc(retryInterval, w.notify)
 			return
 		}
+		w.a.podLog(pod).Info("pod stopped")
 		w.have.Gone, w.have.Set, w.have.Sandbox = true, false, nil
 	}
 }

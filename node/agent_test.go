@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -37,6 +39,31 @@ type lab struct {
 	agent  *node.Agent
 	cancel context.CancelFunc
 	done   chan error
+	log    logBuffer
+}
+
+// logBuffer keeps what the agent logs, and shows it in the test's output.
+type logBuffer struct {
+	t   testing.TB
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.t.Logf("%s", bytes.TrimSpace(b))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+// has tells whether one line holds all parts.
+func (l *logBuffer) has(parts ...string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(strings.Split(l.buf.String(), "\n"), func(line string) bool {
+		return !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) })
+	})
 }
 
 func newLab(t testing.TB) *lab {
@@ -48,11 +75,11 @@ func newLab(t testing.TB) *lab {
 		t.Fatal(err)
 	}
 	octet := os.Getpid() % 200
-	l := &lab{t: t, server: nodetest.NewServer()}
+	l := &lab{t: t, server: nodetest.NewServer(), log: logBuffer{t: t}}
 	l.cfg = node.Config{NodeName: "n1", Root: t.TempDir(), RunDir: run, CgroupPrefix: "/" + name, Bridge: name, Masquerade: true,
 		Addresses:   []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}},
 		ClusterCIDR: netip.MustParsePrefix("10.233.0.0/16"), LeaseInterval: 200 * time.Millisecond,
-		Source: l.server, Sink: l.server, Log: runtimetest.Logger(t)}
+		Source: l.server, Sink: l.server, Log: slog.New(slog.NewTextHandler(&l.log, nil))}
 	store, err := image.Open(image.Config{Root: filepath.Join(l.cfg.Root, "images")})
 	if err != nil {
 		t.Fatal(err)
@@ -165,6 +192,7 @@ func TestPodLife(t *testing.T) {
 	side := container("side", "sleep")
 	side.VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}}
 	p := pod("web", web, side)
+	p.Annotations = map[string]string{object.AnnotationCommit: "0123456789abcdef0123456789abcdef01234567"}
 	init := container("init", "write", "/scratch/made", "by init")
 	init.VolumeMounts = side.VolumeMounts
 	p.Spec.InitContainers = []corev1.Container{init}
@@ -210,6 +238,9 @@ func TestPodLife(t *testing.T) {
 	d.DeletionTimestamp = &now
 	l.server.Put(d)
 	l.eventually("web is gone", func() bool { return l.server.Pod("default", "web") == nil })
+	for _, what := range []string{"image pulled", "container started", "pod ready", "pod not ready", "pod stopped"} {
+		l.eventually("the log says "+what, func() bool { return l.log.has(what, "pod=default/web", "commit=0123456789ab") })
+	}
 	list, _ := l.edges.Runtime.List(context.Background())
 	for _, c := range list {
 		if c.Config.PodUID == "uid-web" {

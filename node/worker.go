@@ -321,6 +321,17 @@ func (w *worker) report(ctx context.Context, now time.Time) time.Time {
 	return time.Time{}
 }
 
+// logReady says that the pod became ready, or no longer is, once a server has it in the pod's status.
+func (w *worker) logReady(now corev1.PodStatus) {
+	ready, was := condition(now, corev1.PodReady) == corev1.ConditionTrue, condition(*w.reported, corev1.PodReady) == corev1.ConditionTrue
+	switch {
+	case ready && !was:
+		w.a.podLog(w.pod).Info("pod ready", "ip", now.PodIP)
+	case was && !ready && w.pod.DeletionTimestamp == nil:
+		w.a.podLog(w.pod).Info("pod not ready", "phase", now.Phase)
+	}
+}
+
 // urgent tells whether somebody waits for this status: readiness changed, or the pod ended.
 func urgent(now, before corev1.PodStatus) bool {
 	ready, was := condition(now, corev1.PodReady) == corev1.ConditionTrue, condition(before, corev1.PodReady) == corev1.ConditionTrue
@@ -350,6 +361,7 @@ func (w *worker) write(ctx context.Context, s corev1.PodStatus) {
 			switch {
 			case err == nil:
 				again := urgent(s, *w.reported)
+				w.logReady(s)
 				w.reported, w.dirty, w.retry = s.DeepCopy(), time.Time{}, time.Time{}
 				w.pod = w.pod.DeepCopy()
 				w.pod.Status = *s.DeepCopy()

@@ -26,13 +26,21 @@ const (
 const (
 	// AnnotationSource is the name of the source that owns the object ("cluster" for the cluster's own repository).
 	AnnotationSource = "reconcile.local/source"
-	// AnnotationCommit is the commit that last changed what git says about the object.
+	// AnnotationCommit is the commit that last changed what git says about the object. On what a controller made (without
+	// AnnotationSource) it is the one that its owner carried: a pod's never changes.
 	AnnotationCommit = "reconcile.local/commit"
 	// AnnotationFile is the path and line of the object's document at that commit, as FILE:LINE.
 	AnnotationFile = "reconcile.local/file"
 	// AnnotationSlot is the number of the child's slot within its owner; a slot is never reused.
 	AnnotationSlot = "reconcile.local/slot"
 )
+
+// CommitOf is the commit that o carries, as logs show it: the first twelve digits, empty if git has no part in o. Controllers hand
+// the annotation on to what they create, so that a pod tells the commit that made it.
+func CommitOf(o Object) string { return ShortCommit(o.GetAnnotations()[AnnotationCommit]) }
+
+// ShortCommit is a commit's hash as logs show it: one length everywhere, so that one search finds a commit's whole way.
+func ShortCommit(hash string) string { return hash[:min(len(hash), 12)] }
 
 // GitManager is the field manager under which a source owns the fields that its files set.
 func GitManager(source string) string { return "git:" + source }

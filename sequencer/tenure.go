@@ -11,6 +11,7 @@ import (
 
 	"reconcile/cluster"
 	"reconcile/controller"
+	"reconcile/object"
 	"reconcile/raftstore"
 )
 
@@ -135,6 +136,12 @@ func (t *tenure) land(err error) {
 		return
 	}
 	t.flights = t.flights[1:]
+	for i, j := range f.jobs {
+		if j.req.Commit != "" {
+			t.s.cfg.Logger.Info("entry committed", "commit", object.ShortCommit(j.req.Commit), "rev", f.last, "writes", len(f.changes),
+				"placed", len(f.results[i].Outcome.Settled.Placements), "unplaced", len(f.results[i].Outcome.Settled.Unplaced))
+		}
+	}
 	f.succeed()
 }
 
