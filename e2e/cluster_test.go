@@ -78,6 +78,13 @@ func (l *lab) machine() *machine {
 		if out, err := m.Command(context.Background(), l.bin, "reset", "--data-dir", m.dir, "--yes").CombinedOutput(); err != nil {
 			l.t.Errorf("reset %s: %v: %s", name, err, out)
 		}
+		// Killed processes are in /proc until the host's init has reaped them.
+		eventually(l.t, 10*time.Second, name+" leaves nothing behind after reset", func() error {
+			if left := leftovers(m.dir); len(left) > 0 {
+				return errors.New(strings.Join(left, "\n"))
+			}
+			return nil
+		})
 	})
 	return m
 }

@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -14,6 +12,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/agent"
 )
 
 // guestbook is the example, read as it stands in the repository.
@@ -56,16 +56,6 @@ func running(t *testing.T, m *machine, namespace string) string {
 	return strings.Join(lines, "\n")
 }
 
-// forecast is the part of a plan that the machines must then show.
-type forecast struct {
-	Placements []struct {
-		Pod  struct{ Resource, Namespace, Name string }
-		Node string
-	}
-	Rules []json.RawMessage
-	Token string
-}
-
 // TestGuestbook is the example's whole way: plan, push, healthy, the page through the service's address; the forecast was the truth;
 // stopping, restarting and killing the servers touches no container; reset leaves nothing.
 func TestGuestbook(t *testing.T) {
@@ -76,16 +66,7 @@ func TestGuestbook(t *testing.T) {
 	r := m.repo()
 	r.write(guestbook(t))
 
-	var plan forecast
-	out, err := m.try(m.bin, "plan", "--kubeconfig", m.kubeconfig(), "-o", "json", r.dir)
-	var exit *exec.ExitError
-	if !asExit(err, &exit) || exit.ExitCode() != 2 {
-		t.Fatalf("plan with changes ended with %v, want exit code 2:\n%s", err, out)
-	}
-	if err := json.Unmarshal([]byte(out), &plan); err != nil {
-		t.Fatalf("plan -o json printed no JSON: %v\n%s", err, out)
-	}
-
+	want := foretold(m, r.dir)
 	pushed := r.push("guestbook")
 	t.Logf("git push:\n%s", pushed)
 	for _, want := range []string{"remote:", "to create", "10.96.", "main -> main"} {
@@ -95,25 +76,8 @@ func TestGuestbook(t *testing.T) {
 	}
 	t.Logf("status:\n%s", r.healthy())
 
-	pods, err := m.client().CoreV1().Pods("guestbook").List(t.Context(), metav1.ListOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(pods.Items) != 4 {
-		t.Errorf("%d pods run, want 4", len(pods.Items))
-	}
-	where := map[string]string{}
-	for _, p := range pods.Items {
-		where[p.Name] = p.Spec.NodeName
-	}
-	if len(plan.Placements) != len(where) {
-		t.Errorf("the plan foretold %d placements, there are %d pods", len(plan.Placements), len(where))
-	}
-	for _, p := range plan.Placements {
-		if where[p.Pod.Name] != p.Node {
-			t.Errorf("the plan foretold %s on %q; it is on %q", p.Pod.Name, p.Node, where[p.Pod.Name])
-		}
-	}
+	same(t, sortOf(want.pods("guestbook")), sortOf(placed(m, "guestbook")))
+	want.rules(m, "guestbook")
 
 	svc, err := m.client().CoreV1().Services("guestbook").Get(t.Context(), "web", metav1.GetOptions{})
 	if err != nil {
@@ -150,12 +114,6 @@ func TestGuestbook(t *testing.T) {
 	if again := r.git("push", "cluster", "main"); !strings.Contains(again, "up-to-date") {
 		t.Errorf("a second push of the same commit showed %s", again)
 	}
-}
-
-func asExit(err error, exit **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError)
-	*exit = e
-	return ok
 }
 
 // TestContainerLife kills what can be killed beneath a pod and sees that it comes back: the container's process, its shim, DNS.
@@ -263,14 +221,7 @@ spec:
 	if restarts() != 0 {
 		t.Errorf("containers restarted before anything was done: %d", restarts())
 	}
-	if _, err := exec("get", "http://localhost:8080/file?/scratch"); err == nil {
-		t.Log("reading a folder as a file gave an answer")
-	}
-	process := strings.TrimSpace(m.run("sh", "-c", "grep -l . /proc/[0-9]*/cmdline 2>/dev/null | while read f; do tr '\\0' ' ' <$f | grep -q 'serve :8080 I am "+pod.Name+"' && basename $(dirname $f); done | head -1"))
-	if process == "" {
-		t.Fatal("found no process of the container")
-	}
-	m.run("kill", "-9", process)
+	sigkill(t, processOf(t, "the container", func(cmdline string) bool { return strings.HasSuffix(cmdline, "serve :8080 I am "+pod.Name) }))
 	eventually(t, 20*time.Second, "a killed container is restarted", func() error {
 		p, err := c.CoreV1().Pods("default").Get(t.Context(), pod.Name, metav1.GetOptions{})
 		if err != nil {
@@ -287,15 +238,9 @@ spec:
 		return fmt.Errorf("its containers are %v", p.Status.ContainerStatuses)
 	})
 
-	dns := func() string {
-		out, _ := m.try("sh", "-c", `grep -l . /proc/[0-9]*/cmdline 2>/dev/null | while read f; do tr '\0' ' ' <$f | grep -q "reconcile dns .*$0" && basename $(dirname $f); done`, filepath.Base(m.dir))
-		return strings.TrimSpace(out)
-	}
-	if pid := dns(); pid != "" {
-		m.run("kill", "-9", strings.Fields(pid)[0])
-	} else {
-		t.Log("found no DNS process by its command line")
-	}
+	sigkill(t, processOf(t, "DNS", func(cmdline string) bool {
+		return strings.HasSuffix(cmdline, "dns --config "+agent.RunDir(m.dir)+"/dns.json")
+	}))
 	eventually(t, 10*time.Second, "names are answered again after DNS was killed", func() error {
 		_, err := exec("lookup", "web.default.svc.cluster.local")
 		return err
