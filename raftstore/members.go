@@ -3,12 +3,8 @@ package raftstore
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
-	"strings"
 	"sync"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
@@ -115,33 +111,4 @@ func (s *Store) Servers() ([]Server, error) {
 		out = append(out, Server{ID: string(m.ID), Address: string(m.Address), Voter: m.Suffrage == raft.Voter})
 	}
 	return out, nil
-}
-
-// raftLogger writes raft's log into ours.
-func raftLogger(l *slog.Logger) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Info, Output: logLines{l}, DisableTime: true})
-}
-
-// logLines takes hclog's lines ("[WARN]  raft: text: key=value").
-type logLines struct{ l *slog.Logger }
-
-var _ io.Writer = logLines{}
-
-// Write implements io.Writer.
-func (w logLines) Write(b []byte) (int, error) {
-	line := strings.TrimSpace(string(b))
-	level := slog.LevelInfo
-	switch {
-	case strings.HasPrefix(line, "[ERROR]"):
-		level = slog.LevelError
-	case strings.HasPrefix(line, "[WARN]"):
-		level = slog.LevelWarn
-	case strings.HasPrefix(line, "[DEBUG]"), strings.HasPrefix(line, "[INFO]"):
-		level = slog.LevelDebug
-	}
-	if _, text, ok := strings.Cut(line, "] "); ok {
-		line = strings.TrimSpace(text)
-	}
-	w.l.Log(context.Background(), level, line)
-	return len(b), nil
 }
