@@ -191,14 +191,15 @@ func CheckNamespace(v View, o object.Object) error {
 	return e
 }
 
-// CheckDelete refuses the deletion of the namespaces that a cluster cannot be without, in Kubernetes' words.
+// CheckDelete refuses the deletion of the four namespaces that a cluster cannot be without, in Kubernetes' words. Whoever asks,
+// the answer is the same.
 func CheckDelete(o object.Object) error {
 	ns, ok := o.(*corev1.Namespace)
 	if !ok {
 		return nil
 	}
 	switch ns.Name {
-	case metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic:
+	case metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease:
 		return apierrors.NewForbidden(corev1.Resource("namespaces"), ns.Name, errors.New("this namespace may not be deleted"))
 	}
 	return nil

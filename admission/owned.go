@@ -62,6 +62,24 @@ func SetGitOwned(o object.Object, by Owner, setJSON []byte, now time.Time) error
 	return nil
 }
 
+// Release takes git's part out of a live object that stays when its document goes: what the document set, the annotations and the
+// managedFields entry. The result is new; live is not changed.
+func Release(live object.Object) (object.Object, error) {
+	k, err := object.KindOfObject(live)
+	if err != nil {
+		return nil, err
+	}
+	o, err := MergeGit(live, fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"name":%q}}`, k.GVK.GroupVersion(), k.GVK.Kind, live.GetName()))
+	if err != nil {
+		return nil, err
+	}
+	free := object.Copy(o)
+	free.SetAnnotations(nil)
+	free.SetManagedFields(nil)
+	KeepGitOwner(o, free)
+	return o, nil
+}
+
 // GitFields returns the fields of o that sources of git own; empty if none.
 func GitFields(o object.Object) object.Fields {
 	for _, e := range o.GetManagedFields() {

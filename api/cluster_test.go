@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -112,6 +113,11 @@ func TestOnTheRealStore(t *testing.T) {
 		_, err := c.CoreV1().Namespaces().Get(ctx, "default", metav1.GetOptions{})
 		return err == nil
 	})
+	for _, name := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
+		if err := c.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "this namespace may not be deleted") {
+			t.Errorf("delete namespace %s: %v", name, err)
+		}
+	}
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{"kubernetes.io/hostname": "n1"}}}
 	node, err := c.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
 	if err != nil {

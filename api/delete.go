@@ -83,6 +83,9 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request, t target, o *met
 
 // drop submits one deletion and returns the object's last state.
 func (s *Server) drop(r *http.Request, old object.Object, o *metav1.DeleteOptions, dry bool) (object.Object, error) {
+	if err := admission.CheckDelete(old); err != nil {
+		return nil, err
+	}
 	if err := s.gitAllowsDelete(r, old); err != nil {
 		return nil, err
 	}

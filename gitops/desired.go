@@ -52,7 +52,9 @@ func (d *decision) decide() (*desired, error) {
 			return nil, err
 		}
 	}
-	d.prune(out)
+	if err := d.prune(out); err != nil {
+		return nil, err
+	}
 	// Namespaces come first and deletions last; apart from that the order does not matter.
 	slices.SortStableFunc(out.ops, func(a, b sequencer.Op) int { return rank(a) - rank(b) })
 	return out, nil
@@ -154,8 +156,8 @@ func (d *decision) namespaceFault(m *manifests.Manifest) string {
 }
 
 // prune deletes what the tree before held, the new one does not, and this source owns. A moved file is no deletion, since
-// objects are compared by key.
-func (d *decision) prune(out *desired) {
+// objects are compared by key. A namespace that no cluster can be without is released instead.
+func (d *decision) prune(out *desired) error {
 	for key := range d.before.objs {
 		if _, still := d.after.objs[key]; still {
 			continue
@@ -167,6 +169,12 @@ func (d *decision) prune(out *desired) {
 		if owner, owned := admission.GitOwner(live); !owned || owner.Source != d.source {
 			continue
 		}
+		if admission.CheckDelete(live) != nil {
+			if err := d.release(out, key, live); err != nil {
+				return err
+			}
+			continue
+		}
 		out.deleted = append(out.deleted, key)
 	}
 	slices.SortFunc(out.deleted, object.Key.Compare)
@@ -174,6 +182,19 @@ func (d *decision) prune(out *desired) {
 		live, _ := d.view.Get(key)
 		out.ops = append(out.ops, sequencer.Op{Verb: sequencer.Delete, Key: key, UID: string(live.GetUID())})
 	}
+	return nil
+}
+
+// release adds the write that makes a live object nobody's.
+func (d *decision) release(out *desired, key object.Key, live object.Object) error {
+	next, err := admission.Release(live)
+	if err != nil {
+		return fmt.Errorf("release %s: %w", key, err)
+	}
+	out.changed++
+	out.warnings = append(out.warnings, fmt.Sprintf("%s may not be deleted: it stays, and git no longer owns it", key))
+	out.ops = append(out.ops, sequencer.Op{Verb: sequencer.Update, Key: key, Object: next, UID: string(live.GetUID()), ResourceVersion: live.GetResourceVersion()})
+	return nil
 }
 
 // guard is the question whether so much may be pruned.

@@ -432,6 +432,30 @@ func TestAdoptionAndOtherSources(t *testing.T) {
 	w.refused(`theirs.yaml:1:1: configmap/default/theirs belongs to git source "elsewhere"`, "push", "cluster", "main")
 }
 
+// TestPresetNamespaceIsReleased: what no cluster can be without stays when its document goes, and is git's no longer.
+func TestPresetNamespaceIsReleased(t *testing.T) {
+	w := newWorld(t)
+	const doc = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: default\n  labels: {team: a}\n"
+	w.commit(map[string]string{"ns.yaml": doc, "a.yaml": configMap("a", "1")})
+	w.git("push", "cluster", "main")
+	key := object.Key{Resource: "namespaces", Name: "default"}
+	if o, _ := w.get(key); o.GetLabels()["team"] != "a" {
+		t.Fatalf("not adopted: %v", o)
+	}
+	w.commit(map[string]string{"ns.yaml": ""})
+	out := w.git("push", "cluster", "main")
+	if !strings.Contains(out, "namespace/default may not be deleted: it stays, and git no longer owns it") {
+		t.Errorf("push:\n%s", out)
+	}
+	o, ok := w.get(key)
+	if !ok || o.GetDeletionTimestamp() != nil {
+		t.Fatalf("namespace default: %v", o)
+	}
+	if _, owned := admission.GitOwner(o); owned || o.GetLabels()["team"] != "" || len(admission.GitFields(o)) > 0 || o.GetLabels()["kubernetes.io/metadata.name"] != "default" {
+		t.Errorf("git's part is left, or more than that is gone: %+v", o)
+	}
+}
+
 func TestOtherBranchesAndOptions(t *testing.T) {
 	w := newWorld(t)
 	w.commit(map[string]string{"web.yaml": deployment("web", 1)})

@@ -73,7 +73,8 @@ func (k Key) String() string {
 	return singular + "/" + k.Namespace + "/" + k.Name
 }
 
-// Compare orders keys by resource, namespace and name, as their paths are ordered in the store.
+// Compare orders keys by resource, namespace and name, each as text: the order in which people read lists. It is not the order of
+// paths in the store, where namespace d-2 stands before d, because "-" comes before "/"; compare Path for that.
 func (k Key) Compare(o Key) int {
 	if c := strings.Compare(k.Resource, o.Resource); c != 0 {
 		return c

@@ -49,6 +49,17 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestCompareIsForReaders: keys are ordered part by part, which is not how their paths are.
+func TestCompareIsForReaders(t *testing.T) {
+	a, b := Key{Resource: "pods", Namespace: "d", Name: "z"}, Key{Resource: "pods", Namespace: "d-2", Name: "a"}
+	if a.Compare(b) >= 0 || b.Compare(a) <= 0 || a.Compare(a) != 0 {
+		t.Error("namespace d must come before d-2")
+	}
+	if a.Path() < b.Path() {
+		t.Error("paths are ordered as keys are: the comment of Compare is out of date")
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"no prefix":    []byte("{}"),

@@ -142,6 +142,9 @@ func put(o *cluster.Overlay, obj, live object.Object) {
 }
 
 func (a applier) remove(o *cluster.Overlay, op *Op, live object.Object) error {
+	if err := admission.CheckDelete(live); err != nil {
+		return err
+	}
 	if a.source == "" && live.GetDeletionTimestamp() == nil {
 		if err := a.mayRemove(o, live); err != nil {
 			return err

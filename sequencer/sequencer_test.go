@@ -437,6 +437,14 @@ func TestGitsFieldsAreRefused(t *testing.T) {
 		if _, err := r.submit(Op{Verb: Delete, Key: object.Key{Resource: "namespaces", Name: "d"}}); !apierrors.IsForbidden(err) {
 			t.Errorf("a delete of its namespace: %v", err)
 		}
+		system := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-node-lease"}}
+		r.must(write(Create, system))
+		for _, source := range []string{"", "cluster"} {
+			_, err := r.seq.Submit(t.Context(), Request{Source: source, Ops: []Op{{Verb: Delete, Key: object.KeyOf(system)}}})
+			if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "this namespace may not be deleted") {
+				t.Errorf("a delete of a preset namespace by source %q: %v", source, err)
+			}
+		}
 	})
 }
 
