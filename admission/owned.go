@@ -159,8 +159,13 @@ func GitDenied(o object.Object, user string, paths []string) error {
 		return err
 	}
 	what := "the object is"
-	if len(paths) > 0 {
-		what = "fields of the object are"
+	switch n := len(paths); {
+	case n == 1:
+		what = paths[0] + " is"
+	case n > 3:
+		what = fmt.Sprintf("%s and %d more fields are", strings.Join(paths[:2], ", "), n-2)
+	case n > 1:
+		what = strings.Join(paths, ", ") + " are"
 	}
 	e := apierrors.NewForbidden(k.GroupResource(), o.GetName(), fmt.Errorf(
 		"%s owned by git source %q: change %s in the repository and push", what, owner.Source, owner.File))

@@ -18,7 +18,7 @@ import (
 func FromKubeconfig(path string, log *slog.Logger) (Config, error) {
 	raw, err := clientcmd.LoadFromFile(path)
 	if err != nil {
-		return Config{}, fmt.Errorf("read the kubeconfig: %w", err)
+		return Config{}, fmt.Errorf("read the kubeconfig %s: %w", path, err)
 	}
 	rc, err := clientcmd.NewDefaultClientConfig(*raw, &clientcmd.ConfigOverrides{}).ClientConfig()
 	if err != nil {

@@ -54,6 +54,15 @@ func (c *Client) pause(ctx context.Context, n int) error {
 	}
 }
 
+// bare takes method and URL off an error of net/http: our own text names them.
+func bare(err error) error {
+	var of *url.Error
+	if errors.As(err, &of) {
+		return of.Err
+	}
+	return err
+}
+
 // send asks one server after another until one answers, and returns its answer, whatever its code. A write goes to another server
 // only if the first surely did not do it. It gives up after a round of all servers and one more.
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
@@ -71,9 +80,9 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 			return nil, ctx.Err()
 		} else if r.method != http.MethodGet && !notSent(err) {
 			c.leave(server)
-			return nil, fmt.Errorf("%s %s at %s: %w", r.method, r.path, server, err)
+			return nil, fmt.Errorf("%s %s at %s: %w", r.method, r.path, server, bare(err))
 		}
-		last = fmt.Errorf("%s %s at %s: %w", r.method, r.path, server, err)
+		last = fmt.Errorf("%s %s at %s: %w", r.method, r.path, server, bare(err))
 		c.leave(server)
 		if try >= 2*count {
 			return nil, last

@@ -19,6 +19,8 @@ mkdir -p "$data/example"
 
 say "starting the cluster: reconcile up --data-dir ./run (its log: run/up.log)"
 started=$(date +%s%N)
+# Emptied here and not by the server, so that no line of an earlier run is taken for one of this.
+: >"$data/up.log"
 "$bin" up --data-dir "$data" >"$data/up.log" 2>&1 &
 up=$!
 stop() {
@@ -33,7 +35,7 @@ stop() {
 trap 'stop; exit 130' INT TERM
 trap stop EXIT
 for _ in $(seq 300); do
-	grep -q '^ready' "$data/up.log" && break
+	grep -qs "^ready" "$data/up.log" && break
 	if ! kill -0 "$up" 2>/dev/null; then
 		echo "make run: reconcile up has ended; the end of run/up.log says:" >&2
 		tail -n 20 "$data/up.log" >&2

@@ -15,7 +15,7 @@ func newApply() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "apply PATH|REV|--plan FILE",
-		Short: "make a folder the cluster's main, as a push of it would",
+		Short: "Make a folder the cluster's main, as a push of it would",
 		Long: "Sends a folder or a revision to the cluster, which commits it on main (a commit of the server's making) through the same door as a push.\n" +
 			"With --plan exactly what the plan says is done, or nothing.",
 		Example: "  reconcile apply .\n  reconcile plan . --out plan.json; reconcile apply --plan plan.json",

@@ -76,7 +76,7 @@ func (s screen) commit(c *object.Commit) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.w, "  %s\n", s.phase(c))
+	fmt.Fprintf(s.w, "  %s\n", s.phase(c, 11))
 	t = tabwriter.NewWriter(s.w, 0, 8, 2, ' ', 0)
 	for _, line := range objectLines(c) {
 		fmt.Fprintf(t, "    %s\t%s\t%s\t%s\n", line.Key(), place(line.CommitObject), line.Status, line.Message)
@@ -84,9 +84,9 @@ func (s screen) commit(c *object.Commit) error {
 	return t.Flush()
 }
 
-// phase is the line that tells where a commit stands.
-func (s screen) phase(c *object.Commit) string {
-	out := s.paint(c.Status.Phase)
+// phase is the line that tells where a commit stands, its first word filled up to a width.
+func (s screen) phase(c *object.Commit, width int) string {
+	out := s.paint(c.Status.Phase) + strings.Repeat(" ", max(0, width-1-len(c.Status.Phase)))
 	if c.Status.Healthy != nil {
 		out += " " + since(c.Spec.Received.Time, c.Status.Healthy.Time)
 	}
@@ -181,7 +181,7 @@ func watchCommit(ctx context.Context, c *client.Client, commit *object.Commit, o
 
 // progress prints a state if it tells something new, and says whether it is the last.
 func (s screen) progress(c *object.Commit, last *string) (end bool, err error) {
-	line := s.phase(c)
+	line := s.phase(c, 0)
 	if line != *last {
 		*last = line
 		if s.json {

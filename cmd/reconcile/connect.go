@@ -1,11 +1,13 @@
 package main
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -29,8 +31,8 @@ type remoteFlags struct {
 }
 
 func (f *remoteFlags) bind(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster (default: $KUBECONFIG, DATA-DIR/admin.kubeconfig, ./run/admin.kubeconfig)")
-	cmd.Flags().StringVar(&f.dataDir, "data-dir", "", "data directory of `reconcile up` on this machine")
+	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `FILE` of the cluster (default: $KUBECONFIG, else ./run/admin.kubeconfig)")
+	cmd.Flags().StringVar(&f.dataDir, "data-dir", "", "data directory `DIR` of reconcile up, which holds admin.kubeconfig")
 }
 
 // path finds the kubeconfig: the flag, the data directory's, the environment's, ./run's, ./'s.
@@ -60,10 +62,26 @@ func (f *remoteFlags) connect() (*client.Client, error) {
 	}
 	cfg, err := client.FromKubeconfig(p, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; `reconcile up` writes one as admin.kubeconfig into its data directory", err)
 	}
 	cfg.UserAgent = "reconcile/" + version
 	return client.New(cfg)
+}
+
+// advise adds to the error of a command that asks a cluster what to do when no server, or not that cluster's server, answers.
+func advise(cmd *cobra.Command, err error) error {
+	if cmd == nil || cmd.Flags().Lookup("kubeconfig") == nil {
+		return err
+	}
+	var dial *net.OpError
+	var authority x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &authority):
+		return fmt.Errorf("%w\nthe server is of another cluster than the kubeconfig: take the admin.kubeconfig that its `reconcile up` has written", err)
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return fmt.Errorf("%w\nno server answers there: is `reconcile up` running? --kubeconfig or $KUBECONFIG chooses the cluster", err)
+	}
+	return err
 }
 
 // writeJSON prints a value as indented JSON.

@@ -11,10 +11,10 @@ func newDiff() *cobra.Command {
 	var flags folderFlags
 	cmd := &cobra.Command{
 		Use:     "diff PATH|REV",
-		Short:   "show the fields that a folder or a git revision would change, in the manner of diff -u",
+		Short:   "Show the fields that a folder or a git revision would change, in the manner of diff -u",
 		Long:    "Asks the cluster as plan does, and prints fields only. Exit codes: 0 no difference, 2 differences, 1 error.",
 		Example: "  reconcile diff .\n  reconcile diff HEAD~1",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg("PATH or REV"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := flags.request(cmd.Context(), args[0], cmd.OutOrStdout())
 			if err != nil {

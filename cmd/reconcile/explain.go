@@ -25,7 +25,7 @@ func newExplain() *cobra.Command {
 		Use:     "explain pod/NAME",
 		Short:   "Tell why a pod is where it is, or nowhere",
 		Example: "  reconcile explain pod/web-0\n  reconcile explain -n shop pod/cart-2 -o json",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg("pod/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, ok := strings.CutPrefix(args[0], "pod/")
 			if !ok || name == "" {

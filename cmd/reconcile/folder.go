@@ -32,7 +32,7 @@ type folderFlags struct {
 
 func (f *folderFlags) bind(cmd *cobra.Command) {
 	f.remote.bind(cmd)
-	cmd.Flags().StringArrayVar(&f.options, "option", nil, "what git push -o takes, such as allow-delete=20")
+	cmd.Flags().StringArrayVar(&f.options, "option", nil, "an `OPTION` that git push -o takes, such as allow-delete=20")
 	cmd.Flags().StringVarP(&f.message, "message", "m", "", "message of the commit that apply makes")
 	cmd.Flags().StringVar(&f.colour, "color", "auto", "auto, always or never")
 }

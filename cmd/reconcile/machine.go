@@ -108,6 +108,14 @@ func (m *machineFlags) config() (*machine, error) {
 	return out, errors.Join(errs...)
 }
 
+// needRoot complains about a user who may not make containers. A server alone needs no rights.
+func (m *machineFlags) needRoot(uid int) error {
+	if m.agent && uid != 0 {
+		return errors.New("containers, networks and service rules need root: run this as root, for example with sudo")
+	}
+	return nil
+}
+
 // address is where others reach this machine: as told, else the listening address, else the machine's first address.
 func (m *machineFlags) address() (netip.AddrPort, error) {
 	port := netip.AddrPort{}

@@ -7,12 +7,17 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 )
 
 func main() {
-	err := newRoot().Execute()
-	if err != nil && err.Error() != "" {
-		fmt.Fprintln(os.Stderr, "reconcile: "+err.Error())
+	cmd, err := newRoot().ExecuteC()
+	// Cobra finds missing flags on its own, after it has asked everybody else.
+	if err != nil && strings.HasPrefix(err.Error(), "required flag(s) ") {
+		err = usageError(cmd, err)
+	}
+	if err = advise(cmd, err); err != nil && err.Error() != "" {
+		fmt.Fprintln(os.Stderr, "reconcile: "+strings.TrimPrefix(err.Error(), "reconcile "))
 	}
 	os.Exit(exitCode(err))
 }

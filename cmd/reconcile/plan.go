@@ -27,11 +27,11 @@ func newPlan() *cobra.Command {
 	var output, file string
 	cmd := &cobra.Command{
 		Use:   "plan PATH|REV",
-		Short: "show what a folder or a git revision would change",
+		Short: "Show what a folder or a git revision would change",
 		Long: "Sends a folder, or a revision of the git repository around you, to the cluster, which settles it on its state without committing\n" +
 			"and answers with the plan: objects, fields, the node of each new pod, service rules. Exit codes: 0 nothing to do, 2 changes, 1 error.",
 		Example: "  reconcile plan .\n  reconcile plan HEAD --out plan.json && reconcile apply --plan plan.json",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg("PATH or REV"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {
 				return fmt.Errorf("-o %s: want text or json", output)
@@ -49,7 +49,7 @@ func newPlan() *cobra.Command {
 	}
 	flags.bind(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
-	cmd.Flags().StringVar(&file, "out", "", "keep the plan in a file for apply --plan")
+	cmd.Flags().StringVar(&file, "out", "", "keep the plan in `FILE` for apply --plan")
 	return cmd
 }
 

@@ -12,7 +12,7 @@ import (
 
 // newProxy is the command about this machine's service proxy.
 func newProxy() *cobra.Command {
-	c := &cobra.Command{Use: "proxy", Short: "look at this machine's service proxy"}
+	c := &cobra.Command{Use: "proxy COMMAND", Example: "  reconcile proxy show", Short: "Look at this machine's service proxy"}
 	c.AddCommand(newProxyShow())
 	return c
 }
@@ -21,7 +21,7 @@ func newProxy() *cobra.Command {
 func newProxyShow() *cobra.Command {
 	return &cobra.Command{
 		Use:     "show",
-		Short:   "print what this machine's kernel does for services",
+		Short:   "Print what this machine's kernel does for services",
 		Example: "  reconcile proxy show",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -24,10 +24,9 @@ const repository = "/git/cluster.git"
 // newRemote is `reconcile remote`.
 func newRemote() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "remote",
+		Use:     "remote COMMAND",
 		Short:   "Connect a git work tree with the cluster",
 		Example: "  reconcile remote add cluster && git push cluster main",
-		Args:    cobra.NoArgs,
 	}
 	cmd.AddCommand(newRemoteAdd())
 	return cmd
@@ -42,7 +41,7 @@ func newRemoteAdd() *cobra.Command {
 		Long: "Adds the remote, and tells git the cluster's authority and your certificate for that URL (http.URL.sslCAInfo, sslCert and\n" +
 			"sslKey). The files are copied to the work tree's .git/reconcile/NAME, readable by you alone. Called again it refreshes them.",
 		Example: "  reconcile remote add cluster\n  reconcile remote add --kubeconfig ~/admin.kubeconfig prod\n  git push cluster main",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := f.gitRemote(args[0], tree)
 			if err != nil {

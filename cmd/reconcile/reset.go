@@ -30,6 +30,12 @@ func newReset() *cobra.Command {
 		},
 	}
 	m.bind(cmd)
+	// What up was started with may be repeated, and changes nothing here.
+	for _, name := range []string{"advertise-addr", "api-addr", "cluster-domain", "join", "node-name", "stream-port"} {
+		if err := cmd.Flags().MarkHidden(name); err != nil {
+			panic(err)
+		}
+	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
 	return cmd
 }
@@ -42,6 +48,9 @@ func (m *machineFlags) reset(cmd *cobra.Command) error {
 	if _, err := os.Stat(cfg.dataDir); errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(cmd.OutOrStdout(), "there is no %s: nothing to remove\n", cfg.dataDir)
 		return nil
+	}
+	if err := m.needRoot(os.Geteuid()); err != nil {
+		return err
 	}
 	unlock, err := lockDataDir(cfg.dataDir)
 	if err != nil {

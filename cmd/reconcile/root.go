@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 )
 
@@ -14,9 +16,61 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUp(), newServer(), newAgent(), newReset(), newDNS())
-	root.AddCommand(newVersion(), newCompletion(), newKubectl(), newRemote(), newStatus(), newLog(), newExplain())
-	root.AddCommand(newValidate(), newCUEEval(), newPlan(), newDiff(), newApply(), newImage(), newSchema())
-	root.AddCommand(newProxy())
+	group := func(id, title string, commands ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: id, Title: title})
+		for _, c := range commands {
+			c.GroupID = id
+		}
+		root.AddCommand(commands...)
+	}
+	group("run", "Run a cluster:", newUp(), newServer(), newAgent(), newReset())
+	group("deploy", "Deploy:", newRemote(), newValidate(), newPlan(), newDiff(), newApply(), newSchema())
+	group("look", "Look:", newStatus(), newLog(), newExplain(), newKubectl())
+	group("machine", "This machine:", newImage(), newProxy())
+	// Started by other commands, and hidden.
+	root.AddCommand(newDNS(), newCUEEval())
+	root.AddCommand(newVersion(), newCompletion())
+	tellUsage(root)
 	return root
+}
+
+// tellUsage makes every complaint about arguments and flags say how the command is used, below the complaint.
+func tellUsage(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(usageError)
+	if check := cmd.Args; check != nil && cmd.Runnable() {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError(cmd, err)
+			}
+			return nil
+		}
+	}
+	if !cmd.Runnable() && cmd.HasParent() {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return usageError(cmd, fmt.Errorf("unknown command %q", args[0]))
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		tellUsage(sub)
+	}
+}
+
+func usageError(cmd *cobra.Command, err error) error {
+	return fmt.Errorf("%s: %w\nusage: %s\n`%s --help` says more", cmd.CommandPath(), err, cmd.UseLine(), cmd.CommandPath())
+}
+
+// oneArg wants exactly one argument, and calls it by its name if it is not there.
+func oneArg(name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return fmt.Errorf("%s is missing", name)
+		case len(args) > 1:
+			return fmt.Errorf("one %s is wanted, not %d", name, len(args))
+		}
+		return nil
+	}
 }

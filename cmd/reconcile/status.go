@@ -142,7 +142,10 @@ func showCluster(ctx context.Context, c *client.Client, out screen) error {
 		if !n.Schedulable {
 			note = strings.TrimSpace("cordoned " + note)
 		}
-		fmt.Fprintf(t, "node\t%s\t%s\t%d pods %s\n", n.Name, word, n.Pods, note)
+		if note != "" {
+			note = ", " + note
+		}
+		fmt.Fprintf(t, "node\t%s\t%s\t%d pods%s\n", n.Name, out.paint(word), n.Pods, note)
 	}
 	total, phases := 0, []string{}
 	for _, p := range []corev1.PodPhase{corev1.PodRunning, corev1.PodPending, corev1.PodSucceeded, corev1.PodFailed, corev1.PodUnknown} {

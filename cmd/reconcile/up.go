@@ -63,6 +63,9 @@ func (m *machineFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.needRoot(os.Geteuid()); err != nil {
+		return err
+	}
 	unlock, err := lockDataDir(cfg.dataDir)
 	if err != nil {
 		return err

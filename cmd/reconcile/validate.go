@@ -15,11 +15,11 @@ func newValidate() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "validate PATH",
-		Short: "check manifests and policies without a cluster",
+		Short: "Check manifests and policies without a cluster",
 		Long: "Reads a folder as a push of it would be read (YAML, JSON, CUE, policy/*.cue) and prints every mistake as\n" +
 			"FILE:LINE:COL: MESSAGE. The exit code is 1 if there is one. What only the cluster knows, such as who owns an object, is not checked.",
 		Example: "  reconcile validate .\n  reconcile validate -o json examples/guestbook",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg("PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {
 				return fmt.Errorf("-o %s: want text or json", output)
