@@ -69,6 +69,11 @@ func TestRemoteAdd(t *testing.T) {
 			t.Errorf("%s = %s: %v, %v", option, got, info, err)
 		}
 	}
+	// git is to trust the cluster's authority alone, and to read no others.
+	none := git(t, tree, "config", "--get-urlmatch", "http.sslCAPath", s.URL+"/git/cluster.git")
+	if files, err := os.ReadDir(none); err != nil || len(files) != 0 {
+		t.Errorf("sslCAPath = %s, want an empty folder: %v, %v", none, files, err)
+	}
 	git(t, tree, "remote", "add", "origin", "https://example.org/x.git")
 	if _, err := reconcile(t, "remote", "add", "origin", "--kubeconfig", s.Kubeconfig, "-C", tree); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("over another remote: %v", err)
