@@ -62,9 +62,11 @@ func (m *machineFlags) bind(cmd *cobra.Command) {
 
 // machine is the flags, read and completed.
 type machine struct {
-	dataDir, executable  string
-	listen               string
-	advertise            netip.AddrPort
+	dataDir, executable string
+	listen              string
+	advertise           netip.AddrPort
+	// nodeIP is the address of the machine as a node.
+	nodeIP               netip.Addr
 	nodeName, join       string
 	serviceCIDR, podCIDR netip.Prefix
 	domain               string
@@ -98,6 +100,9 @@ func (m *machineFlags) config() (*machine, error) {
 		out.nodeName = strings.ToLower(host)
 	}
 	if out.advertise, err = m.address(); err != nil {
+		note(err)
+	}
+	if out.nodeIP, err = nodeAddress(out.advertise.Addr()); err != nil {
 		note(err)
 	}
 	var level slog.Level
@@ -143,6 +148,15 @@ func (m *machineFlags) address() (netip.AddrPort, error) {
 	}
 	a, err := firstAddress()
 	return netip.AddrPortFrom(a, port.Port()), err
+}
+
+// nodeAddress is the machine's address as a node: the one under which others reach it. A loopback address, under which a user may want
+// the API alone, is none: it cannot be the source of a connection to a pod.
+func nodeAddress(advertise netip.Addr) (netip.Addr, error) {
+	if advertise.IsLoopback() {
+		return firstAddress()
+	}
+	return advertise, nil
 }
 
 // firstAddress is the first IPv4 address of an interface that is up, other than loopback; loopback if there is none.
@@ -265,7 +279,7 @@ func (m *machine) agent(servers []string) (*agent.Agent, error) {
 		return nil, err
 	}
 	cfg := m.agentConfig(servers)
-	if cfg.Identity, err = keys.Identity(pki.NodeSpec(m.nodeName, []string{m.advertise.Addr().String()})); err != nil {
+	if cfg.Identity, err = keys.Identity(pki.NodeSpec(m.nodeName, []string{m.nodeIP.String()})); err != nil {
 		return nil, err
 	}
 	cfg.CAFile, cfg.CA = keys.CertFile(), keys.PEM()
@@ -274,7 +288,7 @@ func (m *machine) agent(servers []string) (*agent.Agent, error) {
 
 // agentConfig is the agent's part of the flags, without keys.
 func (m *machine) agentConfig(servers []string) agent.Config {
-	ip, ranges := m.advertise.Addr(), admission.Ranges{Services: m.serviceCIDR}
+	ip, ranges := m.nodeIP, admission.Ranges{Services: m.serviceCIDR}
 	return agent.Config{
 		NodeName: m.nodeName, DataDir: m.dataDir, RunDir: agent.RunDir(m.dataDir), CgroupPrefix: agent.CgroupPrefix(m.dataDir),
 		Servers:   servers,
