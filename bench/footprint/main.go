@@ -154,15 +154,11 @@ func report(state string, pid int) error {
 		return err
 	}
 	fmt.Printf("%-9s up       %8.1f MB resident, %.1f MB anonymous\n", state, own.rss, own.anon)
-	kids, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	kids, err := children(pid)
 	if err != nil {
 		return err
 	}
-	for _, field := range strings.Fields(string(kids)) {
-		kid, err := strconv.Atoi(field)
-		if err != nil {
-			return err
-		}
+	for _, kid := range kids {
 		m, err := memory(kid)
 		if err != nil {
 			continue
@@ -172,6 +168,29 @@ func report(state string, pid int) error {
 		fmt.Printf("%-9s child    %8.1f MB resident, %.1f MB anonymous (%s)\n", state, m.rss, m.anon, strings.Join(words[:min(2, len(words))], " "))
 	}
 	return nil
+}
+
+// children are the processes that a process has started, by whichever of its threads.
+func children(pid int) ([]int, error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for _, list := range lists {
+		b, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, field := range strings.Fields(string(b)) {
+			kid, err := strconv.Atoi(field)
+			if err != nil {
+				return nil, fmt.Errorf("read %s: %w", list, err)
+			}
+			out = append(out, kid)
+		}
+	}
+	return out, nil
 }
 
 type usage struct{ rss, anon float64 }
