@@ -40,7 +40,8 @@ func newRemoteAdd() *cobra.Command {
 		Short: "Add the cluster as a remote of this git work tree, so that plain `git push NAME main` works",
 		Long: "Adds the remote, and tells git the cluster's authority and your certificate for that URL (http.URL.sslCAInfo, sslCAPath,\n" +
 			"sslCert and sslKey). The files are copied to the work tree's .git/reconcile/NAME, readable by you alone. Called again it\n" +
-			"refreshes them.",
+			"refreshes them. GIT_SSL_CAINFO, GIT_SSL_CERT and GIT_SSL_KEY in the environment override these settings: unset them\n" +
+			"before you push.",
 		Example: "  reconcile remote add cluster\n  reconcile remote add --kubeconfig ~/admin.kubeconfig prod\n  git push cluster main",
 		Args:    oneArg("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,13 +52,29 @@ func newRemoteAdd() *cobra.Command {
 			if err := r.add(cmd.Context()); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "remote %s is %s\ngit push %s main deploys; git push %s HEAD:refs/plan/main shows the plan and changes nothing\n", r.name, r.url(), r.name, r.name)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "remote %s is %s\ngit push %s main deploys; git push %s HEAD:refs/plan/main shows the plan and changes nothing\n%s",
+				r.name, r.url(), r.name, r.name, overridden(os.Getenv))
 			return err
 		},
 	}
 	f.bind(cmd)
 	cmd.Flags().StringVarP(&tree, "directory", "C", ".", "the git work tree")
 	return cmd
+}
+
+// overridden warns of variables of the environment that git heeds more than the settings that were just made.
+func overridden(getenv func(string) string) string {
+	var set []string
+	for _, name := range []string{"GIT_SSL_CAINFO", "GIT_SSL_CERT", "GIT_SSL_KEY"} {
+		if getenv(name) != "" {
+			set = append(set, name)
+		}
+	}
+	if len(set) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("warning: %s in your environment overrides these settings for every remote, so that git would not trust the cluster or\n"+
+		"not show it your certificate: run `unset %s` before git push\n", strings.Join(set, " and "), strings.Join(set, " "))
 }
 
 // gitRemote is a remote that is to be added.

@@ -53,11 +53,22 @@ func TestRemoteAdd(t *testing.T) {
 		t.Errorf("outside a work tree: %v\n%s", err, out)
 	}
 	git(t, tree, "init", "-q")
+	t.Setenv("GIT_SSL_CAINFO", "")
+	t.Setenv("GIT_SSL_CERT", "")
+	t.Setenv("GIT_SSL_KEY", "")
 	for range 2 {
 		out := mustReconcile(t, "remote", "add", "cluster", "--kubeconfig", s.Kubeconfig, "-C", tree)
 		if !strings.Contains(out, "git push cluster main") {
 			t.Errorf("output: %s", out)
 		}
+		if strings.Contains(out, "warning") {
+			t.Errorf("a warning of nothing: %s", out)
+		}
+	}
+	t.Setenv("GIT_SSL_CAINFO", "/etc/ssl/ca.pem")
+	t.Setenv("GIT_SSL_CERT", "/etc/ssl/me.pem")
+	if out := mustReconcile(t, "remote", "add", "cluster", "--kubeconfig", s.Kubeconfig, "-C", tree); !strings.Contains(out, "`unset GIT_SSL_CAINFO GIT_SSL_CERT`") {
+		t.Errorf("variables that override the settings are not told: %s", out)
 	}
 	if got := git(t, tree, "remote", "get-url", "cluster"); got != s.URL+"/git/cluster.git" {
 		t.Errorf("url = %s", got)
