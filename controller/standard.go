@@ -14,6 +14,7 @@ func standard(cfg Config) []Controller {
 		scheduling{},
 		endpoints{},
 		apiService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
+		dnsService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		commits{},
 		eventTTL{},
 	}
