@@ -15,6 +15,7 @@ import (
 
 	"reconcile/client"
 	"reconcile/node"
+	"reconcile/node/network"
 	"reconcile/node/stream"
 	"reconcile/pki"
 	"reconcile/proxy"
@@ -36,6 +37,18 @@ func NodeDir(dataDir string) string { return filepath.Join(dataDir, "node") }
 type Agent struct {
 	cfg Config
 	api *client.Client
+}
+
+// Free fails if the machine runs the containers of another data directory. It changes nothing.
+func Free(dataDir string) error {
+	err := network.CheckOwner(Bridge, NodeDir(dataDir))
+	var owned *network.OwnedError
+	if !errors.As(err, &owned) {
+		return err
+	}
+	other := filepath.Dir(owned.Owner)
+	return fmt.Errorf("this machine runs the containers of %s (%w): go on with --data-dir %s, or stop its `reconcile up` and remove it by `reconcile reset --data-dir %s --yes`",
+		other, err, other, other)
 }
 
 // New checks the configuration. It touches nothing.

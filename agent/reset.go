@@ -20,11 +20,15 @@ func Reset(ctx context.Context, cfg Config) error {
 	if err := names.stop(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("stop DNS: %w", err))
 	}
+	// The service rules of a machine that runs another data directory's containers are that one's.
+	foreign := Free(cfg.DataDir) != nil
 	if err := node.ResetMachine(ctx, a.nodeConfig("", "")); err != nil {
 		errs = append(errs, fmt.Errorf("remove pods: %w", err))
 	}
-	if err := proxy.Remove(ctx, cfg.Log); err != nil {
-		errs = append(errs, fmt.Errorf("remove service rules: %w", err))
+	if !foreign {
+		if err := proxy.Remove(ctx, cfg.Log); err != nil {
+			errs = append(errs, fmt.Errorf("remove service rules: %w", err))
+		}
 	}
 	// RemoveTree refuses to go below a mount: what is still mounted there may be a user's data.
 	for _, dir := range []string{cfg.RunDir, NodeDir(cfg.DataDir)} {

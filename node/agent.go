@@ -33,7 +33,7 @@ func OpenEdges(c Config) (Edges, error) {
 	if err := c.Validate(); err != nil {
 		return Edges{}, err
 	}
-	kernel, err := network.OpenLinux(c.Bridge)
+	kernel, err := network.OpenLinux(c.Bridge, c.Root)
 	if err != nil {
 		return Edges{}, err
 	}
@@ -53,9 +53,17 @@ func OpenEdges(c Config) (Edges, error) {
 }
 
 // ResetMachine removes everything that an agent with this configuration made on the machine but the images: containers, network,
-// cgroups, run folder. No agent may run.
+// cgroups, run folder. No agent may run. A network that belongs to another data directory is left alone.
 func ResetMachine(ctx context.Context, c Config) error {
 	e, err := OpenEdges(c)
+	var owned *network.OwnedError
+	if errors.As(err, &owned) {
+		rt, err := runtime.Open(runtime.Config{Root: c.Root, RunDir: c.RunDir, CgroupPrefix: c.CgroupPrefix, Log: c.Log})
+		if err != nil {
+			return err
+		}
+		return rt.Reset(ctx)
+	}
 	if err != nil {
 		return err
 	}

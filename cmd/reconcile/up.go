@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"reconcile/agent"
 )
 
 // newUp is `reconcile up`: a server and an agent in one process.
@@ -65,6 +67,11 @@ func (m *machineFlags) run(ctx context.Context) error {
 	}
 	if err := m.needRoot(os.Geteuid()); err != nil {
 		return err
+	}
+	if m.agent {
+		if err := agent.Free(cfg.dataDir); err != nil {
+			return err
+		}
 	}
 	unlock, err := lockDataDir(cfg.dataDir)
 	if err != nil {

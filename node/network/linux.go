@@ -21,13 +21,17 @@ const routeProtocol = 187
 // Linux is the kernel of this machine, in the network namespace in which it was opened.
 type Linux struct {
 	bridge string
+	owner  string
 	ns     netns.NsHandle
 	nl     *netlink.Handle
 }
 
 // OpenLinux works in the network namespace of the calling thread, also later when other threads call it, and turns on forwarding
-// there.
-func OpenLinux(bridge string) (*Linux, error) {
+// there. owner is the data directory that the bridge is made for; OpenLinux returns an OwnedError if it is another's.
+func OpenLinux(bridge, owner string) (*Linux, error) {
+	if err := CheckOwner(bridge, owner); err != nil {
+		return nil, err
+	}
 	ns, err := netns.Get()
 	if err != nil {
 		return nil, fmt.Errorf("open the network: %w", err)
@@ -40,7 +44,7 @@ func OpenLinux(bridge string) (*Linux, error) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
 		return nil, fmt.Errorf("turn on forwarding: %w", err)
 	}
-	return &Linux{bridge: bridge, ns: ns, nl: nl}, nil
+	return &Linux{bridge: bridge, owner: owner, ns: ns, nl: nl}, nil
 }
 
 // Have implements Kernel.
@@ -110,6 +114,12 @@ func (l *Linux) makeBridge(gateway netip.Prefix) error {
 		}
 		if br, err = l.nl.LinkByName(l.bridge); err != nil {
 			return fmt.Errorf("find bridge %s: %w", l.bridge, err)
+		}
+	}
+	// The kernel takes 255 bytes; a longer path goes without.
+	if br.Attrs().Alias != l.owner && len(l.owner) < 256 {
+		if err := l.nl.LinkSetAlias(br, l.owner); err != nil {
+			return fmt.Errorf("write the owner on bridge %s: %w", l.bridge, err)
 		}
 	}
 	old, err := l.nl.AddrList(br, netlink.FAMILY_V4)

@@ -2,6 +2,7 @@ package network_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -83,15 +84,44 @@ func TestNode(t *testing.T) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			t.Fatal(err)
 		}
-		k, err := network.OpenLinux("cbrtest")
+		owner := t.TempDir()
+		k, err := network.OpenLinux("cbrtest", owner)
 		if err != nil {
 			t.Fatal(err)
 		}
 		suite(t, k, func(uid string) string { return newNamespace(t, uid) })
+		testOwner(t, owner)
 		if out, err := exec.Command("ip", "-brief", "link").CombinedOutput(); err != nil || strings.Contains(string(out), "cbrtest") || strings.Contains(string(out), "rv0a") {
 			t.Errorf("left: %s, %v", out, err)
 		}
 	})
+}
+
+// testOwner makes the bridge for a data directory, and asks for it with another one's name.
+func testOwner(t *testing.T, owner string) {
+	k, err := network.OpenLinux("cbrtest", owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Apply(network.Op{Verb: "bridge", Prefix: netip.MustParsePrefix("10.244.3.1/24")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := network.CheckOwner("cbrtest", owner); err != nil {
+		t.Errorf("the owner itself is told: %v", err)
+	}
+	var owned *network.OwnedError
+	if _, err := network.OpenLinux("cbrtest", "/another"); !errors.As(err, &owned) || owned.Owner != owner {
+		t.Errorf("another data directory: %v, want that %s owns the bridge", err, owner)
+	}
+	if err := os.RemoveAll(owner); err != nil {
+		t.Fatal(err)
+	}
+	if err := network.CheckOwner("cbrtest", "/another"); err != nil {
+		t.Errorf("the owner's directory is gone, but: %v", err)
+	}
+	if err := k.Remove(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func suite(t *testing.T, k network.Kernel, namespace func(uid string) string) {
