@@ -51,13 +51,13 @@ func SetGitOwned(o object.Object, by Owner, setJSON []byte, now time.Time) error
 	for _, e := range o.GetManagedFields() {
 		if !strings.HasPrefix(e.Manager, "git:") {
 			entries = append(entries, e)
-		} else if e.Manager == manager && e.FieldsV1 != nil && string(e.FieldsV1.Raw) == string(raw) && e.Time != nil {
+		} else if e.Manager == manager && e.FieldsV1 != nil && e.FieldsV1.GetRawString() == string(raw) && e.Time != nil {
 			at = *e.Time
 		}
 	}
 	o.SetManagedFields(append(entries, metav1.ManagedFieldsEntry{
 		Manager: manager, Operation: metav1.ManagedFieldsOperationApply, APIVersion: k.GVK.GroupVersion().String(),
-		Time: &at, FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: raw},
+		Time: &at, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(string(raw)),
 	}))
 	return nil
 }
@@ -84,7 +84,7 @@ func Release(live object.Object) (object.Object, error) {
 func GitFields(o object.Object) object.Fields {
 	for _, e := range o.GetManagedFields() {
 		if strings.HasPrefix(e.Manager, "git:") && e.FieldsV1 != nil {
-			if f, err := object.ParseFields(e.FieldsV1.Raw); err == nil {
+			if f, err := object.ParseFields(e.FieldsV1.GetRawBytes()); err == nil {
 				return f
 			}
 		}

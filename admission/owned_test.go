@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -34,8 +35,8 @@ func TestGitOwnedFields(t *testing.T) {
 	const want = `{"f:metadata":{"f:labels":{"f:team":{}}},"f:spec":{"f:replicas":{},"f:selector":{},"f:template":{"f:metadata":{"f:labels":{"f:app":{}}},` +
 		`"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:env":{"k:{\"name\":\"A\"}":{".":{},"f:name":{},"f:value":{}},"k:{\"name\":\"B\"}":{".":{},"f:name":{},"f:value":{}}},` +
 		`"f:image":{},"f:livenessProbe":{"f:httpGet":{"f:path":{},"f:port":{}}},"f:name":{},"f:ports":{"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{}}}}}}}}}`
-	if e.Manager != "git:cluster" || e.Operation != "Apply" || string(e.FieldsV1.Raw) != want {
-		t.Errorf("manager %s owns\n%s, want\n%s", e.Manager, e.FieldsV1.Raw, want)
+	if e.Manager != "git:cluster" || e.Operation != "Apply" || e.FieldsV1.GetRawString() != want {
+		t.Errorf("manager %s owns\n%s, want\n%s", e.Manager, e.FieldsV1.GetRawString(), want)
 	}
 	if g, ok := GitOwner(o); !ok || g != byCluster {
 		t.Errorf("owner %+v", g)
@@ -79,8 +80,8 @@ func TestGitOwnedConflicts(t *testing.T) {
 		})
 	}
 	err := GitDenied(old, "admin", []string{"spec.replicas"})
-	st, ok := err.(*apierrors.StatusError)
-	if !ok || !apierrors.IsForbidden(err) || st.ErrStatus.Details.Causes[0].Field != "spec.replicas" ||
+	var st *apierrors.StatusError
+	if !errors.As(err, &st) || !apierrors.IsForbidden(err) || st.ErrStatus.Details.Causes[0].Field != "spec.replicas" ||
 		st.ErrStatus.Details.Causes[0].Message != "owned by git:cluster at commit 0123456789ab, web.yaml:1" || !strings.Contains(err.Error(), `deployments.apps "web" is forbidden`) {
 		t.Errorf("denied: %v %+v", err, st)
 	}

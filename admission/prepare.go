@@ -180,7 +180,7 @@ func Complete(o, old object.Object, now time.Time) error {
 // completeGeneration sets the generation of a controller's update. A controller writes annotations beside the status, which
 // does not count; it changes no pod's specification but by binding it, which does not count either.
 func completeGeneration(o, old object.Object) {
-	grows := false
+	var grows bool
 	switch o := o.(type) {
 	case *appsv1.ReplicaSet:
 		grows = !equality.Semantic.DeepEqual(o.Spec, old.(*appsv1.ReplicaSet).Spec)
@@ -239,7 +239,7 @@ func copyStatus(o, old object.Object) {
 
 // PrepareGeneration sets the generation of a replacement: one more than old's if the specification changed.
 func PrepareGeneration(o, old object.Object) {
-	grows := false
+	var grows bool
 	switch o := o.(type) {
 	case *corev1.Pod:
 		grows = !equality.Semantic.DeepEqual(o.Spec, old.(*corev1.Pod).Spec)

@@ -69,7 +69,7 @@ func New(cfg Config) (*Agent, error) {
 
 // Run keeps the machine as the cluster wants it until ctx ends, and returns after everything of the agent has. Containers, rules and the
 // DNS process stay.
-func (a *Agent) Run(ctx context.Context) error {
+func (a *Agent) Run(ctx context.Context) (err error) {
 	defer a.api.Close()
 	for _, dir := range []string{a.cfg.RunDir, NodeDir(a.cfg.DataDir)} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
@@ -81,7 +81,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	// The proxy has stopped using it by then.
-	defer kernel.Close()
+	defer func() { err = errors.Join(err, kernel.Close()) }()
 	a.cfg.Log.Info(why)
 	pr, err := proxy.New(proxy.Config{
 		NodeName: a.cfg.NodeName, ClusterCIDR: a.cfg.PodCIDR, ServiceCIDR: a.cfg.ServiceCIDR, DNSAddr: a.cfg.DNS,
@@ -96,7 +96,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	// Containers stay; only the watch over them ends.
-	defer edges.Runtime.Close()
+	defer func() { err = errors.Join(err, edges.Runtime.Close()) }()
 	n, err := node.New(cfg, edges)
 	if err != nil {
 		return err

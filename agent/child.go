@@ -104,9 +104,6 @@ func (c *child) run(ctx context.Context) error {
 		} else if err := c.startAndWait(ctx); err != nil {
 			c.log.Warn("process has ended", "process", c.name, "error", err, "output", c.output)
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
 		if time.Since(began) > childSettled {
 			pause = childPause
 		}

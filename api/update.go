@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -151,8 +152,8 @@ func (s *Server) gitDenied(ctx context.Context, old object.Object, paths []strin
 	if s.cfg.Origins == nil {
 		return err
 	}
-	st, ok := err.(*apierrors.StatusError)
-	if !ok || st.ErrStatus.Details == nil {
+	var st *apierrors.StatusError
+	if !errors.As(err, &st) || st.ErrStatus.Details == nil {
 		return err
 	}
 	for i, p := range paths {

@@ -35,7 +35,8 @@ func send(w http.ResponseWriter, r *http.Request, code int, media string, parts 
 		if err != nil {
 			return
 		}
-		defer zw.Close()
+		// One who asked and is gone gets no end either.
+		defer func() { _ = zw.Close() }()
 		out = zw
 	} else {
 		h.Set("Content-Length", strconv.Itoa(size))

@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/object"
 )
@@ -48,7 +47,7 @@ func (s *settling) event(e Event) {
 }
 
 func reference(o object.Object) corev1.ObjectReference {
-	ref := corev1.ObjectReference{Namespace: o.GetNamespace(), Name: o.GetName(), UID: types.UID(o.GetUID()), ResourceVersion: o.GetResourceVersion()}
+	ref := corev1.ObjectReference{Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion()}
 	if k, err := object.KindOfObject(o); err == nil {
 		ref.APIVersion, ref.Kind = k.GVK.GroupVersion().String(), k.GVK.Kind
 	}

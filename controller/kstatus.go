@@ -52,7 +52,7 @@ func deploymentStatus(v View, d *appsv1.Deployment) (status, message string) {
 		return statusInProgress, "the rollout is paused"
 	}
 	n, s := *d.Spec.Replicas, &d.Status
-	text := ""
+	var text string
 	switch {
 	case s.UpdatedReplicas < n:
 		text = fmt.Sprintf("Updated: %d/%d", s.UpdatedReplicas, n)
@@ -74,7 +74,7 @@ func deploymentStatus(v View, d *appsv1.Deployment) (status, message string) {
 
 func replicaSetStatus(v View, rs *appsv1.ReplicaSet) (status, message string) {
 	n, s := replicas(rs), &rs.Status
-	text := ""
+	var text string
 	switch {
 	case s.ObservedGeneration < rs.Generation:
 		return statusInProgress, fmt.Sprintf("generation is %d, observed is %d", rs.Generation, s.ObservedGeneration)

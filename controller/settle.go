@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -118,7 +119,8 @@ func (s *settling) quarantine(j job, reason string) {
 
 func (s *settling) run(j job) {
 	res, err := s.reconcile(j)
-	if p, ok := err.(panicked); ok {
+	var p panicked
+	if errors.As(err, &p) {
 		s.quarantine(j, p.Error())
 		return
 	}

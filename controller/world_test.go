@@ -111,7 +111,7 @@ func (w *world) apply(doc string) error {
 	}
 	o, strict, err := admission.DecodeJSON(b)
 	if err != nil || len(strict) > 0 {
-		return fmt.Errorf("decode: %v %v", strict, err)
+		return fmt.Errorf("decode: %v %w", strict, err)
 	}
 	k, err := object.KindOfObject(o)
 	if err != nil {
@@ -227,7 +227,7 @@ func (w *world) delete(key object.Key, opts controller.DeleteOptions) error {
 	return nil
 }
 
-// run settles and lets the kubelets work until nothing more happens; it returns the number of rounds.
+// converge settles and lets the kubelets work until nothing more happens; it returns the number of rounds.
 func (w *world) converge() int {
 	for round := 1; ; round++ {
 		w.settle()

@@ -187,12 +187,6 @@ func (m *machine) reconcile(args ...string) string {
 	return m.run(m.bin, args...)
 }
 
-// kubectl runs the separate kubectl with the administrator's kubeconfig.
-func (m *machine) kubectl(args ...string) string {
-	m.t.Helper()
-	return m.run("kubectl", append([]string{"--kubeconfig", m.kubeconfig()}, args...)...)
-}
-
 func (m *machine) kubeconfig() string { return filepath.Join(m.dir, "admin.kubeconfig") }
 
 // client is a client-go client that dials from the machine.

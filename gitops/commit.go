@@ -41,12 +41,15 @@ type candidate struct {
 type outcome struct {
 	findings []manifests.Finding
 	// refused is a rule's objection: the guard's.
-	refused error
+	refused string
 	plan    *plan.Plan
 	rev     uint64
 	// nothing tells that there was nothing to write.
 	nothing bool
 }
+
+// refuse is the outcome of a commit that a rule objects to.
+func refuse(why error) *outcome { return &outcome{refused: why.Error()} }
 
 // rounds is how often a commit is decided again because the state moved while it was decided.
 const rounds = 8
@@ -129,7 +132,7 @@ func (s *Service) round(ctx context.Context, c *candidate, res *manifests.Result
 	}
 	if err := d.guard(want, c.opts.allowDelete); err != nil {
 		s.logOf(c).Info("commit refused", "reason", err)
-		return &outcome{refused: err}, nil
+		return refuse(err), nil
 	}
 	planned := s.cfg.Now()
 	s.logOf(c).Info("commit planned", "create", want.created, "change", want.changed, "delete", len(want.deleted), "after", planned.Sub(c.received))

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -37,13 +37,17 @@ func (s *Service) Apply(ctx context.Context, user string, req PlanRequest) (Plan
 
 func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryRun bool) (PlanResponse, *outcome, error) {
 	opts, err := parseOptions(req.Options)
-	if err != nil {
-		return PlanResponse{Refused: err.Error()}, nil, nil
+	if err = errors.Join(err, checkPaths(req.Files)); err != nil {
+		return refusedPlan(err), nil, nil
 	}
 	c := &candidate{user: user, opts: opts, token: req.Token, received: s.cfg.Now(), dryRun: dryRun || opts.plan}
 	s.catchUp(ctx)
-	if err := s.makeCommit(ctx, c, req); err != nil {
-		return PlanResponse{Refused: err.Error()}, nil, nil
+	snap, err := s.repo.Sync(ctx)
+	if err != nil {
+		return PlanResponse{}, nil, err
+	}
+	if err := s.makeCommit(c, req, snap.Refs[git.MainRef]); err != nil {
+		return refusedPlan(err), nil, nil
 	}
 	same := len(c.commands) == 0
 	if same {
@@ -52,21 +56,23 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 	out, err := s.run(ctx, c)
 	var stale errMoved
 	if errors.As(err, &stale) {
-		return PlanResponse{Refused: err.Error()}, nil, nil
+		return refusedPlan(stale), nil, nil
 	}
 	if err != nil {
 		return PlanResponse{}, nil, explain(err)
 	}
-	res := PlanResponse{Findings: out.findings, Changes: !out.nothing && len(out.findings) == 0 && out.refused == nil}
-	if out.refused != nil {
-		res.Refused = out.refused.Error()
+	if out.refused != "" {
+		return PlanResponse{Refused: out.refused}, out, nil
 	}
-	if len(out.findings) > 0 || out.refused != nil {
-		return res, out, nil
+	if len(out.findings) > 0 {
+		return PlanResponse{Findings: out.findings}, out, nil
 	}
-	if res.Plan, err = json.Marshal(out.plan); err != nil {
+	res := PlanResponse{Changes: !out.nothing}
+	encoded, err := json.Marshal(out.plan)
+	if err != nil {
 		return res, out, fmt.Errorf("encode the plan: %w", err)
 	}
+	res.Plan = encoded
 	width := req.Width
 	if width <= 0 {
 		width = remoteWidth
@@ -78,19 +84,25 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 	return res, out, nil
 }
 
-// makeCommit turns the files into a commit whose parent is main, in a quarantine. The same files on the same main by the same
-// user make the same commit, whenever that is: so the UIDs of a plan are those of its apply.
-func (s *Service) makeCommit(ctx context.Context, c *candidate, req PlanRequest) error {
-	snap, err := s.repo.Sync(ctx)
-	if err != nil {
-		return err
+// refusedPlan is the answer to a request that a rule refuses.
+func refusedPlan(why error) PlanResponse { return PlanResponse{Refused: why.Error()} }
+
+// checkPaths refuses names that are no place inside a folder, or none that git can hold.
+func checkPaths(files []File) error {
+	var errs []error
+	for _, f := range files {
+		if !fs.ValidPath(f.Path) || f.Path == "." || strings.ContainsRune(f.Path, 0) {
+			errs = append(errs, fmt.Errorf("%q is no path inside the folder", f.Path))
+		}
 	}
-	parent := snap.Refs[git.MainRef]
+	return errors.Join(errs...)
+}
+
+// makeCommit turns the files into a commit on parent, which is main, in a quarantine. The same files on the same main by the same
+// user make the same commit, whenever that is: so the UIDs of a plan are those of its apply.
+func (s *Service) makeCommit(c *candidate, req PlanRequest, parent git.Hash) (err error) {
 	files := make(map[string][]byte, len(req.Files))
 	for _, f := range req.Files {
-		if f.Path != path.Clean(f.Path) || strings.HasPrefix(f.Path, "/") || strings.HasPrefix(f.Path, "../") {
-			return fmt.Errorf("%q is no path inside the folder", f.Path)
-		}
 		files[f.Path] = f.Data
 	}
 	at := time.Unix(0, 0)

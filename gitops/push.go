@@ -139,7 +139,7 @@ func (s *Service) answer(remote io.Writer, out *outcome) error {
 		fmt.Fprint(remote, findingsText(out.findings))
 		return fmt.Errorf("%d %s; nothing was changed", n, plural(n, "mistake"))
 	}
-	if out.refused != nil {
+	if out.refused != "" {
 		fmt.Fprintln(remote, out.refused)
 		return errors.New("refused by the prune guard; nothing was changed")
 	}

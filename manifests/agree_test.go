@@ -53,7 +53,8 @@ spec:
 // document, the closed definitions and the Go rules accept or refuse alike.
 func TestDefinitionsAgreeWithTheGoRules(t *testing.T) {
 	l := newLoader(t)
-	definitions := cuecontext.New().CompileString(schema.Definitions())
+	cues := cuecontext.New()
+	definitions := cues.CompileString(schema.Definitions())
 	if err := definitions.Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func TestDefinitionsAgreeWithTheGoRules(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bad := definitions.LookupPath(cue.ParsePath("#Deployment")).Unify(definitions.Context().BuildFile(file)).Validate(cue.Concrete(true))
+		bad := definitions.LookupPath(cue.ParsePath("#Deployment")).Unify(cues.BuildFile(file)).Validate(cue.Concrete(true))
 		if (len(res.Findings) > 0) != (bad != nil) {
 			t.Errorf("%q -> %q: the Go rules say %v, the definitions %v", tc.old, tc.new, res.Findings, bad)
 		}
@@ -93,14 +94,15 @@ func TestDefinitionsAgreeWithTheGoRules(t *testing.T) {
 
 // TestDefinitionsAcceptTheCorpus holds every object of the valid corpus against its definition.
 func TestDefinitionsAcceptTheCorpus(t *testing.T) {
-	definitions := cuecontext.New().CompileString(schema.Definitions())
+	cues := cuecontext.New()
+	definitions := cues.CompileString(schema.Definitions())
 	for _, m := range corpusObjects(t, "valid", "cue-valid") {
 		d := definitions.LookupPath(cue.ParsePath("#" + m.Object.GetObjectKind().GroupVersionKind().Kind))
 		if !d.Exists() {
 			t.Errorf("no definition for %s", m.Key)
 			continue
 		}
-		doc := definitions.Context().CompileBytes(m.Set)
+		doc := cues.CompileBytes(m.Set)
 		if err := d.Unify(doc).Validate(cue.Concrete(true)); err != nil {
 			t.Errorf("%s: %v", m.Key, err)
 		}

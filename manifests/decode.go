@@ -303,7 +303,7 @@ func positions(n *node) Fields {
 	var walk func(n *node, path string)
 	walk = func(n *node, path string) {
 		for i, item := range n.items {
-			p := ""
+			var p string
 			at := item.pos
 			if n.shape == mapping {
 				p = joinField(path, n.keys[i].name)

@@ -357,4 +357,4 @@ func resolve(s string) any {
 }
 
 // numeric are the characters of which numbers are written, hexadecimal ones and .inf and .nan included.
-const numeric = "0123456789+-._:xXoObBabcdefABCDEFinfINFaA"
+const numeric = "0123456789+-._:xXoOabcdefABCDEFinIN"

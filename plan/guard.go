@@ -23,7 +23,7 @@ func (g Guard) Check() error {
 	if n == 0 || g.Allowed >= n {
 		return nil
 	}
-	reason := ""
+	var reason string
 	switch {
 	case g.Wanted == 0:
 		reason = "the pushed tree holds no object at all"

@@ -36,12 +36,12 @@ func Probe(log *slog.Logger) (Kernel, string, error) {
 
 // Show returns what the kernel of the calling thread's network namespace does for services, as text, read from the kernel itself:
 // it works without an agent and without a server.
-func Show(ctx context.Context, log *slog.Logger) (string, error) {
+func Show(ctx context.Context, log *slog.Logger) (shown string, err error) {
 	k, why, err := Probe(log)
 	if err != nil {
 		return "", err
 	}
-	defer k.Close()
+	defer func() { err = errors.Join(err, k.Close()) }()
 	state, err := k.List(ctx)
 	if err != nil {
 		return "", fmt.Errorf("list %s: %w", k.Name(), err)

@@ -61,15 +61,15 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("set one of Dir and Storage"))
 	}
 	if c.Transport == nil {
-		errs = append(errs, errors.New("Transport is missing"))
+		errs = append(errs, errors.New("the field Transport is missing"))
 	} else if _, ok := c.Transport.(raft.WithPreVote); !ok {
-		errs = append(errs, fmt.Errorf("Transport %T cannot carry pre-votes", c.Transport))
+		errs = append(errs, fmt.Errorf("the Transport %T cannot carry pre-votes", c.Transport))
 	}
 	if c.Bootstrap && c.Join {
-		errs = append(errs, errors.New("Bootstrap and Join exclude each other"))
+		errs = append(errs, errors.New("the fields Bootstrap and Join exclude each other"))
 	}
 	if len(c.Servers) > 0 && c.ServerID == "" {
-		errs = append(errs, errors.New("Servers needs a ServerID"))
+		errs = append(errs, errors.New("the field Servers needs a ServerID"))
 	}
 	for _, d := range []time.Duration{c.Heartbeat, c.CommitTimeout, c.SnapshotInterval} {
 		if d < 0 {

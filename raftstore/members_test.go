@@ -136,9 +136,11 @@ func TestWriteErrorStopsTheMember(t *testing.T) {
 		acked := 0
 		for i := range 20 {
 			_, err := s.Propose(t.Context(), Entry{Base: s.View().Rev(), Ops: []Op{put("/a", fmt.Sprint(i))}})
-			if err == nil {
+			switch {
+			case err == nil:
 				acked++
-			} else if acked > 10 || !(errors.Is(err, ErrUnknown) || errors.Is(err, ErrStopped) || errors.Is(err, ErrNotLeader)) {
+			case acked <= 10 && (errors.Is(err, ErrUnknown) || errors.Is(err, ErrStopped) || errors.Is(err, ErrNotLeader)):
+			default:
 				t.Fatalf("write %d: %v", i, err)
 			}
 		}

@@ -41,7 +41,7 @@ func (p *packer) pack(ops []Op) []byte {
 func (p *packer) unpack(body []byte) ([]Op, error) {
 	b, err := p.dec.DecodeAll(body, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%w: unpack: %v", errMalformed, err)
+		return nil, fmt.Errorf("%w: unpack: %w", errMalformed, err)
 	}
 	if len(b) < 8 || string(b[:4]) != packMagic {
 		return nil, fmt.Errorf("%w: what is packed does not begin with %q", errMalformed, packMagic)

@@ -66,7 +66,7 @@ func (p *Pending) Wait(ctx context.Context) (Outcome, error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
-		return Outcome{}, fmt.Errorf("propose: %w (%v)", ErrNotLeader, err)
+		return Outcome{}, fmt.Errorf("propose: %w: %w", ErrNotLeader, err)
 	default: // leadership lost, shut down, or ctx ended: it is in some log, or not
 		return Outcome{}, fmt.Errorf("propose: %w: %w", ErrUnknown, err)
 	}

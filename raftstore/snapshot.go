@@ -116,8 +116,11 @@ func (s *snapshot) blob(fw *frameWriter, digest string, b *blobInfo) {
 // readSnapshot reads a whole snapshot into a new state, and its blobs into the folder (which harms nothing if it fails later).
 func readSnapshot(r io.Reader, indexOf func(*Record) []string, blobs Blobs) (*state, error) {
 	magic := make([]byte, len(snapMagic))
-	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != snapMagic {
-		return nil, fmt.Errorf("it does not begin with %q (%q, %v): it is damaged or of another version", snapMagic, magic, err)
+	if _, err := io.ReadFull(r, magic); err != nil {
+		return nil, fmt.Errorf("read its beginning: %w", err)
+	}
+	if string(magic) != snapMagic {
+		return nil, fmt.Errorf("it begins with %q, not with %q: it is damaged or of another version", magic, snapMagic)
 	}
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,7 +73,7 @@ func (s *Store) start() error {
 	}
 	disk := &durable{LogStore: s.storage.log, stable: s.storage.stable, ids: s.storage.identity, id: s.id, fail: s.stopOn}
 	h := fnv.New64a()
-	io.WriteString(h, s.id.ServerID)
+	_, _ = h.Write([]byte(s.id.ServerID))
 	s.node = h.Sum64()
 	s.nonce.Store(randomUint64() >> 1)
 	s.hist = newHistory(s.cfg.HistoryEvents, s.cfg.HistoryBytes)

@@ -79,13 +79,13 @@ type Config struct {
 func (c *Config) Validate() error {
 	var errs []error
 	if c.Store == nil {
-		errs = append(errs, errors.New("Store is missing"))
+		errs = append(errs, errors.New("the field Store is missing"))
 	}
 	if c.Settler == nil {
-		errs = append(errs, errors.New("Settler is missing"))
+		errs = append(errs, errors.New("the field Settler is missing"))
 	}
 	if c.Queue < 0 || c.Budget < 0 || c.LeaseCheckpoint < 0 {
-		errs = append(errs, errors.New("Queue, Budget and LeaseCheckpoint must not be negative"))
+		errs = append(errs, errors.New("the fields Queue, Budget and LeaseCheckpoint must not be negative"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("configure the sequencer: %w", err)

@@ -8,7 +8,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"reconcile/admission"
@@ -89,7 +88,7 @@ func (l *leases) renew(ctx context.Context, name string, acquired time.Time) err
 		op.UID = string(old.GetUID())
 	} else {
 		op.Verb = sequencer.Create
-		admission.PrepareCreate(lease, types.UID(uuid.NewUUID()), now.Time)
+		admission.PrepareCreate(lease, uuid.NewUUID(), now.Time)
 	}
 	metav1.SetMetaDataAnnotation(&lease.ObjectMeta, controller.AnnotationAddress, l.address)
 	lease.Spec.HolderIdentity = &l.id

@@ -297,10 +297,9 @@ func (s *Server) join(ctx context.Context) error {
 			s.cfg.Log.Info("joined the cluster", "through", s.cfg.Join, "id", s.store.Identity().ServerID)
 			return nil
 		}
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() == nil {
+			s.cfg.Log.Warn("the cluster has not taken this server in yet; trying again", "through", s.cfg.Join, "error", err)
 		}
-		s.cfg.Log.Warn("the cluster has not taken this server in yet; trying again", "through", s.cfg.Join, "error", err)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -2,7 +2,9 @@ package apitest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -16,7 +18,7 @@ import (
 	"reconcile/pki"
 )
 
-// Server is an API over TLS on a port of 127.0.0.1, as a member of the control plane serves it.
+// Server is an API over TLS on a loopback address of its own, as a member of the control plane serves it.
 type Server struct {
 	Store      *Store
 	Authority  *pki.Authority
@@ -32,7 +34,7 @@ type Server struct {
 // Start serves a store until the test ends. change may alter the configuration.
 func Start(t testing.TB, store *Store, change func(*api.Config)) *Server {
 	t.Helper()
-	s := &Server{Store: store, Dir: t.TempDir(), addr: "127.0.0.1:0"}
+	s := &Server{Store: store, Dir: t.TempDir(), addr: ownAddress()}
 	var err error
 	if s.Authority, err = pki.Open(pki.Config{Dir: filepath.Join(s.Dir, "pki")}); err != nil {
 		t.Fatal(err)
@@ -61,10 +63,15 @@ func Start(t testing.TB, store *Store, change func(*api.Config)) *Server {
 // StartPeer serves the same store under the same authority on another port.
 func StartPeer(t testing.TB, first *Server) *Server {
 	t.Helper()
-	s := &Server{Store: first.Store, Authority: first.Authority, Kubeconfig: first.Kubeconfig, Dir: first.Dir, addr: "127.0.0.1:0", cfg: first.cfg}
+	s := &Server{Store: first.Store, Authority: first.Authority, Kubeconfig: first.Kubeconfig, Dir: first.Dir, addr: ownAddress(), cfg: first.cfg}
 	s.Run(t)
 	t.Cleanup(s.Stop)
 	return s
+}
+
+// ownAddress is a loopback address that no other server has: while a server is stopped, nobody else must be given its port.
+func ownAddress() string {
+	return fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(256), 1+rand.IntN(250))
 }
 
 // Run begins to serve, on the same port as before if it was stopped.
@@ -74,7 +81,11 @@ func (s *Server) Run(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := s.Authority.Identity(pki.ServerSpec("m1", []string{"127.0.0.1", "localhost"}))
+	host, _, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.Authority.Identity(pki.ServerSpec("m1", []string{host, "localhost"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +112,7 @@ func (s *Server) Run(t testing.TB) {
 	s.stop = func() {
 		cancel()
 		hln.Close()
-		srv.Close()
+		_ = srv.Close()
 		wg.Wait()
 	}
 }

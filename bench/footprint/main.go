@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -61,15 +62,13 @@ func run(binary string, pods int, settle time.Duration, starts int) error {
 		}
 		took = append(took, p.Started)
 		if i < starts-1 {
-			p.Stop()
-			if err := p.Reset(); err != nil {
+			if err := errors.Join(p.Stop(), p.Reset()); err != nil {
 				return err
 			}
 		}
 	}
 	defer func() {
-		p.Stop()
-		if err := p.Reset(); err != nil {
+		if err := errors.Join(p.Stop(), p.Reset()); err != nil {
 			fmt.Fprintln(os.Stderr, "footprint:", err)
 		}
 	}()

@@ -55,8 +55,8 @@ func Start(ctx context.Context, binary, dir string, args ...string) (*Process, e
 	case <-p.done:
 		return nil, fmt.Errorf("%s %s has ended: %s", binary, strings.Join(args, " "), p.Tail())
 	case <-ctx.Done():
-		p.Stop()
-		return nil, fmt.Errorf("%s %s was not ready: %w: %s", binary, strings.Join(args, " "), ctx.Err(), p.Tail())
+		err := errors.Join(ctx.Err(), p.Stop())
+		return nil, fmt.Errorf("%s %s was not ready: %w: %s", binary, strings.Join(args, " "), err, p.Tail())
 	}
 }
 
@@ -96,7 +96,7 @@ func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	timer := time.AfterFunc(20*time.Second, func() { p.cmd.Process.Kill() })
+	timer := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
 	defer timer.Stop()
 	err := p.cmd.Wait()
 	<-p.done

@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -81,8 +82,7 @@ func run(cfg config) error {
 		return err
 	}
 	defer func() {
-		p.Stop()
-		if err := p.Reset(); err != nil {
+		if err := errors.Join(p.Stop(), p.Reset()); err != nil {
 			fmt.Fprintln(os.Stderr, "push:", err)
 		}
 	}()

@@ -155,28 +155,26 @@ func (f following) Remove(object.Key) {}
 func watchCommit(ctx context.Context, c *client.Client, commit *object.Commit, out screen) error {
 	ctx, cancel := context.WithCancel(ctx)
 	f := following{make(chan *object.Commit, 1)}
-	done := make(chan error, 1)
+	failed, ended := make(chan error, 1), make(chan struct{})
 	go func() {
-		done <- c.Follow(ctx, object.Selection{Resource: "commits", FieldSelector: "metadata.name=" + commit.Name}, f)
+		defer close(ended)
+		failed <- c.Follow(ctx, object.Selection{Resource: "commits", FieldSelector: "metadata.name=" + commit.Name}, f)
+	}()
+	defer func() {
+		cancel()
+		<-ended
 	}()
 	last := ""
-	err := func() error {
-		for {
-			select {
-			case err := <-done:
-				done <- err
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case now := <-f.states:
+			if end, err := out.progress(now, &last); end || err != nil {
 				return err
-			case now := <-f.states:
-				end, err := out.progress(now, &last)
-				if end || err != nil {
-					return err
-				}
 			}
 		}
-	}()
-	cancel()
-	<-done
-	return err
+	}
 }
 
 // progress prints a state if it tells something new, and says whether it is the last.

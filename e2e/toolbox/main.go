@@ -89,7 +89,7 @@ func serve(ctx context.Context, addr, text string) error {
 			http.Error(w, err.Error(), http.StatusNotFound)
 			return
 		}
-		w.Write(b)
+		_, _ = w.Write(b)
 	})
 	srv := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 1)

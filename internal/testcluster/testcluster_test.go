@@ -44,8 +44,11 @@ func (spreader) Reconcile(v controller.View, k object.Key, _ time.Time) (control
 	}
 	cm := o.(*corev1.ConfigMap)
 	want := 0
-	if _, err := fmt.Sscan(cm.Data["pods"], &want); err != nil {
+	if cm.Data["pods"] == "" {
 		return res, nil
+	}
+	if _, err := fmt.Sscan(cm.Data["pods"], &want); err != nil {
+		return res, err
 	}
 	var nodes []string
 	for n := range v.List("nodes", "") {

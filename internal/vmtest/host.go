@@ -123,7 +123,7 @@ func receive(r io.Reader, args arguments) (int, error) {
 	for {
 		var head [5]byte
 		if _, err := io.ReadFull(in, head[:]); err != nil {
-			return 0, errors.New("the machine stopped without an exit code; its console ends with:")
+			return 0, errors.New("the machine stopped without an exit code; its console ends as follows")
 		}
 		data := make([]byte, binary.BigEndian.Uint32(head[1:]))
 		if _, err := io.ReadFull(in, data); err != nil {

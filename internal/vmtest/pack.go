@@ -117,7 +117,7 @@ func addProgram(files map[string]string, program string, itself bool) error {
 	// ldd fails for a static program, which needs nothing.
 	out, err := exec.Command("ldd", path).Output()
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // as said
 	}
 	for _, line := range strings.Split(string(out), "\n") {
 		for _, word := range strings.Fields(line) {

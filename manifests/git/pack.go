@@ -27,7 +27,6 @@ type unpacker struct {
 	total   int64
 	objects map[Hash]*Object
 	byPlace map[int64]*Object
-	order   []Hash
 }
 
 // unpack reads a whole pack. Bases of thin packs come from lookup. The objects are returned with their order in the pack.

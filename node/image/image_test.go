@@ -202,3 +202,40 @@ func TestRemove(t *testing.T) {
 		t.Error("the layer is left")
 	}
 }
+
+// TestRemoveKeepsMountedLayers builds an image again under its name while a container of the first one runs: removing a third
+// image must not take the layers that the container has mounted.
+func TestRemoveKeepsMountedLayers(t *testing.T) {
+	used := map[string][]string{}
+	s := open(t, used)
+	build := func(name, content string) image.Image {
+		t.Helper()
+		folder := t.TempDir()
+		if err := os.WriteFile(filepath.Join(folder, "f"), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		i, err := s.Build(context.Background(), name, folder, image.BuildOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	first := build("a", "one")
+	used[first.ID] = []string{"container c"}
+	build("a", "two")
+	build("b", "three")
+	build("d", "four")
+	if err := s.Remove(context.Background(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Layers(first); err != nil {
+		t.Errorf("the container's layers are gone: %v", err)
+	}
+	delete(used, first.ID)
+	if err := s.Remove(context.Background(), "d"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Layers(first); err == nil {
+		t.Error("layers that nothing needs are left")
+	}
+}

@@ -103,7 +103,7 @@ func (s *Store) Resolve(ref string) (Image, error) {
 	}
 	if repo, digest, ok := strings.Cut(full, "@"); ok {
 		for n, img := range refs {
-			if img.Digest == digest && strings.HasPrefix(n, repo) {
+			if img.Digest == digest && (strings.HasPrefix(n, repo+":") || strings.HasPrefix(n, repo+"@")) {
 				return img, nil
 			}
 		}
@@ -165,10 +165,8 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 }
 
 func (s *Store) refuseUsed(img Image, rest map[string]Image) error {
-	for _, other := range rest {
-		if other.ID == img.ID {
-			return nil
-		}
+	if hasID(rest, img.ID) {
+		return nil
 	}
 	if s.cfg.InUse == nil {
 		return nil
@@ -183,6 +181,16 @@ func (s *Store) refuseUsed(img Image, rest map[string]Image) error {
 	return nil
 }
 
+// hasID tells whether one of refs names the image with that ID.
+func hasID(refs map[string]Image, id string) bool {
+	for _, img := range refs {
+		if img.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
 // sweep removes layers and blobs that none of refs needs. The caller holds the lock.
 func (s *Store) sweep(ctx context.Context, refs map[string]Image) error {
 	keepLayer, keepBlob := map[string]bool{}, map[string]bool{}
@@ -195,9 +203,15 @@ func (s *Store) sweep(ctx context.Context, refs map[string]Image) error {
 		}
 	}
 	if s.cfg.InUse != nil {
-		// Layers of an image that lost its name while containers run stay until those are gone: they are mounted.
-		if used, err := s.cfg.InUse(); err != nil || len(used) > len(refs) {
-			return nil
+		used, err := s.cfg.InUse()
+		if err != nil {
+			return fmt.Errorf("free what no image needs: learn what containers use: %w", err)
+		}
+		for id := range used {
+			// It lost its name while containers run: its layers are mounted, and which ones they are is not known any more.
+			if !hasID(refs, id) {
+				return nil
+			}
 		}
 	}
 	var errs []error

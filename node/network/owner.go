@@ -21,7 +21,7 @@ func (e *OwnedError) Error() string {
 func CheckOwner(bridge, owner string) error {
 	br, err := netlink.LinkByName(bridge)
 	if err != nil {
-		return nil // There is none yet, or it cannot be asked for: making it will tell.
+		return nil //nolint:nilerr // there is none yet, or it cannot be asked for: making it will tell
 	}
 	if a := br.Attrs().Alias; a != "" && a != owner {
 		if _, err := os.Stat(a); err == nil {

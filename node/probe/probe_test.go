@@ -43,7 +43,7 @@ func TestThresholds(t *testing.T) {
 			if a == '-' {
 				err = sick
 			}
-			failed := false
+			var failed bool
 			s, _, failed = probe.Observe(p, tc.kind, s, start, now, err)
 			if failed {
 				failures++

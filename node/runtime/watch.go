@@ -22,7 +22,9 @@ import (
 func (h *Host) watchChild(e *entry, cmd *exec.Cmd) {
 	f, err := openProcess(e.shim.shim, e.shim.shimStart)
 	if err == nil {
-		err = waitProcess(h.ctx, f)
+		if err := waitProcess(h.ctx, f); err != nil && h.ctx.Err() == nil {
+			h.cfg.Log.Warn("cannot watch a container's shim; waiting for it", "container", e.c.Config.ID, "err", err)
+		}
 		_ = f.Close()
 		if h.ctx.Err() != nil {
 			return
@@ -166,15 +168,16 @@ func (h *Host) adoptOne(id, boot string) error {
 	}
 	var st bundle.State
 	stErr := readJSON(filepath.Join(h.dir(id), wire.StateFile), &st)
+	started := stErr == nil
 	e := newEntry(own.Config, own.Cgroup, st)
 	h.containers[id] = e
-	if x := h.readExit(id); x != nil && stErr != nil {
+	if x := h.readExit(id); x != nil && !started {
 		// A start that failed: nothing was ever running.
 		e.c.State, e.c.Exit, e.c.PID, e.done = Exited, x, 0, true
 		close(e.ended)
 		return nil
 	}
-	if stErr != nil {
+	if !started {
 		delete(h.containers, id)
 		return errors.Join(stErr, h.free(id, own.Cgroup))
 	}

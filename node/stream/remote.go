@@ -155,7 +155,7 @@ func (h handler) websocket(w http.ResponseWriter, r *http.Request, o *remotecomm
 		h.log.Debug("websocket upgrade failed", "path", r.URL.Path, "err", err)
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	s := Streams{TTY: o.TTY}

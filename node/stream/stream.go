@@ -104,7 +104,9 @@ func Run(ctx context.Context, c Config) error {
 	case <-ctx.Done():
 	}
 	err := srv.Close()
-	<-done
+	if end := <-done; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, end)
+	}
 	return err
 }
 

@@ -25,7 +25,6 @@ import (
 type Runtime struct {
 	disk   *Disk
 	events chan runtime.Event
-	mu     sync.Mutex
 	closed bool
 }
 

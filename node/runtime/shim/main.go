@@ -164,16 +164,16 @@ func (s *shim) step() error {
 }
 
 func (s *shim) handle(fd int) {
-	switch {
-	case fd == s.pidfd:
+	switch fd {
+	case s.pidfd:
 		if p, err := syscall.Wait4(s.pid, &s.status, syscall.WNOHANG, nil); p == s.pid || err == syscall.ECHILD {
 			s.exited = true
 			s.drainUntil = time.Now().Add(drainTime)
 			s.forget(fd)
 		}
-	case fd == s.streams[0].fd:
+	case s.streams[0].fd:
 		s.streams[0].read(s)
-	case fd == s.streams[1].fd:
+	case s.streams[1].fd:
 		s.streams[1].read(s)
 	default:
 		s.attach.handle(s, fd)
