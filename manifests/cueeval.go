@@ -319,12 +319,60 @@ func (e *eval) policy(ctx *cue.Context, inst *build.Instance, first int) {
 		e.report(err, start)
 		return
 	}
+	if !constrains(inst) {
+		e.report(errors.Newf(token.NoPos, "this policy constrains nothing: it holds only definitions; write constraints at the top level, "+
+			"such as `kind: string` and `if kind == \"Deployment\" {spec: replicas: <=10}`"), start)
+		return
+	}
 	for i := first; i < len(e.req.Objects) && i < first+objectsPerContext; i++ {
 		o := ctx.CompileBytes(e.req.Objects[i], cue.Filename(objectName))
-		for _, err := range errors.Errors(rules.Unify(o).Validate(cue.Concrete(true))) {
-			e.send(evalAnswer{Violation: &evalViolation{Index: i, Path: schema.PathOf(err.Path()), Message: message(err), Rule: ruleOf(err, start)}})
+		seen := map[evalViolation]bool{}
+		for _, err := range violations(rules.Unify(o)) {
+			v := evalViolation{Index: i, Path: schema.PathOf(err.Path()), Message: message(err), Rule: ruleOf(err, start)}
+			if !seen[v] {
+				seen[v] = true
+				e.send(evalAnswer{Violation: &v})
+			}
 		}
 	}
+}
+
+// violations are all errors of a value, some of them twice. CUE itself keeps a missing field to itself while anything else in
+// the value is wrong, so what is below is asked on its own too.
+func violations(v cue.Value) []errors.Error {
+	out := errors.Errors(v.Validate(cue.Concrete(true)))
+	if len(out) == 0 {
+		return nil
+	}
+	if list, err := v.List(); err == nil {
+		for list.Next() {
+			out = append(out, violations(list.Value())...)
+		}
+	} else if fields, err := v.Fields(); err == nil {
+		for fields.Next() {
+			out = append(out, violations(fields.Value())...)
+		}
+	}
+	return out
+}
+
+// constrains tells whether a package says anything about an object, which is unified with the package itself: definitions, hidden
+// fields and names bound by let do so only through something else at the top level.
+func constrains(inst *build.Instance) bool {
+	for _, f := range inst.Files {
+		for _, d := range f.Decls {
+			switch d := d.(type) {
+			case *ast.Package, *ast.ImportDecl, *ast.LetClause, *ast.CommentGroup, *ast.Attribute:
+			case *ast.Field:
+				if name, ok := d.Label.(*ast.Ident); !ok || !strings.HasPrefix(name.Name, "#") && !strings.HasPrefix(name.Name, "_") {
+					return true
+				}
+			default:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // objectName is the file name under which an object's JSON is compiled for a policy.

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"reconcile/agent"
 )
@@ -62,9 +63,15 @@ func (m *machineFlags) reset(cmd *cobra.Command) error {
 			return fmt.Errorf("reset %s: %w; the data is kept, run the command again", cfg.dataDir, err)
 		}
 	}
-	if err := os.RemoveAll(cfg.dataDir); err != nil {
+	// A data directory that is a mount point is emptied; it cannot be removed itself.
+	if err := os.RemoveAll(cfg.dataDir); err != nil && !(errors.Is(err, unix.EBUSY) && empty(cfg.dataDir)) {
 		return fmt.Errorf("remove %s: %w", cfg.dataDir, err)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "removed everything of %s\n", cfg.dataDir)
 	return nil
+}
+
+func empty(dir string) bool {
+	names, err := os.ReadDir(dir)
+	return err == nil && len(names) == 0
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 
 	"reconcile/agent"
 )
@@ -78,6 +79,8 @@ func (m *machineFlags) run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	// Libraries of Kubernetes write to a log of their own otherwise, in another form.
+	klog.SetSlogLogger(cfg.log)
 	if m.server {
 		return runServer(ctx, cfg, m.agent)
 	}
