@@ -1,9 +1,12 @@
 // Command footprint measures what reconcile costs a machine: the binary's size, the time from start to "ready", and the memory of
 // `up` when idle and with pods bound.
 //
-//	go run ./bench/footprint -binary bin/reconcile -pods 100
+//	make build
+//	bench/netns.sh go run ./bench/footprint -pods 100      as root
 //
-// Memory is read from /proc/PID/status of the process and of all its children (VmRSS, RssAnon), after the time to settle.
+// Memory is read from /proc/PID/smaps_rollup of the process and of its child, the DNS server, after the time to settle: Rss; what of it
+// is anonymous; and Pss, where a page that several processes share (the two run the same binary) is counted once in all. bench/netns.sh
+// keeps the cluster apart from another one of this machine; without it none may run.
 package main
 
 import (
@@ -11,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,6 +49,11 @@ func run(binary string, pods int, settle time.Duration, starts int) error {
 	if err != nil {
 		return err
 	}
+	machine, err := harness.Machine()
+	if err != nil {
+		return err
+	}
+	fmt.Println(machine)
 	fmt.Printf("binary             %8.1f MB\n", float64(info.Size())/1e6)
 	tmp, err := os.MkdirTemp("", "reconcile-bench-")
 	if err != nil {
@@ -146,27 +155,38 @@ spec:
 	}
 }
 
-// report prints the memory of a process, of its children (the DNS server), and of the shims, which belong to no process of ours.
+// report prints the memory of a process and of its children (the DNS server), and of all together.
 func report(state string, pid int) error {
-	own, err := memory(pid)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%-9s up       %8.1f MB resident, %.1f MB anonymous\n", state, own.rss, own.anon)
 	kids, err := children(pid)
 	if err != nil {
 		return err
 	}
-	for _, kid := range kids {
-		m, err := memory(kid)
-		if err != nil {
-			continue
+	var sum usage
+	for _, p := range append([]int{pid}, kids...) {
+		u, err := memory(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a helper that has ended meanwhile
 		}
-		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", kid))
-		words := strings.Split(string(name), "\x00")
-		fmt.Printf("%-9s child    %8.1f MB resident, %.1f MB anonymous (%s)\n", state, m.rss, m.anon, strings.Join(words[:min(2, len(words))], " "))
+		if err != nil {
+			return err
+		}
+		sum = usage{rss: sum.rss + u.rss, anon: sum.anon + u.anon, pss: sum.pss + u.pss}
+		u.print(state, command(p))
+	}
+	if len(kids) > 0 {
+		sum.print(state, "together")
 	}
 	return nil
+}
+
+// command is the subcommand that a process runs.
+func command(pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	words := strings.Split(string(b), "\x00")
+	if err != nil || len(words) < 2 {
+		return "?"
+	}
+	return words[1]
 }
 
 // children are the processes that a process has started, by whichever of its threads.
@@ -192,29 +212,36 @@ func children(pid int) ([]int, error) {
 	return out, nil
 }
 
-type usage struct{ rss, anon float64 }
+// usage is memory in MB of 10^6 bytes.
+type usage struct{ rss, anon, pss float64 }
 
-// memory reads VmRSS and RssAnon of a process, in MB of 10^6 bytes.
+func (u usage) print(state, name string) {
+	fmt.Printf("%-9s %-8s %8.1f MB resident, %5.1f MB anonymous, %5.1f MB proportional\n", state, name, u.rss, u.anon, u.pss)
+}
+
+// memory reads what the kernel counts for a process.
 func memory(pid int) (usage, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return usage{}, err
 	}
 	var u usage
-	for _, line := range strings.Split(string(b), "\n") {
+	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
-		if len(f) < 2 {
+		if len(f) < 3 || f[2] != "kB" {
 			continue
 		}
 		kb, err := strconv.ParseFloat(f[1], 64)
 		if err != nil {
-			continue
+			return usage{}, fmt.Errorf("read the memory of process %d: %w", pid, err)
 		}
 		switch f[0] {
-		case "VmRSS:":
+		case "Rss:":
 			u.rss = kb * 1024 / 1e6
-		case "RssAnon:":
+		case "Anonymous:":
 			u.anon = kb * 1024 / 1e6
+		case "Pss:":
+			u.pss = kb * 1024 / 1e6
 		}
 	}
 	return u, nil

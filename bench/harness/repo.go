@@ -31,6 +31,18 @@ func (p *Process) NewRepo(dir string) (*Repo, error) {
 	return r, nil
 }
 
+// Bare is the remote that AddBare adds.
+const Bare = "bare"
+
+// AddBare makes an empty bare repository in dir and adds it as the remote Bare: a push to it costs what git itself does.
+func (r *Repo) AddBare(dir string) error {
+	if _, err := r.Git("init", "-q", "--bare", dir); err != nil {
+		return err
+	}
+	_, err := r.Git("remote", "add", Bare, dir)
+	return err
+}
+
 // Git runs git in the work tree and returns what it printed.
 func (r *Repo) Git(args ...string) (string, error) {
 	cmd := exec.Command("git", args...)

@@ -1,8 +1,12 @@
 // Command push measures the way of a push: from the start of `git push` until all pods are bound, and until the first reply
-// through the service's address.
+// through the service's address. For comparison it pushes each commit to an empty bare repository on the same disk too: that is
+// what git itself takes.
 //
-//	go run ./bench/push -binary bin/reconcile -replicas 3,100,1000            fake nodes, (a) only
-//	go run ./bench/push -binary bin/reconcile -real -image guestbook-web:v1   the real runtime, (a), (b) and all ready
+//	make build
+//	bench/netns.sh go run ./bench/push -replicas 3,100,1000      fake nodes, until all pods are bound
+//	bench/netns.sh go run ./bench/push -real -replicas 3,30      real containers, also the first reply and all ready; as root
+//
+// bench/netns.sh keeps the cluster apart from another one of this machine; without it none may run.
 //
 // It owns nothing but the temporary folder and the process that it starts and removes. Pushes are bounded in number and time.
 package main
@@ -104,7 +108,15 @@ func run(cfg config) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-9s %-7s %-24s %10s %10s\n", "replicas", "pushes", "from git push to", "median ms", "worst ms")
+	if err := repo.AddBare(filepath.Join(tmp, "bare")); err != nil {
+		return err
+	}
+	machine, err := harness.Machine()
+	if err != nil {
+		return err
+	}
+	fmt.Println(machine)
+	fmt.Printf("%-9s %-7s %-26s %10s %10s\n", "replicas", "pushes", "from git push to", "median ms", "worst ms")
 	for _, n := range cfg.replicas {
 		m, err := measure(ctx, cfg, c, repo, n)
 		if err != nil {
@@ -116,19 +128,19 @@ func run(cfg config) error {
 }
 
 // times are the measured durations of one size, one value a push.
-type times struct{ push, bound, reply, ready []time.Duration }
+type times struct{ bare, push, bound, reply, ready []time.Duration }
 
 func (m times) print(replicas int) {
 	for _, row := range []struct {
 		name   string
 		values []time.Duration
-	}{{"git push returns", m.push}, {"all pods bound", m.bound}, {"first reply", m.reply}, {"all pods ready", m.ready}} {
+	}{{"git to a bare repository", m.bare}, {"git push returns", m.push}, {"all pods bound", m.bound}, {"first reply", m.reply}, {"all pods ready", m.ready}} {
 		if len(row.values) == 0 {
 			continue
 		}
 		v := slices.Clone(row.values)
 		slices.Sort(v)
-		fmt.Printf("%-9d %-7d %-24s %10.1f %10.1f\n", replicas, len(v), row.name, ms(v[len(v)/2]), ms(v[len(v)-1]))
+		fmt.Printf("%-9d %-7d %-26s %10.1f %10.1f\n", replicas, len(v), row.name, ms(v[len(v)/2]), ms(v[len(v)-1]))
 	}
 }
 
@@ -144,6 +156,11 @@ func measure(ctx context.Context, cfg config, c kubernetes.Interface, repo *harn
 		if err := onePush(ctx, cfg, c, repo, name, replicas, &m); err != nil {
 			return m, fmt.Errorf("push %d: %w", i, err)
 		}
+		began := time.Now()
+		if _, err := repo.Git("push", harness.Bare, "main"); err != nil {
+			return m, err
+		}
+		m.bare = append(m.bare, time.Since(began))
 		if err := repo.Commit("remove "+name, map[string]string{name + ".yaml": ""}); err != nil {
 			return m, err
 		}
