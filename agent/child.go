@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -43,9 +44,14 @@ const (
 	childSettled  = 10 * time.Second
 )
 
-// HoldLock takes the lock of a child process for as long as the returned file stays open, and writes who holds it. It is called
-// by the child. The error tells if another one lives.
-func HoldLock(path, version string) (*os.File, error) {
+// lockFD is the descriptor by which a child inherits its lock: there is no moment at which it lives and does not hold it.
+const lockFD = 3
+
+// lockNamed is how long after its start a child has to write who it is.
+const lockNamed = 5 * time.Second
+
+// takeLock opens the lock's file and locks it for as long as the file, or a copy in another process, stays open.
+func takeLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("take the lock %s: %w", path, err)
@@ -53,6 +59,29 @@ func HoldLock(path, version string) (*os.File, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("take the lock %s: another process holds it: %w", path, err)
+	}
+	return f, nil
+}
+
+// inheritedLock is the lock that the agent has given to this process, nil if it gave none.
+func inheritedLock(path string) *os.File {
+	var have, want unix.Stat_t
+	if unix.Fstat(lockFD, &have) != nil || unix.Stat(path, &want) != nil || have.Dev != want.Dev || have.Ino != want.Ino {
+		return nil
+	}
+	unix.CloseOnExec(lockFD)
+	return os.NewFile(lockFD, path)
+}
+
+// HoldLock holds the lock of a child process for as long as the returned file stays open, and writes who holds it. It is called
+// by the child. The error tells if another one lives.
+func HoldLock(path, version string) (*os.File, error) {
+	f := inheritedLock(path)
+	if f == nil {
+		var err error
+		if f, err = takeLock(path); err != nil {
+			return nil, err
+		}
 	}
 	b, err := json.Marshal(childState{PID: os.Getpid(), Version: version})
 	if err == nil {
@@ -68,21 +97,26 @@ func HoldLock(path, version string) (*os.File, error) {
 	return f, nil
 }
 
-// running tells whether a child holds the lock, and which.
+// running tells whether a child holds the lock, and which. It waits for one that is just starting to write who it is; the PID of one
+// that does not is 0.
 func running(lock string) (childState, bool) {
 	f, err := os.OpenFile(lock, os.O_RDWR, 0)
 	if err != nil {
 		return childState{}, false
 	}
 	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err == nil {
-		return childState{}, false
+	for deadline := time.Now().Add(lockNamed); ; time.Sleep(5 * time.Millisecond) {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err == nil {
+			return childState{}, false
+		}
+		var st childState
+		if err := json.NewDecoder(io.NewSectionReader(f, 0, 1<<10)).Decode(&st); err == nil && st.PID > 1 {
+			return st, true
+		}
+		if time.Now().After(deadline) {
+			return childState{}, true
+		}
 	}
-	var st childState
-	if err := json.NewDecoder(f).Decode(&st); err != nil || st.PID <= 1 {
-		return childState{}, false
-	}
-	return st, true
 }
 
 // run keeps the child running until ctx ends, and leaves it running then.
@@ -97,10 +131,11 @@ func (c *child) run(ctx context.Context) error {
 			}
 		} else if ok {
 			c.log.Info("replacing one of another version", "process", c.name, "pid", st.PID)
-			if err := terminate(ctx, st.PID); err != nil {
-				c.log.Warn("cannot end the process", "process", c.name, "pid", st.PID, "error", err)
+			err := terminate(ctx, st.PID)
+			if err == nil {
+				continue
 			}
-			continue
+			c.log.Warn("cannot end the process", "process", c.name, "pid", st.PID, "error", err)
 		} else if err := c.startAndWait(ctx); err != nil {
 			c.log.Warn("process has ended", "process", c.name, "error", err, "output", c.output)
 		}
@@ -123,14 +158,25 @@ func (c *child) startAndWait(ctx context.Context) error {
 		return err
 	}
 	defer out.Close()
+	lock, err := takeLock(c.lock)
+	if err != nil {
+		return err
+	}
+	// The child has its own copy once it has started.
+	defer lock.Close()
+	if err := lock.Truncate(0); err != nil {
+		return err
+	}
 	cmd := exec.Command(c.argv[0], c.argv[1:]...)
 	// Files, not pipes: a pipe would break when the agent ends.
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.ExtraFiles = []*os.File{lock} // lockFD
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
+	lock.Close()
 	c.log.Info("started", "process", c.name, "pid", cmd.Process.Pid)
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -87,4 +89,46 @@ func TestChild(t *testing.T) {
 	if pid() != 0 {
 		t.Error("the child runs on after stop")
 	}
+}
+
+// TestStopOfAChildThatIsJustStarting is a reset right after a start: the child must not be missed because it has not come to say that it
+// lives.
+func TestStopOfAChildThatIsJustStarting(t *testing.T) {
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, gate, began := filepath.Join(dir, "lock"), filepath.Join(dir, "gate"), filepath.Join(dir, "began")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The shell stands for the time that a process needs to begin: it goes on when the gate is opened.
+	script := `echo $$ >"$1.tmp"; mv "$1.tmp" "$1"; read x <"$2"; shift 2; exec "$@"`
+	c := &child{name: "test", lock: lock, argv: []string{"/bin/sh", "-c", script, "sh", began, gate, self, "child", lock, "v1"}, version: "v1",
+		output: filepath.Join(dir, "out"), log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() { defer close(over); c.run(ctx) }()
+	eventually(t, "the child begins", func() bool { _, err := os.Stat(began); return err == nil })
+	cancel()
+	<-over
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.stop(context.Background()) }()
+	if err := os.WriteFile(gate, []byte("go\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(began)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(pid, syscall.SIGKILL)
+	eventually(t, "the child has ended", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
 }
