@@ -153,7 +153,7 @@ func (c *child) run(ctx context.Context) error {
 
 // startAndWait starts the child in a session of its own and blocks until it or ctx ends.
 func (c *child) startAndWait(ctx context.Context) error {
-	out, err := os.OpenFile(c.output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	out, err := openOutput(c.output)
 	if err != nil {
 		return err
 	}
@@ -190,6 +190,19 @@ func (c *child) startAndWait(ctx context.Context) error {
 		// The child stays. The goroutine ends with the process, which is what it is for.
 		return nil
 	}
+}
+
+// maxOutput is the size from which the file of a child's words begins anew at the child's next start.
+const maxOutput = 1 << 20
+
+// openOutput opens the file that a child's words are appended to: what the last one said before it ended is the reason that is
+// looked for.
+func openOutput(path string) (*os.File, error) {
+	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND
+	if info, err := os.Stat(path); err == nil && info.Size() > maxOutput {
+		flags |= os.O_TRUNC
+	}
+	return os.OpenFile(path, flags, 0o600)
 }
 
 // awaitExit blocks until a process that is not our child ends, or ctx does.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -102,7 +103,10 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, t target) error {
 		return err
 	}
 	// One connection a request: a followed log holds it for as long as it lasts.
-	transport := &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}
+	transport := &http.Transport{
+		TLSClientConfig: cfg, DisableKeepAlives: true,
+		DialContext: (&net.Dialer{Timeout: agentDial}).DialContext, TLSHandshakeTimeout: agentDial,
+	}
 	res, err := transport.RoundTrip(req)
 	if err != nil {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("the agent of node %s does not answer: %v", node.Name, err))

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -48,8 +49,13 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, t target, path s
 		return apierrors.NewInternalError(fmt.Errorf("take over the connection: %w", err))
 	}
 	defer client.Close()
+	// A connection that was taken over is not the HTTP server's to close any more: it ends with the server all the same.
+	defer context.AfterFunc(r.Context(), func() {
+		client.Close()
+		agent.Close()
+	})()
 	if err := client.SetDeadline(time.Time{}); err != nil {
-		return nil
+		return nil //nolint:nilerr // the client has gone
 	}
 	tunnel(client, buffered.Reader, agent)
 	return nil

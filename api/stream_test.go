@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,16 +56,19 @@ func (echo) Logs(ctx context.Context, _, _, container string, o stream.LogOption
 }
 
 // agents reaches the one agent of the test.
-type agents struct {
+type agents struct{ at atomic.Pointer[endpoint] }
+
+type endpoint struct {
 	addr string
 	cfg  *tls.Config
 }
 
-func (a agents) Endpoint(*corev1.Node) (string, *tls.Config, error) {
-	if a.addr == "" {
+func (a *agents) Endpoint(*corev1.Node) (string, *tls.Config, error) {
+	at := a.at.Load()
+	if at == nil {
 		return "", nil, errors.New("no address")
 	}
-	return a.addr, a.cfg, nil
+	return at.addr, at.cfg, nil
 }
 
 // startAgent serves node/stream as an agent does and tells a server how to reach it.
@@ -94,7 +98,7 @@ func startAgent(t *testing.T) *apitest.Server {
 		srv.Serve(ln)
 	}()
 	t.Cleanup(func() { srv.Close(); <-done })
-	a.addr, a.cfg = ln.Addr().String(), pki.ClientTLS(server, s.Authority.Pool(), "n1", pki.ProtoHTTP1)
+	a.at.Store(&endpoint{ln.Addr().String(), pki.ClientTLS(server, s.Authority.Pool(), "n1", pki.ProtoHTTP1)})
 	return s
 }
 

@@ -23,6 +23,8 @@ const (
 	// watchLife is the least time after which a watch without timeoutSeconds ends; at most twice as much, by chance, so that
 	// watchers do not come back all at once.
 	watchLife = 30 * time.Minute
+	// maxLife is the longest life of a watch that a client may ask for, in seconds.
+	maxLife = 24 * 60 * 60
 )
 
 // watch serves a watch. Errors before the first byte are returned; later ones travel as an ERROR event.
@@ -74,7 +76,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target) error {
 
 func life(o listOptions) time.Duration {
 	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
-		return time.Duration(*o.TimeoutSeconds) * time.Second
+		return time.Duration(min(*o.TimeoutSeconds, maxLife)) * time.Second
 	}
 	return watchLife + rand.N(watchLife)
 }

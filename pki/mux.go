@@ -8,11 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // handshakeLimit ends connections that do not finish the TLS handshake.
 const handshakeLimit = 10 * time.Second
+
+// acceptPause is the wait after an error of accept that passes.
+const acceptPause = 50 * time.Millisecond
 
 // Mux hands the connections of one TLS listener, by ALPN protocol, to the parts that speak it. Register with Listen before Run.
 type Mux struct {
@@ -56,15 +60,30 @@ func (m *Mux) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			var ne net.Error
-			if errors.As(err, &ne) && ne.Timeout() {
-				continue
+			if !passing(err) {
+				return fmt.Errorf("accept on %s: %w", m.ln.Addr(), err)
 			}
-			return fmt.Errorf("accept on %s: %w", m.ln.Addr(), err)
+			m.log.Warn("cannot take a connection; trying again", "address", m.ln.Addr().String(), "error", err, "after", acceptPause)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+			continue
 		}
 		wg.Go(func() { m.hand(ctx, conn) })
 	}
 }
+
+// passing tells whether a listener may accept again after an error: the next client must not end the cluster's port because
+// another has gone, or because descriptors or memory are short for a moment.
+func passing(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout() || errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.EMFILE) ||
+		errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}
+
+// Close closes the listener of a Mux that is not to Run.
+func (m *Mux) Close() error { return m.ln.Close() }
 
 // hand does the handshake and gives the connection to its part.
 func (m *Mux) hand(ctx context.Context, conn net.Conn) {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +132,48 @@ func TestKubeconfig(t *testing.T) {
 	}
 	if block.Subject.CommonName != "admin" || block.Subject.Organization[0] != GroupMasters {
 		t.Errorf("subject = %s", block.Subject)
+	}
+}
+
+// scarce is a listener whose first accepts fail as they do when the process has no descriptor left.
+type scarce struct {
+	net.Listener
+	left int
+}
+
+func (s *scarce) Accept() (net.Conn, error) {
+	if s.left > 0 {
+		s.left--
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return s.Listener.Accept()
+}
+
+// TestMuxOutlivesScarcity lets accept fail for want of descriptors, and sees that the port serves afterwards.
+func TestMuxOutlivesScarcity(t *testing.T) {
+	a := open(t, t.TempDir(), time.Now())
+	server, err := a.Identity(ServerSpec("m1", []string{"127.0.0.1"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := NewMux(&scarce{ln, 2}, ServerTLS(server, a.Pool()), slog.New(slog.DiscardHandler))
+	mux.Listen(ProtoRaft)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	done := make(chan error, 1)
+	go func() { done <- mux.Run(ctx) }()
+	conn, err := Dial(ctx, ln.Addr().String(), ProtoRaft, server, a.Pool())
+	if err != nil {
+		t.Errorf("the port is gone: %v", err)
+	} else {
+		conn.Close()
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -27,7 +27,7 @@ import (
 	"reconcile/sequencer"
 )
 
-// Server is one member of the control plane. Make one with Open, Run it, and Close it in the end.
+// Server is one member of the control plane. Make one with Open, then Run it, or Close it.
 type Server struct {
 	cfg       Config
 	keys      *pki.Authority
@@ -43,6 +43,12 @@ type Server struct {
 	raftLn    net.Listener
 	apiLn     net.Listener
 	forwardLn net.Listener
+}
+
+// Close frees what Open took, for one who does not Run.
+func (s *Server) Close() error {
+	s.peers.close()
+	return errors.Join(s.mux.Close(), s.store.Close())
 }
 
 // Open loads or makes the keys, takes the port and opens the store. Nothing is served before Run.
@@ -92,7 +98,9 @@ func (s *Server) openKeys() (err error) {
 func (s *Server) openStore(ctx context.Context) (err error) {
 	clusterID := ""
 	if s.cfg.Join != "" {
-		b, err := s.peers.post(ctx, s.cfg.Join, pathCluster, nil)
+		ask, cancel := context.WithTimeout(ctx, joinTimeout)
+		defer cancel()
+		b, err := s.peers.post(ask, s.cfg.Join, pathCluster, nil)
 		if err != nil {
 			return fmt.Errorf("join %s: %w; is it a server of the cluster whose keys are in %s?", s.cfg.Join, err, filepath.Join(s.cfg.DataDir, "pki"))
 		}
@@ -193,7 +201,12 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	// The shared port carries raft too: it is the last to end.
 	port, stopPort := context.WithCancel(context.WithoutCancel(ctx))
 	portDone := make(chan error, 1)
-	go func() { portDone <- s.mux.Run(port) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel() // a member without its port is none
+		portDone <- s.mux.Run(port)
+	}()
 	err := s.serve(ctx, ready)
 	// With the store still open another server takes the lead at once, instead of after an election's timeout.
 	s.yieldLead()
@@ -285,6 +298,9 @@ func closeHTTP(ctx context.Context, h *http.Server) error {
 	return nil
 }
 
+// joinTimeout bounds one question to the member that is joined: one that takes the connection and says nothing is asked again.
+const joinTimeout = 30 * time.Second
+
 // join asks until the cluster has taken this member in.
 func (s *Server) join(ctx context.Context) error {
 	m, err := json.Marshal(member{ID: s.store.Identity().ServerID, Address: s.cfg.Advertise})
@@ -292,7 +308,9 @@ func (s *Server) join(ctx context.Context) error {
 		return err
 	}
 	for {
-		_, err := s.peers.post(ctx, s.cfg.Join, pathJoin, m)
+		ask, cancel := context.WithTimeout(ctx, joinTimeout)
+		_, err := s.peers.post(ask, s.cfg.Join, pathJoin, m)
+		cancel()
 		if err == nil {
 			s.cfg.Log.Info("joined the cluster", "through", s.cfg.Join, "id", s.store.Identity().ServerID)
 			return nil

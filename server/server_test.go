@@ -90,6 +90,29 @@ func start(t *testing.T, dir, addr, join string) running {
 	return running{Server: s, client: c, stop: stop}
 }
 
+// TestServerEndsWithItsPort takes the port away from a running server, which must say so and end: one that goes on without it is a
+// member that nobody reaches.
+func TestServerEndsWithItsPort(t *testing.T) {
+	addr := freeAddr(t)
+	s, err := Open(t.Context(), Config{
+		DataDir: t.TempDir(), Listen: addr, Advertise: addr, Name: "s", Version: "test", Log: slog.New(slog.DiscardHandler),
+		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), PodCIDR: netip.MustParsePrefix("10.244.0.0/16"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err = s.Run(ctx, func() {
+		if err := s.mux.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("the server ended with %v after %v", err, ctx.Err())
+	}
+}
+
 // eventually asks until ok or the deadline; why is the last reason.
 func eventually(t *testing.T, what string, ok func() (bool, string)) {
 	t.Helper()

@@ -219,12 +219,12 @@ func runServer(ctx context.Context, m *machine, withAgent bool) error {
 	var a *agent.Agent
 	if withAgent {
 		if a, err = m.agent([]string{url}); err != nil {
-			return err
+			return errors.Join(err, s.Close())
 		}
 	}
 	files, err := m.writeFiles(s.Keys(), url)
 	if err != nil {
-		return err
+		return errors.Join(err, s.Close())
 	}
 	fmt.Printf("api     %s\ngit     %s\nkubectl reconcile kubectl --kubeconfig %s\n", files.APIURL, files.GitURL, filepath.Join(m.dataDir, kubeconfigName))
 	g, gctx := errgroup.WithContext(ctx)

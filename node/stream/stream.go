@@ -82,9 +82,13 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Run serves until ctx ends, then closes every connection and returns when the handlers have returned.
+// Run serves until ctx ends, then closes the listener, which it owns, and every connection. Handlers end with ctx; those whose
+// connection was upgraded may outlive Run by a moment.
 func Run(ctx context.Context, c Config) error {
 	if err := c.Validate(); err != nil {
+		if c.Listener != nil {
+			c.Listener.Close()
+		}
 		return err
 	}
 	tc := c.TLS.Clone()
@@ -100,7 +104,7 @@ func Run(ctx context.Context, c Config) error {
 	go func() { done <- srv.Serve(tls.NewListener(c.Listener, tc)) }()
 	select {
 	case err := <-done:
-		return fmt.Errorf("serve the node's endpoint: %w", err)
+		return errors.Join(fmt.Errorf("serve the node's endpoint: %w", err), srv.Close())
 	case <-ctx.Done():
 	}
 	err := srv.Close()
