@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +156,14 @@ func TestThreeMachines(t *testing.T) {
 	})
 	// The lost node counts as ready until its lease has run out, as in Kubernetes; a pod placed there would wait for its return.
 	readyNodes(ms[1], 2, 90*time.Second)
+	lost(ms[1], ms[0].Name, true)
+	var client string
+	for _, p := range pods.Items {
+		if p.Spec.NodeName == ms[1].Name {
+			client = p.Name
+		}
+	}
+	reachesAPI(ms[1], client, 5, 90*time.Second)
 	r2.write(map[string]string{"more.yaml": strings.ReplaceAll(strings.ReplaceAll(spread, "name: web", "name: more"), "replicas: 6", "replicas: 1")})
 	t.Log(r2.push("more, with one server gone"))
 	eventually(t, 60*time.Second, "what was pushed without the first server runs", func() error {
@@ -168,5 +177,35 @@ func TestThreeMachines(t *testing.T) {
 	eventually(t, 30*time.Second, "the killed server follows again", func() error {
 		_, err := ms[0].client().AppsV1().Deployments("default").Get(t.Context(), "more", metav1.GetOptions{})
 		return err
+	})
+	readyNodes(ms[1], 3, 30*time.Second)
+	lost(ms[1], ms[0].Name, false)
+}
+
+// lost waits until a node is tainted as unreachable and its endpoints are out of service web, or until both is undone.
+func lost(m *machine, node string, want bool) {
+	m.t.Helper()
+	eventually(m.t, 30*time.Second, fmt.Sprintf("node %s is lost: %v", node, want), func() error {
+		n, err := m.client().CoreV1().Nodes().Get(m.t.Context(), node, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		tainted := slices.ContainsFunc(n.Spec.Taints, func(x corev1.Taint) bool { return x.Key == corev1.TaintNodeUnreachable })
+		slicesOf, err := m.client().DiscoveryV1().EndpointSlices("default").List(m.t.Context(), metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=web"})
+		if err != nil {
+			return err
+		}
+		ready := 0
+		for _, s := range slicesOf.Items {
+			for _, e := range s.Endpoints {
+				if *e.NodeName == node && *e.Conditions.Ready {
+					ready++
+				}
+			}
+		}
+		if tainted != want || (ready == 0) != want {
+			return fmt.Errorf("tainted %v, %d ready endpoints of web", tainted, ready)
+		}
+		return nil
 	})
 }

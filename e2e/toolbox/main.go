@@ -2,7 +2,7 @@
 //
 //	toolbox sleep                      until SIGTERM
 //	toolbox serve ADDR TEXT            HTTP: / answers TEXT, /env?NAME a variable, /file?PATH a file
-//	toolbox get URL                    prints the answer's body
+//	toolbox get URL [CERTIFICATE]      prints the answer's body; an https server must be of that authority (PEM)
 //	toolbox lookup NAME                prints the addresses of a name
 //	toolbox exit CODE                  ends so
 //	toolbox eat MEBIBYTES              holds so much memory, then sleeps
@@ -12,6 +12,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -51,7 +53,7 @@ func run(args []string) error {
 	case "serve":
 		return serve(ctx, arg(1), arg(2))
 	case "get":
-		return get(ctx, arg(1))
+		return get(ctx, arg(1), arg(2))
 	case "lookup":
 		return lookup(ctx, arg(1))
 	case "exit":
@@ -102,14 +104,17 @@ func serve(ctx context.Context, addr, text string) error {
 	}
 }
 
-func get(ctx context.Context, url string) error {
+func get(ctx context.Context, url, authority string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	res, err := http.DefaultClient.Do(req)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(authority))
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -100,11 +100,26 @@ func Start(t testing.TB, cfg Config) *Cluster {
 	}
 	c.Leader()
 	for i := range cfg.Nodes {
-		n := &Node{Name: fmt.Sprintf("n%02d", i), c: c}
-		c.nodes = append(c.nodes, n)
-		c.wg.Go(func() { n.run(c.ctx) })
+		c.nodes = append(c.nodes, &Node{Name: fmt.Sprintf("n%02d", i), c: c})
+		c.StartNode(i)
 	}
 	return c
+}
+
+// StartNode starts node i's agent, which StopNode has stopped.
+func (c *Cluster) StartNode(i int) {
+	n := c.nodes[i]
+	ctx, stop := context.WithCancel(c.ctx)
+	ended := make(chan struct{})
+	n.stop = func() { stop(); <-ended }
+	c.wg.Go(func() { defer close(ended); n.run(ctx) })
+	c.History.note(n.Name, "agent started", 0)
+}
+
+// StopNode stops node i's agent, as a machine that is switched off: it renews no lease and reports nothing.
+func (c *Cluster) StopNode(i int) {
+	c.nodes[i].stop()
+	c.History.note(c.nodes[i].Name, "agent stopped", 0)
 }
 
 func serviceRange() netip.Prefix { return netip.MustParsePrefix("10.96.0.0/16") }

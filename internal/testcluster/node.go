@@ -22,6 +22,8 @@ type Node struct {
 	Name string
 	c    *Cluster
 	next int // server to try
+	// stop ends the agent and waits for it.
+	stop func()
 }
 
 // renewEvery is how often a node renews its lease.

@@ -1,0 +1,56 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// reachesAPI asks the API from within a pod, as in-cluster clients do: by the service's name and address, with the certificate
+// checked against the cluster's authority. times is how often in a row it must answer.
+func reachesAPI(m *machine, pod string, times int, limit time.Duration) {
+	m.t.Helper()
+	ca, err := os.ReadFile(filepath.Join(m.dir, "pki", "ca.crt"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, host := range []string{"kubernetes", "kubernetes.default.svc:443", "kubernetes.default.svc.cluster.local", "10.96.0.1"} {
+		eventually(m.t, limit, "pod "+pod+" reaches the API at "+host, func() error {
+			for i := range times {
+				out, err := m.try("kubectl", "--kubeconfig", m.kubeconfig(), "exec", pod, "--", "/app", "get", "https://"+host+"/version", string(ca))
+				if err != nil || !strings.Contains(out, `"gitVersion"`) {
+					return fmt.Errorf("try %d: %v: %s", i, err, out)
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// TestAPIFromAPod reaches the API's service from a pod of a cluster of one.
+func TestAPIFromAPod(t *testing.T) {
+	l := newLab(t)
+	m := l.machine()
+	m.start("up")
+	m.images(map[string]string{"toolbox:v1": "./toolbox"})
+	r := m.repo()
+	r.write(map[string]string{"pod.yaml": `apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: c, image: "toolbox:v1", args: [sleep]}]
+`})
+	r.push("a client of the API")
+	r.healthy()
+	reachesAPI(m, "client", 1, 10*time.Second)
+	if out, err := m.try("kubectl", "--kubeconfig", m.kubeconfig(), "exec", "client", "--", "/app", "get", "https://kubernetes.default.svc/version"); err == nil {
+		t.Errorf("without the cluster's authority the certificate was taken: %s", out)
+	}
+	if out := m.run("kubectl", "--kubeconfig", m.kubeconfig(), "exec", "client", "--", "/app", "lookup", "kube-dns.kube-system"); !strings.Contains(out, "10.96.0.10") {
+		t.Errorf("kube-dns is at %s", out)
+	}
+}

@@ -1,0 +1,110 @@
+package testcluster_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/admission"
+	"reconcile/cluster"
+	"reconcile/internal/testcluster"
+	"reconcile/object"
+)
+
+// lifeOf is what can be seen of a node: its Ready condition, and whether it has both taints of an unreachable one.
+func lifeOf(v *cluster.View, name string) (ready corev1.ConditionStatus, tainted bool) {
+	o, ok := v.Get(object.Key{Resource: "nodes", Name: name})
+	if !ok {
+		return "", false
+	}
+	n := o.(*corev1.Node)
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			ready = c.Status
+		}
+	}
+	effects := map[corev1.TaintEffect]bool{}
+	for _, t := range n.Spec.Taints {
+		if t.Key == corev1.TaintNodeUnreachable {
+			effects[t.Effect] = true
+		}
+	}
+	return ready, effects[corev1.TaintEffectNoSchedule] && effects[corev1.TaintEffectNoExecute]
+}
+
+// readyEndpoints counts the ready endpoints of a service by node.
+func readyEndpoints(v *cluster.View, service string) map[string]int {
+	out := map[string]int{}
+	for o := range v.List("endpointslices", "d") {
+		s := o.(*discoveryv1.EndpointSlice)
+		if s.Labels[discoveryv1.LabelServiceName] != service {
+			continue
+		}
+		for _, e := range s.Endpoints {
+			if e.Conditions.Ready != nil && *e.Conditions.Ready {
+				out[*e.NodeName]++
+			}
+		}
+	}
+	return out
+}
+
+// TestNodeLossAndReturn switches a node's agent off and on again: after 40 s without a sign the node is Unknown and tainted and its
+// pods take no more traffic; when it is heard again all of that is undone, and no pod was made anew.
+func TestNodeLossAndReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReal(t, 3)
+		c.Must(testcluster.Create(deployment("web", "web:1", 6)))
+		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "web"},
+			Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "web"}, Ports: []corev1.ServicePort{{Port: 80}}}}
+		admission.Default(svc)
+		c.Must(testcluster.Create(svc))
+		spread := fmt.Sprint(map[string]int{"n00": 2, "n01": 2, "n02": 2})
+		c.WaitFor("two ready endpoints a node", func(v *cluster.View) bool { return fmt.Sprint(readyEndpoints(v, "web")) == spread })
+		pods := podUIDs(c.Leader().View())
+
+		c.StopNode(1)
+		stopped := time.Now()
+		time.Sleep(25 * time.Second)
+		if ready, tainted := lifeOf(c.Leader().View(), "n01"); ready != corev1.ConditionTrue || tainted {
+			t.Errorf("after 25 s of silence the node is Ready=%s, tainted %v", ready, tainted)
+		}
+		c.WaitFor("the silent node is Unknown and tainted", func(v *cluster.View) bool {
+			ready, tainted := lifeOf(v, "n01")
+			return ready == corev1.ConditionUnknown && tainted
+		})
+		// The last sign was at most one renewal old when the agent stopped.
+		if after := time.Since(stopped); after < 30*time.Second || after > 41*time.Second {
+			t.Errorf("the node was lost after %s, want 40 s from its last sign", after)
+		}
+		want := fmt.Sprint(map[string]int{"n00": 2, "n02": 2})
+		c.WaitFor("its endpoints have left the service", func(v *cluster.View) bool { return fmt.Sprint(readyEndpoints(v, "web")) == want })
+		if after := time.Since(stopped); after > 42*time.Second {
+			t.Errorf("its endpoints stayed for %s", after)
+		}
+
+		c.StartNode(1)
+		c.WaitFor("the node is back", func(v *cluster.View) bool {
+			ready, tainted := lifeOf(v, "n01")
+			return ready == corev1.ConditionTrue && !tainted
+		})
+		c.WaitFor("its endpoints are back", func(v *cluster.View) bool { return fmt.Sprint(readyEndpoints(v, "web")) == spread })
+		if now := podUIDs(c.Leader().View()); now != pods {
+			t.Errorf("pods were made anew:\n%s\nbefore\n%s", now, pods)
+		}
+		c.Settled()
+	})
+}
+
+func podUIDs(v *cluster.View) string {
+	var out []string
+	for o := range v.List("pods", "d") {
+		out = append(out, o.GetName()+" "+string(o.GetUID()))
+	}
+	return fmt.Sprint(out)
+}
