@@ -18,6 +18,7 @@ type class struct {
 	least  []int64   // by node: the LeastAllocated score as things stand
 	fit    []bool    // by node
 	own    []int64   // by node: the owner's pods there
+	shun   []int64   // by node: the PreferNoSchedule taints that the pods do not tolerate
 }
 
 func quantity(n int64, milli bool) *kresource.Quantity {
@@ -68,8 +69,10 @@ func (s *Snapshot) newClass(pod *corev1.Pod, demands map[types.UID]*demand) *cla
 	c.least = make([]int64, len(s.nodes))
 	c.fit = make([]bool, len(s.nodes))
 	c.own = make([]int64, len(s.nodes))
+	c.shun = make([]int64, len(s.nodes))
 	for i, n := range s.nodes {
 		c.static[i] = static(n.node, pod, affinity)
+		c.shun[i] = shunned(n.node, pod)
 		c.update(i, n)
 	}
 	return c
@@ -105,6 +108,17 @@ func static(node *corev1.Node, pod *corev1.Pod, affinity nodeaffinity.RequiredNo
 		return refuse("NodeReady", "node(s) were not ready")
 	}
 	return Verdict{Node: node.Name, Fits: true}
+}
+
+// shunned counts the taints that would have the pod elsewhere if there is an elsewhere. As in kube-scheduler, tolerations without an
+// effect and those of PreferNoSchedule count.
+func shunned(node *corev1.Node, pod *corev1.Pod) (n int64) {
+	for i := range node.Spec.Taints {
+		if t := &node.Spec.Taints[i]; t.Effect == corev1.TaintEffectPreferNoSchedule && !Tolerates(pod.Spec.Tolerations, t) {
+			n++
+		}
+	}
+	return n
 }
 
 // ready holds pods off a node that never said that it is ready; one that stopped saying so has a taint.

@@ -13,6 +13,9 @@ import (
 // spreadWeight is the weight of spreading an owner's pods against LeastAllocated's 1, as PodTopologySpread's in kube-scheduler.
 const spreadWeight = 2
 
+// shunWeight is that of PreferNoSchedule taints, as TaintToleration's in kube-scheduler.
+const shunWeight = 3
+
 // Schedule places the pods one after the other, in the order given, and binds each in the snapshot. Pods that only differ in
 // name share their class, so that the cost of one more such pod is one pass over the nodes' scores.
 func (s *Snapshot) Schedule(pods []*corev1.Pod) []Decision {
@@ -45,12 +48,7 @@ func (s *Snapshot) Schedule(pods []*corev1.Pod) []Decision {
 
 // best returns the feasible node with the highest score, -1 if there is none.
 func (s *Snapshot) best(c *class, pod uint64) int {
-	most := int64(0)
-	for i, n := range c.own {
-		if c.fit[i] {
-			most = max(most, n)
-		}
-	}
+	most := c.most()
 	best, bestScore, bestTie := -1, int64(-1), uint64(0)
 	for i, n := range s.nodes {
 		if !c.fit[i] {
@@ -68,23 +66,34 @@ func (s *Snapshot) best(c *class, pod uint64) int {
 	return best
 }
 
-// total is node i's sum for a pod of the class; most is the highest number of the owner's pods on a feasible node.
-func (c *class) total(i int, most int64) int64 {
-	spread := int64(100)
-	if most > 0 {
-		spread = 100 * (most - c.own[i]) / most
+// extremes are the highest numbers on a feasible node, which scores are measured against.
+type extremes struct{ own, shun int64 }
+
+func (c *class) most() (m extremes) {
+	for i, fits := range c.fit {
+		if fits {
+			m.own, m.shun = max(m.own, c.own[i]), max(m.shun, c.shun[i])
+		}
 	}
-	return c.least[i] + spreadWeight*spread
+	return m
+}
+
+// total is node i's sum for a pod of the class.
+func (c *class) total(i int, most extremes) int64 {
+	return c.least[i] + spreadWeight*reverse(c.own[i], most.own) + shunWeight*reverse(c.shun[i], most.shun)
+}
+
+// reverse is 100 for none and 0 for the most there are; 100 for all where there are none.
+func reverse(n, most int64) int64 {
+	if most == 0 {
+		return 100
+	}
+	return 100 * (most - n) / most
 }
 
 // verdicts tells of every node what stands against a pod of the class there.
 func (s *Snapshot) verdicts(c *class) []Verdict {
-	most := int64(0)
-	for i, n := range c.own {
-		if c.fit[i] {
-			most = max(most, n)
-		}
-	}
+	most := c.most()
 	out := slices.Clone(c.static)
 	for i, n := range s.nodes {
 		switch {

@@ -265,3 +265,20 @@ func TestScheduleProperties(t *testing.T) {
 		}
 	})
 }
+
+// TestPreferNoSchedule: a taint of that effect sends pods elsewhere while there is an elsewhere, unless they tolerate it.
+func TestPreferNoSchedule(t *testing.T) {
+	c := &cluster{nodes: []*corev1.Node{node("a", "1", "1Gi", 110), node("b", "8", "8Gi", 110)}}
+	c.nodes[1].Spec.Taints = []corev1.Taint{{Key: "spot", Value: "yes", Effect: corev1.TaintEffectPreferNoSchedule}}
+	shy, bold := pod("x", 0, "500m", ""), pod("y", 0, "500m", "")
+	bold.Spec.Tolerations = []corev1.Toleration{{Key: "spot", Operator: corev1.TolerationOpExists}}
+	second := pod("z", 0, "600m", "")
+	var got []string
+	for _, d := range NewSnapshot(c).Schedule([]*corev1.Pod{bold, shy, second}) {
+		got = append(got, d.Node)
+	}
+	// The large node suits bold best; shy takes the small one; second has no room but on the tainted one.
+	if want := []string{"b", "a", "b"}; !slices.Equal(got, want) {
+		t.Errorf("placed on %v, want %v", got, want)
+	}
+}

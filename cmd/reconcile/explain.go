@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -15,6 +16,7 @@ import (
 
 	"reconcile/client"
 	"reconcile/object"
+	"reconcile/scheduler"
 )
 
 // newExplain is `reconcile explain`.
@@ -22,8 +24,10 @@ func newExplain() *cobra.Command {
 	var f remoteFlags
 	var output, namespace string
 	cmd := &cobra.Command{
-		Use:     "explain pod/NAME",
-		Short:   "Tell why a pod is where it is, or nowhere",
+		Use:   "explain pod/NAME",
+		Short: "Tell why a pod is where it is, or nowhere",
+		Long: "Prints the pod's state and events, and what the scheduler says of each node as things stand now: the rule that refuses the\n" +
+			"pod there, or the node's score.",
 		Example: "  reconcile explain pod/web-0\n  reconcile explain -n shop pod/cart-2 -o json",
 		Args:    oneArg("pod/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -66,6 +70,8 @@ type explanation struct {
 	Conditions []explained `json:"conditions,omitempty"`
 	Containers []explained `json:"containers,omitempty"`
 	Events     []explained `json:"events,omitempty"`
+	// Nodes is what the scheduler would say of each node now: the first rule that refuses the pod there, or the score.
+	Nodes []scheduler.Verdict `json:"nodes,omitempty"`
 }
 
 type explained struct {
@@ -108,8 +114,40 @@ func explain(ctx context.Context, c *client.Client, key object.Key) (explanation
 		e.Events = append(e.Events, explained{ev.Type, ev.Reason, ev.Message, at})
 	}
 	slices.SortStableFunc(e.Events, func(a, b explained) int { return a.Time.Compare(b.Time) })
-	return e, nil
+	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		return e, nil
+	}
+	now, err := readPlaces(ctx, c)
+	e.Nodes = scheduler.Explain(now, p)
+	return e, err
 }
+
+// places is the cluster's nodes and what is on them, as the scheduler reads them.
+type places struct {
+	nodes []object.Object
+	pods  map[string][]*corev1.Pod
+}
+
+func readPlaces(ctx context.Context, c *client.Client) (places, error) {
+	out := places{pods: map[string][]*corev1.Pod{}}
+	var err error
+	if out.nodes, err = c.List(ctx, object.Selection{Resource: "nodes"}); err != nil {
+		return out, err
+	}
+	slices.SortFunc(out.nodes, func(a, b object.Object) int { return strings.Compare(a.GetName(), b.GetName()) })
+	pods, err := c.List(ctx, object.Selection{Resource: "pods"})
+	for _, o := range pods {
+		p := o.(*corev1.Pod)
+		out.pods[p.Spec.NodeName] = append(out.pods[p.Spec.NodeName], p)
+	}
+	return out, err
+}
+
+// List implements scheduler.Source, which asks for nodes only.
+func (p places) List(string, string) iter.Seq[object.Object] { return slices.Values(p.nodes) }
+
+// PodsOn implements scheduler.Source.
+func (p places) PodsOn(node string) iter.Seq[*corev1.Pod] { return slices.Values(p.pods[node]) }
 
 // containerLine tells how a container is, and how it ended the last time.
 func containerLine(cs corev1.ContainerStatus) explained {
@@ -153,6 +191,19 @@ func (e explanation) print(w io.Writer, now time.Time) error {
 			}
 			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", x.What, x.Reason, ago, x.Message)
 		}
+	}
+	if len(e.Nodes) > 0 {
+		fmt.Fprintln(t, "nodes, as the scheduler sees them now")
+	}
+	for _, v := range e.Nodes {
+		verdict, why := "refuses", v.Plugin+": "+strings.Join(v.Reasons, ", ")
+		if v.Fits {
+			verdict, why = "has room", fmt.Sprintf("score %d", v.Score)
+		}
+		if v.Node == e.Node {
+			verdict += ", it is here"
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", v.Node, verdict, why)
 	}
 	return t.Flush()
 }

@@ -12,6 +12,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -139,6 +140,14 @@ func TestExplain(t *testing.T) {
 	store.Put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p"}, Status: corev1.PodStatus{Phase: corev1.PodPending,
 		Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/2 nodes are available: 2 Insufficient cpu"}}}})
 	store.Put(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "e"}, InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "p", Namespace: "default"}, Type: "Warning", Reason: "FailedScheduling", Message: "no room"})
+	full := corev1.ResourceList{"cpu": resource.MustParse("1"), "memory": resource.MustParse("1Gi"), "pods": resource.MustParse("0")}
+	room := corev1.ResourceList{"cpu": resource.MustParse("1"), "memory": resource.MustParse("1Gi"), "pods": resource.MustParse("9")}
+	ready := []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	store.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Allocatable: full, Conditions: ready}})
+	store.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Spec: corev1.NodeSpec{Unschedulable: true}, Status: corev1.NodeStatus{Allocatable: room, Conditions: ready}})
+	store.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n3"}, Status: corev1.NodeStatus{Allocatable: room, Conditions: ready}})
+	wants(t, mustReconcile(t, "explain", "pod/p", "--kubeconfig", s.Kubeconfig), "n1  refuses   NodeResourcesFit: Too many pods",
+		"n2  refuses   NodeUnschedulable: node(s) were unschedulable", "n3  has room  score ")
 	wants(t, mustReconcile(t, "explain", "pod/p", "--kubeconfig", s.Kubeconfig), "pod/default/p is Pending on no node", "0/2 nodes are available: 2 Insufficient cpu", "FailedScheduling")
 	if _, err := reconcile(t, "explain", "pod/nix", "--kubeconfig", s.Kubeconfig); err == nil || !strings.Contains(err.Error(), `pods "nix" not found`) {
 		t.Errorf("explain nothing: %v", err)
