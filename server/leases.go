@@ -38,13 +38,21 @@ type leases struct {
 	log     *slog.Logger
 }
 
-// run renews until ctx ends. first is called once the server's own lease has been written the first time.
+// run renews until ctx ends. first is called once this member shows all that was committed before its start, and its own
+// lease has been written. Its lease alone is no sign of that: the leader has it from before a restart, while the state here is still empty.
 func (l *leases) run(ctx context.Context, first func()) error {
 	led, retry := uint64(0), leaseRetry
 	for {
 		changed := l.store.LeaderChanged()
 		wait, failed := leaseEvery, false
-		if err := l.renew(ctx, controller.ServerLeasePrefix+l.id, time.Time{}); err != nil {
+		var err error
+		if first != nil {
+			err = l.seq.Barrier(ctx)
+		}
+		if err == nil {
+			err = l.renew(ctx, controller.ServerLeasePrefix+l.id, time.Time{})
+		}
+		if err != nil {
 			if ctx.Err() == nil {
 				l.log.Debug("cannot renew the server's lease; trying again", "error", err)
 			}
