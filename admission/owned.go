@@ -1,7 +1,10 @@
 package admission
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -150,39 +153,55 @@ func GitOwnedConflicts(old, new object.Object) ([]string, error) {
 	return paths, nil
 }
 
-// GitDenied is the answer to a write (or, with no paths, a deletion) of an object that git owns: 403, whose causes name each
-// field, the commit, and the file and line to change instead.
-func GitDenied(o object.Object, user string, paths []string) error {
+// SetField is a field that a file of git sets: its path as in Kubernetes' errors, and FILE:LINE.
+type SetField struct {
+	Path, File string
+}
+
+// GitDenied is the answer to a write (or, with no fields, a deletion) of an object that git owns: 403, whose message and causes name
+// each field, the commit, and the file and line to change instead. A field without a file is named with the object's.
+func GitDenied(o object.Object, user string, fields []SetField) error {
 	owner, _ := GitOwner(o)
 	k, err := object.KindOfObject(o)
 	if err != nil {
 		return err
 	}
-	what := "the object is"
-	switch n := len(paths); {
-	case n == 1:
-		what = paths[0] + " is"
-	case n > 3:
-		what = fmt.Sprintf("%s and %d more fields are", strings.Join(paths[:2], ", "), n-2)
-	case n > 1:
-		what = strings.Join(paths, ", ") + " are"
+	fields = slices.Clone(fields)
+	for i, f := range fields {
+		fields[i].File = cmp.Or(f.File, owner.File)
 	}
-	e := apierrors.NewForbidden(k.GroupResource(), o.GetName(), fmt.Errorf(
-		"%s owned by git source %q: change %s in the repository and push", what, owner.Source, owner.File))
-	cause := func(path string) metav1.StatusCause {
-		return metav1.StatusCause{Type: metav1.CauseTypeForbidden, Field: path,
-			Message: fmt.Sprintf("owned by %s at commit %s, %s", object.GitManager(owner.Source), object.ShortCommit(owner.Commit), owner.File)}
+	why := fmt.Sprintf("the object is owned by git source %q: change %s in the repository and push", owner.Source, owner.File)
+	if len(fields) > 0 {
+		why = fmt.Sprintf("git source %q owns %s: change it in the repository and push", owner.Source, fieldList(fields))
 	}
-	if len(paths) == 0 {
-		e.ErrStatus.Details.Causes = []metav1.StatusCause{cause("")}
+	e := apierrors.NewForbidden(k.GroupResource(), o.GetName(), errors.New(why))
+	cause := func(f SetField) metav1.StatusCause {
+		return metav1.StatusCause{Type: metav1.CauseTypeForbidden, Field: f.Path,
+			Message: fmt.Sprintf("owned by %s at commit %s, %s", object.GitManager(owner.Source), object.ShortCommit(owner.Commit), f.File)}
 	}
-	for _, p := range paths {
-		e.ErrStatus.Details.Causes = append(e.ErrStatus.Details.Causes, cause(p))
+	if len(fields) == 0 {
+		e.ErrStatus.Details.Causes = []metav1.StatusCause{cause(SetField{File: owner.File})}
+	}
+	for _, f := range fields {
+		e.ErrStatus.Details.Causes = append(e.ErrStatus.Details.Causes, cause(f))
 	}
 	if user != "" {
 		e.ErrStatus.Message += fmt.Sprintf(" (user %q)", user)
 	}
 	return e
+}
+
+// fieldList names the first fields with their places: kubectl shows an error's message and none of its causes.
+func fieldList(fields []SetField) string {
+	const shown = 3
+	var parts []string
+	for _, f := range fields[:min(shown, len(fields))] {
+		parts = append(parts, f.Path+" ("+f.File+")")
+	}
+	if more := len(fields) - shown; more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // MergeGit returns what a live object becomes when git applies a document to it: what the document sets is set, what the same

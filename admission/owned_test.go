@@ -79,10 +79,11 @@ func TestGitOwnedConflicts(t *testing.T) {
 			}
 		})
 	}
-	err := GitDenied(old, "admin", []string{"spec.replicas"})
+	err := GitDenied(old, "admin", []SetField{{"spec.replicas", "web.yaml:5"}})
 	var st *apierrors.StatusError
 	if !errors.As(err, &st) || !apierrors.IsForbidden(err) || st.ErrStatus.Details.Causes[0].Field != "spec.replicas" ||
-		st.ErrStatus.Details.Causes[0].Message != "owned by git:cluster at commit 0123456789ab, web.yaml:1" || !strings.Contains(err.Error(), `deployments.apps "web" is forbidden`) {
+		st.ErrStatus.Details.Causes[0].Message != "owned by git:cluster at commit 0123456789ab, web.yaml:5" ||
+		!strings.Contains(err.Error(), `deployments.apps "web" is forbidden: git source "cluster" owns spec.replicas (web.yaml:5)`) {
 		t.Errorf("denied: %v %+v", err, st)
 	}
 }

@@ -66,7 +66,7 @@ func TestFieldsOfGit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `{"reason":"FieldValueForbidden","message":"owned by git at commit 3f2a1c0d9e8b, web.yaml:6","field":"spec.replicas"}`; string(cause) != want {
+	if want := `{"reason":"FieldValueForbidden","message":"owned by git:cluster at commit 3f2a1c0d9e8b, web.yaml:6","field":"spec.replicas"}`; string(cause) != want {
 		t.Errorf("cause\n got %s\nwant %s", cause, want)
 	}
 	sc, err := deployments.GetScale(ctx, "web", metav1.GetOptions{})

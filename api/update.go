@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -148,19 +147,15 @@ func (s *Server) gitAllows(r *http.Request, o, old object.Object) error {
 
 // gitDenied is the refusal, with each field's own file and line where gitops knows them.
 func (s *Server) gitDenied(ctx context.Context, old object.Object, paths []string) error {
-	err := admission.GitDenied(old, authz.UserFrom(ctx).Name, paths)
-	if s.cfg.Origins == nil {
-		return err
-	}
-	var st *apierrors.StatusError
-	if !errors.As(err, &st) || st.ErrStatus.Details == nil {
-		return err
-	}
+	fields := make([]admission.SetField, len(paths))
 	for i, p := range paths {
-		at, ok := s.cfg.Origins.Origin(object.KeyOf(old), p)
-		if ok && i < len(st.ErrStatus.Details.Causes) {
-			st.ErrStatus.Details.Causes[i].Message = fmt.Sprintf("owned by git at commit %.12s, %s:%d", at.Commit, at.File, at.Line)
+		fields[i].Path = p
+		if s.cfg.Origins == nil {
+			continue
+		}
+		if at, ok := s.cfg.Origins.Origin(object.KeyOf(old), p); ok {
+			fields[i].File = fmt.Sprintf("%s:%d", at.File, at.Line)
 		}
 	}
-	return err
+	return admission.GitDenied(old, authz.UserFrom(ctx).Name, fields)
 }

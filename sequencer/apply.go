@@ -113,7 +113,11 @@ func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 			return apierrors.NewInternalError(fmt.Errorf("compare %s with what git owns: %w", op.Key, err))
 		}
 		if len(paths) > 0 {
-			return admission.GitDenied(live, a.user, paths)
+			fields := make([]admission.SetField, len(paths))
+			for i, p := range paths {
+				fields[i].Path = p
+			}
+			return admission.GitDenied(live, a.user, fields)
 		}
 	}
 	if err := admission.Allocate(o, obj, live, a.ranges); err != nil {
