@@ -24,6 +24,9 @@ func newApply() *cobra.Command {
 			if (len(args) == 1) == (file != "") {
 				return errors.New("apply wants a path, or --plan FILE")
 			}
+			if file != "" && (cmd.Flags().Changed("message") || cmd.Flags().Changed("option")) {
+				return errors.New("a kept plan holds its message and options already: give -m and --option to `reconcile plan --out`")
+			}
 			var req gitops.PlanRequest
 			var err error
 			if file != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"reconcile/client"
@@ -63,7 +67,7 @@ type explanation struct {
 	Pod   string `json:"pod"`
 	Node  string `json:"node,omitempty"`
 	Phase string `json:"phase"`
-	// Owner is what made the pod; Source is the file and line in git of the object behind it, if it comes from there.
+	// Owner is what made the pod, and what made that ("replicaset/web-5 of deployment/web"); Source is the file and line in git of the object behind it, if it comes from there.
 	Owner  string `json:"owner,omitempty"`
 	Source string `json:"source,omitempty"`
 	// Conditions that do not hold, with the scheduler's reason for each node that it refused.
@@ -87,9 +91,9 @@ func explain(ctx context.Context, c *client.Client, key object.Key) (explanation
 		return explanation{}, err
 	}
 	p := o.(*corev1.Pod)
-	e := explanation{Pod: key.String(), Node: p.Spec.NodeName, Phase: string(p.Status.Phase), Source: p.Annotations[object.AnnotationFile]}
-	for _, ref := range p.OwnerReferences {
-		e.Owner = strings.ToLower(ref.Kind) + "/" + ref.Name
+	e := explanation{Pod: key.String(), Node: p.Spec.NodeName, Phase: string(p.Status.Phase)}
+	if e.Owner, e.Source, err = origin(ctx, c, p); err != nil {
+		return e, err
 	}
 	for _, cond := range p.Status.Conditions {
 		if cond.Status != corev1.ConditionTrue || cond.Type == corev1.PodScheduled {
@@ -105,15 +109,11 @@ func explain(ctx context.Context, c *client.Client, key object.Key) (explanation
 	if err != nil {
 		return e, err
 	}
+	slices.SortFunc(events, inOrder)
 	for _, o := range events {
 		ev := o.(*corev1.Event)
-		at := ev.LastTimestamp.Time
-		if at.IsZero() {
-			at = ev.EventTime.Time
-		}
-		e.Events = append(e.Events, explained{ev.Type, ev.Reason, ev.Message, at})
+		e.Events = append(e.Events, explained{ev.Type, ev.Reason, ev.Message, eventTime(ev)})
 	}
-	slices.SortStableFunc(e.Events, func(a, b explained) int { return a.Time.Compare(b.Time) })
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return e, nil
 	}
@@ -148,6 +148,49 @@ func (p places) List(string, string) iter.Seq[object.Object] { return slices.Val
 
 // PodsOn implements scheduler.Source.
 func (p places) PodsOn(node string) iter.Seq[*corev1.Pod] { return slices.Values(p.pods[node]) }
+
+// eventTime is when an event happened the last time.
+func eventTime(ev *corev1.Event) time.Time {
+	if ev.LastTimestamp.IsZero() {
+		return ev.EventTime.Time
+	}
+	return ev.LastTimestamp.Time
+}
+
+// inOrder sorts events by time and, within a second, which is all that most of them tell, as the cluster has written them.
+func inOrder(a, b object.Object) int {
+	if n := eventTime(a.(*corev1.Event)).Compare(eventTime(b.(*corev1.Event))); n != 0 {
+		return n
+	}
+	// A longer number is a larger one.
+	x, y := a.GetResourceVersion(), b.GetResourceVersion()
+	return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
+}
+
+// origin follows the controllers of an object up to the first that comes from git: what made the object, ending with that one, and
+// its file and line. A controller that is gone ends the way.
+func origin(ctx context.Context, c *client.Client, o object.Object) (owners, file string, err error) {
+	var way []string
+	for file = o.GetAnnotations()[object.AnnotationFile]; file == ""; file = o.GetAnnotations()[object.AnnotationFile] {
+		ref := metav1.GetControllerOf(o)
+		if ref == nil {
+			break
+		}
+		way = append(way, strings.ToLower(ref.Kind)+"/"+ref.Name)
+		k, ok := object.KindOf(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
+		if !ok {
+			break
+		}
+		if o, err = c.Get(ctx, object.Key{Resource: k.Resource, Namespace: o.GetNamespace(), Name: ref.Name}); apierrors.IsNotFound(err) {
+			err = nil
+			break
+		}
+		if err != nil {
+			return "", "", err
+		}
+	}
+	return strings.Join(way, " of "), file, nil
+}
 
 // containerLine tells how a container is, and how it ended the last time.
 func containerLine(cs corev1.ContainerStatus) explained {
