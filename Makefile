@@ -53,17 +53,35 @@ vet: ## gofmt and go vet
 lint: ## golangci-lint, at a pinned version, built once into the cache
 	@linter=$$(scripts/tools.sh) && "$$linter" run ./...
 
+# VM suites boot a machine each and want its two processors for themselves; the end-to-end tests need the binary.
+VM_SUITES := reconcile/proxy/ipvs reconcile/internal/vmtest/cgroup2
+E2E := reconcile/e2e
+space := $(subst ,, )
+
 .PHONY: unit
-unit: ## unit, golden, property and simulation tests
-	go test ./...
+unit: helper ## unit, golden, property and simulation tests
+	go test $$(go list ./... | grep -vxE '$(subst $(space),|,$(VM_SUITES) $(E2E))')
 
 .PHONY: check
-check: vet lint unit ## the fast part: vet, unit, simulation
+check: vet lint unit ## the fast part: vet, lint, unit, simulation
 
 .PHONY: vm-kernel
 vm-kernel: ## fetch the kernel that the VM tests boot, through apt, into a cache folder
-	scripts/vmkernel.sh
+	@scripts/vmkernel.sh
+
+.PHONY: vm
+vm: export VMTEST_REQUIRED = 1
+vm: helper vm-kernel ## the proxy's suite on IPVS and the runtime's on cgroup v2, in a virtual machine, one after the other
+	go test -p 1 -timeout 15m $(VM_SUITES)
+
+.PHONY: e2e
+e2e: build ## the whole: real git, kubectl, containers and nftables on machines made of network namespaces; E2E_RUN=TestX for one
+	RECONCILE_BIN=$(CURDIR)/$(BIN) go test -timeout 15m $(if $(E2E_RUN),-v -run '$(E2E_RUN)') $(E2E)
+
+.PHONY: test-deps
+test-deps:
+	@scripts/deps.sh test
 
 .PHONY: test
 test: export VMTEST_REQUIRED = 1
-test: vm-kernel check ## everything that CI runs
+test: test-deps vm-kernel check vm e2e ## everything that CI runs

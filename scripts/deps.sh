@@ -2,8 +2,15 @@
 # make deps: the Debian packages that building and running need; it says what it installs, and does nothing when all is there.
 #   gcc, libc6-dev, libseccomp-dev   build the runtime helper (libcontainer needs cgo; the seccomp filters need libseccomp)
 #   git, iproute2, nftables          `make run` pushes with git; ip and nft show what the network and the proxy made
+#   curl                             `make run` fetches the page
+# `scripts/deps.sh test` also installs what the tests use: qemu-system-x86 and ipvsadm for the VM tests, nsenter (util-linux),
+# and a kubectl that is not ours (kubernetes-client, unless there is one).
 set -euo pipefail
-want=(gcc libc6-dev libseccomp-dev git iproute2 nftables)
+want=(gcc libc6-dev libseccomp-dev git iproute2 nftables curl)
+if [ "${1:-}" = test ]; then
+	want+=(qemu-system-x86 ipvsadm util-linux)
+	command -v kubectl >/dev/null || want+=(kubernetes-client)
+fi
 missing=()
 for p in "${want[@]}"; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")

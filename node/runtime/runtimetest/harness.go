@@ -137,12 +137,15 @@ func (w testWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Eventually waits for a condition and fails the test when it does not come within 10 s.
+// patience is how long a test waits for what must come. It is no measurement: an emulated machine on a busy host may take its time.
+const patience = time.Minute
+
+// Eventually waits for a condition and fails the test when it does not come within patience.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited 10 s in vain until %s", what)
+			t.Fatalf("waited %s in vain until %s", patience, what)
 		}
 	}
 }
