@@ -1,16 +1,18 @@
 // Command toolbox is the program in the containers of the end-to-end tests: what a shell with curl and nslookup would be.
 //
 //	toolbox sleep                      until SIGTERM
-//	toolbox serve ADDR TEXT            HTTP: / answers TEXT, /env?NAME a variable, /file?PATH a file
+//	toolbox serve ADDR TEXT            HTTP: / answers TEXT, /env?NAME a variable, /file?PATH a file, /say?TEXT prints TEXT
 //	toolbox get URL [CERTIFICATE]      prints the answer's body; an https server must be of that authority (PEM)
 //	toolbox lookup NAME                prints the addresses of a name
 //	toolbox exit CODE                  ends so
 //	toolbox eat MEBIBYTES              holds so much memory, then sleeps
 //	toolbox cat                        copies its input to its output
+//	toolbox tty                        tells whether its input is a terminal, and if so the line that it reads from it
 //	toolbox log N                      prints N numbered lines, then sleeps
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,6 +27,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -67,6 +71,8 @@ func run(args []string) error {
 	case "cat":
 		_, err := io.Copy(os.Stdout, os.Stdin)
 		return err
+	case "tty":
+		return tty()
 	case "log":
 		n, err := strconv.Atoi(arg(1))
 		if err != nil {
@@ -93,6 +99,7 @@ func serve(ctx context.Context, addr, text string) error {
 		}
 		_, _ = w.Write(b)
 	})
+	mux.HandleFunc("/say", func(_ http.ResponseWriter, r *http.Request) { fmt.Println(r.URL.RawQuery) })
 	srv := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.ListenAndServe() }()
@@ -132,6 +139,19 @@ func lookup(ctx context.Context, name string) error {
 	}
 	slices.Sort(addrs)
 	fmt.Println(strings.Join(addrs, " "))
+	return nil
+}
+
+func tty() error {
+	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil {
+		fmt.Println("no terminal")
+		return nil
+	}
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	fmt.Print("a terminal says ", line)
 	return nil
 }
 
