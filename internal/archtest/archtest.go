@@ -66,7 +66,11 @@ var rooms = map[string]room{
 var pure = []string{"plan", "controller", "scheduler", "admission", "authz", "proxy/model"}
 
 // impure are the imports that a pure room must not have.
-var impure = []string{"net", "net/http", "os", "os/exec", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "github.com/hashicorp/raft"}
+var impure = []string{"net", "net/http", "os", "os/exec", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "golang.org/x/sys/unix", "io/ioutil", "os/signal", "github.com/hashicorp/raft",
+	"k8s.io/apimachinery/pkg/util/rand", "k8s.io/apimachinery/pkg/util/uuid", "github.com/google/uuid"}
+
+// pureFiles are files of impure rooms that must be pure: every member must apply an entry alike, and a difference is a function.
+var pureFiles = []string{"raftstore/state.go", "raftstore/fsm.go", "raftstore/entry.go", "node/decide.go", "node/network/diff.go"}
 
 // Violation is one broken rule at one place.
 type Violation struct {
@@ -78,7 +82,7 @@ type Violation struct {
 // String is the violation as the test prints it.
 func (v Violation) String() string { return v.Where + ": " + v.What + ": " + v.Why }
 
-// Check reads every non-test Go file under root and returns all violations, ordered by place. It blocks on reading files.
+// Check reads every Go file under root (of tests it judges the sleeps only) and returns all violations, ordered by place. It blocks on reading files.
 func Check(root string) ([]Violation, error) {
 	c := checker{root: root, fset: token.NewFileSet(), docs: map[string]bool{}, seen: map[string]string{}}
 	if err := filepath.WalkDir(root, c.visit); err != nil {
@@ -119,7 +123,7 @@ func (c *checker) visit(path string, d fs.DirEntry, err error) error {
 		}
 		return nil
 	}
-	if !strings.HasSuffix(rel, ".go") || strings.HasSuffix(rel, "_test.go") {
+	if !strings.HasSuffix(rel, ".go") {
 		return nil
 	}
 	f, err := parser.ParseFile(c.fset, path, nil, parser.ParseComments)
@@ -135,15 +139,22 @@ func (c *checker) file(rel string, f *ast.File) {
 	if i := strings.LastIndex(rel, "/"); i >= 0 {
 		pkg = rel[:i]
 	}
-	if _, ok := c.seen[pkg]; !ok {
+	if _, ok := c.seen[pkg]; !ok && !isTest(rel) {
 		c.seen[pkg] = rel
 	}
-	if f.Doc != nil {
+	if f.Doc != nil && !isTest(rel) {
 		c.docs[pkg] = true
 	}
 	home, ok := roomOf(pkg)
+	if !ok && isTest(rel) {
+		return
+	}
 	if !ok {
 		c.report(rel, "package "+pkg+" has no room", "every package stands in a room of ARCHITECTURE.md; add it to the map or move the code")
+		return
+	}
+	if isTest(rel) {
+		c.noSleep(rel, f)
 		return
 	}
 	for _, spec := range f.Imports {
@@ -153,8 +164,11 @@ func (c *checker) file(rel string, f *ast.File) {
 		}
 		c.imports(rel, pkg, home, path)
 	}
-	if isPure(pkg) {
+	if isPure(pkg) || slices.Contains(pureFiles, rel) {
 		c.purity(rel, f)
+	}
+	if f.Name.Name != "main" && !slices.Contains(rooms[home].imports, everything) {
+		c.noPrint(rel, f)
 	}
 	c.noInit(rel, f)
 }
@@ -174,11 +188,75 @@ func (c *checker) imports(rel, pkg, home, path string) {
 	if !ok {
 		return
 	}
+	switch {
+	case strings.HasPrefix(pkg, ours+"/") && !isHelper(pkg):
+		c.report(rel, pkg+" imports "+ours, "packages of one room import each other downwards")
+	case isHelper(ours) && !isHelper(pkg) && !slices.Contains(rooms[home].imports, everything):
+		c.report(rel, pkg+" imports "+ours, "what helps tests is no part of the program")
+	}
 	r := rooms[home]
 	if target == home || allowed(r.imports, ours, target) {
 		return
 	}
 	c.report(rel, home+" imports "+ours, r.why)
+}
+
+// isTest tells whether a file is a test's.
+func isTest(rel string) bool { return strings.HasSuffix(rel, "_test.go") }
+
+// isHelper tells whether a package is there for tests: its name says so.
+func isHelper(pkg string) bool {
+	name := pkg[strings.LastIndex(pkg, "/")+1:]
+	return strings.HasSuffix(name, "test") || strings.HasSuffix(name, "fake") || name == "testcluster" || name == "memview"
+}
+
+// noPrint looks for words on the program's output, which belongs to the command line: the rest tells its log or its caller.
+func (c *checker) noPrint(rel string, f *ast.File) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok {
+			id, ok := s.X.(*ast.Ident)
+			if ok && (id.Name == "os" && s.Sel.Name == "Stdout" || id.Name == "fmt" && slices.Contains([]string{"Print", "Printf", "Println"}, s.Sel.Name)) {
+				c.report(rel+":"+strconv.Itoa(c.fset.Position(n.Pos()).Line), "uses "+id.Name+"."+s.Sel.Name, "only cmd writes to the standard output")
+			}
+		}
+		return true
+	})
+}
+
+// noSleep looks for tests that sleep and hope. A sleep in a loop is the pause of one who waits for a condition, and under synctest
+// the clock is not real.
+func (c *checker) noSleep(rel string, f *ast.File) {
+	for _, spec := range f.Imports {
+		if spec.Path.Value == `"testing/synctest"` || spec.Path.Value == `"`+Module+`/internal/testcluster"` {
+			return
+		}
+	}
+	if strings.HasPrefix(rel, "internal/testcluster/") {
+		return
+	}
+	var loops []ast.Node
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ForStmt, *ast.RangeStmt:
+			loops = append(loops, n)
+		case *ast.CallExpr:
+			s, ok := n.Fun.(*ast.SelectorExpr)
+			if !ok || s.Sel.Name != "Sleep" {
+				return true
+			}
+			if id, ok := s.X.(*ast.Ident); !ok || id.Name != "time" {
+				return true
+			}
+			inLoop := slices.ContainsFunc(loops, func(l ast.Node) bool {
+				_, counted := l.(*ast.RangeStmt)
+				return !counted && l.Pos() <= n.Pos() && n.End() <= l.End()
+			})
+			if !inLoop {
+				c.report(rel+":"+strconv.Itoa(c.fset.Position(n.Pos()).Line), "sleeps", "a test waits for a condition with a deadline: on a slow machine a sleep is too short, on others it is too long")
+			}
+		}
+		return true
+	})
 }
 
 // purity looks for calls of the clock and for goroutines.
