@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -14,9 +15,12 @@ import (
 // maxWaiting bounds the list of objects that a commit waits for.
 const maxWaiting = 100
 
+// maxCommits is how many rows of the ledger a source keeps: the newest, the current one among them.
+const maxCommits = 100
+
 // commits follows the newest commit of each source until it is healthy: the status of each of its objects by kstatus' rules
 // (kstatus.go). Its key is the source, its input commits and the objects that git owns, its output the commits' status. A
-// commit that was not healthy when a newer one came is superseded.
+// commit that was not healthy when a newer one came is superseded, and what is older than the newest maxCommits is deleted.
 type commits struct{}
 
 func (commits) Name() string { return "commit" }
@@ -73,12 +77,13 @@ func topOf(v View, o object.Object) (object.Object, bool) {
 func (commits) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	source := strings.TrimPrefix(key.Name, "source/")
 	var newest *object.Commit
-	var open []*object.Commit
+	var all, open []*object.Commit
 	for o := range v.List("commits", "") {
 		c := o.(*object.Commit)
 		if c.Spec.Source != source {
 			continue
 		}
+		all = append(all, c)
 		if newest == nil || laterCommit(c, newest) {
 			newest = c
 		}
@@ -86,7 +91,7 @@ func (commits) Reconcile(v View, key object.Key, now time.Time) (Result, error) 
 			open = append(open, c)
 		}
 	}
-	var res Result
+	res := Result{Delete: oldCommits(all, newest)}
 	for _, c := range open {
 		if c.Name != newest.Name {
 			old := object.Copy(c)
@@ -102,6 +107,24 @@ func (commits) Reconcile(v View, key object.Key, now time.Time) (Result, error) 
 	c.Status = followCommit(v, newest, now)
 	res.Put = append(res.Put, c)
 	return res, nil
+}
+
+// oldCommits are the deletions of the rows that are too many.
+func oldCommits(all []*object.Commit, newest *object.Commit) []Deletion {
+	if len(all) <= maxCommits {
+		return nil
+	}
+	slices.SortStableFunc(all, func(a, b *object.Commit) int {
+		if first := boolFirst(a == newest, b == newest); first != 0 {
+			return first
+		}
+		return cmp.Or(b.Spec.Received.Time.Compare(a.Spec.Received.Time), cmp.Compare(a.Name, b.Name))
+	})
+	var out []Deletion
+	for _, c := range all[maxCommits:] {
+		out = append(out, Deletion{Key: object.KeyOf(c)})
+	}
+	return out
 }
 
 // final tells whether nothing more happens to a commit in the phase. One that has failed may still become healthy.
