@@ -4,8 +4,8 @@
 //	make build
 //	bench/netns.sh go run ./bench/footprint -pods 100      as root
 //
-// Memory is read from /proc/PID/smaps_rollup of the process and of its child, the DNS server, after the time to settle: Rss; what of it
-// is anonymous; and Pss, where a page that several processes share (the two run the same binary) is counted once in all. bench/netns.sh
+// Memory is read from /proc/PID/smaps_rollup of the process and of its children, the DNS server and the containers' shims, after the
+// time to settle: Rss; what of it is anonymous; and Pss, where a page that several processes share is counted once in all. bench/netns.sh
 // keeps the cluster apart from another one of this machine; without it none may run.
 package main
 
@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -155,13 +156,14 @@ spec:
 	}
 }
 
-// report prints the memory of a process and of its children (the DNS server), and of all together.
+// report prints the memory of a process, of its children (the DNS server, and a shim for each container) and of all together.
 func report(state string, pid int) error {
 	kids, err := children(pid)
 	if err != nil {
 		return err
 	}
 	var sum usage
+	parts := map[string]usage{}
 	for _, p := range append([]int{pid}, kids...) {
 		u, err := memory(p)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -170,17 +172,22 @@ func report(state string, pid int) error {
 		if err != nil {
 			return err
 		}
-		sum = usage{rss: sum.rss + u.rss, anon: sum.anon + u.anon, pss: sum.pss + u.pss}
-		u.print(state, command(p))
+		sum = sum.plus(u)
+		parts[program(p)] = parts[program(p)].plus(u)
 	}
-	if len(kids) > 0 {
-		sum.print(state, "together")
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		parts[name].print(state, name)
 	}
+	sum.print(state, "together")
 	return nil
 }
 
-// command is the subcommand that a process runs.
-func command(pid int) string {
+// program tells what a process is: a container's shim, or the subcommand of reconcile that it runs.
+func program(pid int) string {
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err == nil && strings.HasPrefix(filepath.Base(exe), "shim-") {
+		return "shim"
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	words := strings.Split(string(b), "\x00")
 	if err != nil || len(words) < 2 {
@@ -212,11 +219,21 @@ func children(pid int) ([]int, error) {
 	return out, nil
 }
 
-// usage is memory in MB of 10^6 bytes.
-type usage struct{ rss, anon, pss float64 }
+// usage is the memory of some processes in MB of 10^6 bytes.
+type usage struct {
+	processes      int
+	rss, anon, pss float64
+}
+
+func (u usage) plus(v usage) usage {
+	return usage{u.processes + v.processes, u.rss + v.rss, u.anon + v.anon, u.pss + v.pss}
+}
 
 func (u usage) print(state, name string) {
-	fmt.Printf("%-9s %-8s %8.1f MB resident, %5.1f MB anonymous, %5.1f MB proportional\n", state, name, u.rss, u.anon, u.pss)
+	if u.processes > 1 {
+		name += fmt.Sprintf(" (%d)", u.processes)
+	}
+	fmt.Printf("%-9s %-15s %8.1f MB resident, %5.1f MB anonymous, %5.1f MB proportional\n", state, name, u.rss, u.anon, u.pss)
 }
 
 // memory reads what the kernel counts for a process.
@@ -225,7 +242,7 @@ func memory(pid int) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	var u usage
+	u := usage{processes: 1}
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		if len(f) < 3 || f[2] != "kB" {
