@@ -11,32 +11,30 @@ import (
 // eventLife is how long an event is kept after it last happened, as in Kubernetes.
 const eventLife = time.Hour
 
-// eventTTL deletes old events. Its key is a namespace; it looks at most once a minute.
+// eventTTL deletes old events. Its key is an event: events are many and made often, so one more must not cost a look at the others.
 type eventTTL struct{}
 
 func (eventTTL) Name() string      { return "event-ttl" }
 func (eventTTL) Watches() []string { return []string{"events"} }
 
 func (eventTTL) Keys(_ View, ch Change, emit func(object.Key)) {
+	// One that happens again is found to live on when its first end comes.
 	if ch.Old == nil {
-		emit(object.Key{Resource: "namespaces", Name: ch.Key.Namespace})
+		emit(ch.Key)
 	}
 }
 
 func (eventTTL) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
-	var res Result
-	for o := range v.List("events", key.Name) {
-		end := lastSeen(o.(*corev1.Event)).Add(eventLife)
-		if !end.After(now) {
-			res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(o)})
-		} else if res.Wake.IsZero() || end.Before(res.Wake) {
-			res.Wake = end
-		}
+	o, ok := v.Get(key)
+	if !ok {
+		return Result{}, nil
 	}
-	if !res.Wake.IsZero() {
-		res.Wake = res.Wake.Truncate(time.Minute).Add(time.Minute)
+	end := lastSeen(o.(*corev1.Event)).Add(eventLife)
+	if end.After(now) {
+		// The events of a minute go together, in one entry.
+		return Result{Wake: end.Truncate(time.Minute).Add(time.Minute)}, nil
 	}
-	return res, nil
+	return Result{Delete: []Deletion{{Key: key}}}, nil
 }
 
 func lastSeen(e *corev1.Event) time.Time {
