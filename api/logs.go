@@ -18,7 +18,7 @@ import (
 // defaultContainer is the annotation that names the container which is meant when none is named.
 const defaultContainer = "kubectl.kubernetes.io/default-container"
 
-// podOn finds a pod, the container that a request means, and the node that it runs on.
+// podOn finds a pod, the container that a request means (none where ports are forwarded), and the node that it runs on.
 func (s *Server) podOn(ctx context.Context, t target) (*corev1.Pod, string, *corev1.Node, error) {
 	o, err := s.live(ctx, t, "")
 	if err != nil {
@@ -28,9 +28,11 @@ func (s *Server) podOn(ctx context.Context, t target) (*corev1.Pod, string, *cor
 	if !ok {
 		return nil, "", nil, apierrors.NewMethodNotSupported(t.groupResource(), t.subresource)
 	}
-	container, err := containerOf(pod, t.query.Get("container"))
-	if err != nil {
-		return nil, "", nil, err
+	container := ""
+	if t.subresource != "portforward" {
+		if container, err = containerOf(pod, t.query.Get("container")); err != nil {
+			return nil, "", nil, err
+		}
 	}
 	if s.cfg.Agents == nil {
 		return nil, "", nil, apierrors.NewServiceUnavailable("this server reaches no agents")

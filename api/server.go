@@ -177,6 +177,7 @@ var subresources = []subresource{
 	{"pods", "log", "", "v1", "Pod", []string{"get"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodGet: s.logs}
 	}},
+	{"pods", "portforward", "", "v1", "PodPortForwardOptions", []string{"create", "get"}, streams("portForward")},
 }
 
 // streams serves a subresource whose connection is tunnelled to the agent under a kubelet's path.

@@ -40,7 +40,10 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, t target, path s
 	}
 	defer agent.Close()
 
-	to := "/" + path + "/" + pod.Namespace + "/" + pod.Name + "/" + container
+	to := "/" + path + "/" + pod.Namespace + "/" + pod.Name
+	if container != "" {
+		to += "/" + container
+	}
 	if err := forwardUpgrade(agent, r, addr, to, t.query); err != nil {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("send to the agent of node %s: %v", node.Name, err))
 	}

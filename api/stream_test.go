@@ -1,20 +1,28 @@
 package api_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport/spdy"
 
 	"reconcile/api"
 	"reconcile/api/apitest"
@@ -53,6 +61,22 @@ func (echo) Logs(ctx context.Context, _, _, container string, o stream.LogOption
 		<-ctx.Done()
 	}
 	return nil
+}
+
+// Dial answers one line on any port but 1.
+func (echo) Dial(_ context.Context, _, pod string, port int32) (net.Conn, error) {
+	if port == 1 {
+		return nil, errors.New("connection refused")
+	}
+	near, far := net.Pipe()
+	go func() {
+		defer far.Close()
+		line, err := bufio.NewReader(far).ReadString('\n')
+		if err == nil {
+			fmt.Fprintf(far, "%s:%d heard %s", pod, port, line)
+		}
+	}()
+	return near, nil
 }
 
 // agents reaches the one agent of the test.
@@ -122,6 +146,87 @@ func TestExec(t *testing.T) {
 	}
 	has(t, k.ok("", "attach", "p1"), "attached")
 	has(t, k.fails("", "exec", "p1", "-c", "nix", "--", "true"), "container nix is not valid for pod p1")
+}
+
+// TestPortForward forwards ports as kubectl does, by WebSocket and by SPDY, several connections at once.
+func TestPortForward(t *testing.T) {
+	t.Parallel()
+	s := startAgent(t)
+	cfg, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(s.URL + "/api/v1/namespaces/default/pods/p1/portforward")
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, upgrader, err := spdy.RoundTripperFor(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel, err := portforward.NewSPDYOverWebsocketDialer(u, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, dialer := range map[string]httpstream.Dialer{"WebSocket": tunnel, "SPDY": spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, u)} {
+		t.Run(name, func(t *testing.T) {
+			stop, ready := make(chan struct{}), make(chan struct{})
+			f, err := portforward.New(dialer, []string{"0:80", "0:1"}, stop, ready, io.Discard, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- f.ForwardPorts() }()
+			select {
+			case <-ready:
+			case err := <-done:
+				t.Fatalf("forward: %v", err)
+			}
+			ports, err := f.GetPorts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			for i := range 10 {
+				wg.Go(func() {
+					if got, want := ask(t, ports[0].Local, i), fmt.Sprintf("p1:80 heard hello %d\n", i); got != want {
+						t.Errorf("answer %q, want %q", got, want)
+					}
+				})
+			}
+			wg.Wait()
+			// kubectl itself ends once a port of the pod does not answer.
+			if got := ask(t, ports[1].Local, 0); got != "" {
+				t.Errorf("a port that nobody serves answered %q", got)
+			}
+			select {
+			case err := <-done:
+				if !errors.Is(err, portforward.ErrLostConnectionToPod) {
+					t.Errorf("ended with %v", err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("it goes on after a port that nobody serves")
+				close(stop)
+			}
+		})
+	}
+}
+
+// ask sends a line to a local port and returns what comes back until the end.
+func ask(t *testing.T, port uint16, i int) string {
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Error(err)
+	}
+	fmt.Fprintf(conn, "hello %d\n", i)
+	//nolint:errcheck // a connection that is reset has said nothing
+	b, _ := io.ReadAll(conn)
+	return string(b)
 }
 
 func TestLogs(t *testing.T) {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ func reachesAPI(m *machine, pod string, times int, limit time.Duration) {
 	}
 }
 
-// TestAPIFromAPod reaches the API's service from a pod of a cluster of one.
+// TestAPIFromAPod reaches the API's service from a pod of a cluster of one, and the pod's loopback through a forwarded port.
 func TestAPIFromAPod(t *testing.T) {
 	l := newLab(t)
 	m := l.machine()
@@ -42,7 +43,7 @@ kind: Pod
 metadata: {name: client}
 spec:
   terminationGracePeriodSeconds: 1
-  containers: [{name: c, image: "toolbox:v1", args: [sleep]}]
+  containers: [{name: c, image: "toolbox:v1", args: [serve, "127.0.0.1:8080", "hello from loopback"]}]
 `})
 	r.push("a client of the API")
 	r.healthy()
@@ -52,5 +53,22 @@ spec:
 	}
 	if out := m.run("kubectl", "--kubeconfig", m.kubeconfig(), "exec", "client", "--", "/app", "lookup", "kube-dns.kube-system"); !strings.Contains(out, "10.96.0.10") {
 		t.Errorf("kube-dns is at %s", out)
+	}
+	for _, by := range [][]string{{"kubectl"}, {m.bin, "kubectl"}} {
+		ctx, stop := context.WithCancel(t.Context())
+		cmd := m.Command(ctx, by[0], append(by[1:], "--kubeconfig", m.kubeconfig(), "port-forward", "pod/client", "18080:8080")...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 15*time.Second, "the pod answers through port-forward of "+by[0], func() error {
+			body, err := m.get("http://127.0.0.1:18080/")
+			if err == nil && body != "hello from loopback\n" {
+				err = fmt.Errorf("the answer is %q", body)
+			}
+			return err
+		})
+		stop()
+		//nolint:errcheck // it was killed
+		cmd.Wait()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -219,6 +220,19 @@ func TestPodLife(t *testing.T) {
 	var logs bytes.Buffer
 	if err := l.agent.Logs(context.Background(), "default", "web", "web", stream.LogOptions{Tail: -1}, &logs); err != nil || logs.String() != "serving on 8080\n" {
 		t.Errorf("logs %q, %v", logs.String(), err)
+	}
+	// A forwarded port comes out on the pod's loopback.
+	conn, err := l.agent.Dial(context.Background(), "default", "web", 8080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(conn, "GET / HTTP/1.0\r\n\r\n")
+	if page, err := io.ReadAll(conn); err != nil || !strings.Contains(string(page), "hello from web") {
+		t.Errorf("through the pod's loopback: %q, %v", page, err)
+	}
+	_ = conn.Close()
+	if _, err := l.agent.Dial(context.Background(), "default", "web", 8081); err == nil {
+		t.Error("a port that nobody listens on took a connection")
 	}
 	// Two pods reach each other.
 	l.server.Put(pod("other", container("c", "sleep")))

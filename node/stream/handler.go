@@ -16,6 +16,7 @@ import (
 //	GET  /containerLogs/NAMESPACE/POD/CONTAINER   follow previous timestamps tailLines sinceSeconds sinceTime limitBytes
 //	GET, POST /exec/NAMESPACE/POD/CONTAINER       command (repeated) stdin|input stdout|output stderr|error tty
 //	GET, POST /attach/NAMESPACE/POD/CONTAINER     stdin|input stdout|output stderr|error tty
+//	GET, POST /portForward/NAMESPACE/POD          ports are named by each stream
 func Handler(b Backend, log *slog.Logger) http.Handler {
 	h := handler{b: b, log: log}
 	mux := http.NewServeMux()
@@ -23,6 +24,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", h.logs)
 	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", h.exec)
 	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", h.attach)
+	mux.HandleFunc("/portForward/{namespace}/{pod}", h.portForward)
 	return mux
 }
 

@@ -74,6 +74,10 @@ func (backend) Logs(_ context.Context, _, pod, _ string, o stream.LogOptions, w 
 	return err
 }
 
+func (backend) Dial(context.Context, string, string, int32) (net.Conn, error) {
+	return nil, stream.ErrNotRunning
+}
+
 type terminal chan remotecommand.TerminalSize
 
 func (q terminal) Next() *remotecommand.TerminalSize {
