@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	goruntime "runtime"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
 	"reconcile/node/image"
@@ -129,34 +131,37 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.adopt(ctx); err != nil {
 		return fmt.Errorf("node agent %s: %w", a.cfg.NodeName, err)
 	}
-	errs := make(chan error, 6)
-	parts := []func(context.Context) error{
-		a.keepRegistered, a.keepLease, a.keepNetwork, a.dispatch,
-		func(ctx context.Context) error { a.events.run(ctx); return ctx.Err() },
-		func(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	for name, part := range map[string]func(context.Context) error{
+		"keep the node registered": a.keepRegistered,
+		"renew the node's lease":   a.keepLease,
+		"keep the network":         a.keepNetwork,
+		"watch the containers":     a.dispatch,
+		"report events":            func(ctx context.Context) error { a.events.run(ctx); return ctx.Err() },
+		"follow the nodes": func(ctx context.Context) error {
 			return a.cfg.Source.Follow(ctx, object.Selection{Resource: "nodes"}, nodeReceiver{a})
 		},
+		"follow its pods": func(ctx context.Context) error {
+			return a.cfg.Source.Follow(ctx, object.Selection{Resource: "pods", FieldSelector: "spec.nodeName=" + a.cfg.NodeName}, podReceiver{a})
+		},
+	} {
+		g.Go(func() error {
+			err := part(gctx)
+			if gctx.Err() != nil {
+				return nil
+			}
+			// One part that ends by itself ends the agent: half an agent would look like a whole one.
+			return fmt.Errorf("node agent %s: %s: %w", a.cfg.NodeName, name, cmp.Or(err, errEnded))
+		})
 	}
-	var wg sync.WaitGroup
-	for _, p := range parts {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			errs <- p(ctx)
-		}()
-	}
-	err := a.cfg.Source.Follow(ctx, object.Selection{Resource: "pods", FieldSelector: "spec.nodeName=" + a.cfg.NodeName}, podReceiver{a})
-	if ctx.Err() != nil {
-		err = nil
-	}
+	err := g.Wait()
 	cancel()
-	wg.Wait()
 	a.wg.Wait()
-	if err != nil {
-		return fmt.Errorf("node agent %s: follow its pods: %w", a.cfg.NodeName, err)
-	}
-	return nil
+	return err
 }
+
+// errEnded is why the agent ends when one of its parts has returned nothing while it should run on.
+var errEnded = errors.New("it has ended by itself")
 
 // adopt begins a worker for every pod on disk, before any server is asked. What cannot be named any more is removed.
 func (a *Agent) adopt(ctx context.Context) error {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -150,14 +152,51 @@ func (s *Sequencer) serve(ctx context.Context, m *message) (reply, error) {
 	return reply{}, apierrors.NewBadRequest("the forwarded message is empty")
 }
 
+// deposedGrace is how long an answer of a server that no longer leads is awaited: it knows best what became of the request, if it
+// still lives.
+const deposedGrace = 3 * time.Second
+
+// whileLeading is ctx, ended when the server l has been followed by another leader and had deposedGrace to answer: the connection to
+// a machine that lost its power breaks many minutes later only. stop must be called.
+func (s *Sequencer) whileLeading(ctx context.Context, l raftstore.Leader) (reach context.Context, stop func()) {
+	reach, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			changed := s.store.LeaderChanged()
+			if now := s.store.Leader(); now.ID != "" && now.ID != l.ID {
+				break
+			}
+			select {
+			case <-changed:
+			case <-reach.Done():
+				return
+			}
+		}
+		select {
+		case <-time.After(deposedGrace):
+			cancel()
+		case <-reach.Done():
+		}
+	})
+	return reach, func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
 // send carries a message to the leader. A message that did not arrive is errAgain.
 func (s *Sequencer) send(ctx context.Context, l raftstore.Leader, m message) (reply, error) {
 	body, err := json.Marshal(m)
 	if err != nil {
 		return reply{}, fmt.Errorf("write a message to the leader: %w", err)
 	}
-	answer, err := s.cfg.Forwarder.Forward(ctx, l, body)
+	reach, stop := s.whileLeading(ctx, l)
+	defer stop()
+	answer, err := s.cfg.Forwarder.Forward(reach, l, body)
 	switch {
+	case m.Read && err != nil && ctx.Err() == nil:
+		return reply{}, fmt.Errorf("%w: %w", errAgain, err) // a question may be asked again
 	case errors.Is(err, raftstore.ErrUnknown):
 		return reply{}, unknownOutcome(err)
 	case err != nil:

@@ -45,6 +45,13 @@ func (n *names) has(k object.Key) bool {
 	return n.keys[k]
 }
 
+// String is the keys, for a failed test's words.
+func (n *names) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return fmt.Sprint(n.keys)
+}
+
 // TestFollowFromTheStart follows services and endpoint slices from before the server serves, as a machine's DNS does, and must see what
 // the first entries create.
 func TestFollowFromTheStart(t *testing.T) {
@@ -79,7 +86,7 @@ func TestFollowFromTheStart(t *testing.T) {
 			services, slices := follow("services"), follow("endpointslices")
 			start(t, dir, addr, "")
 			eventually(t, "the follower sees default/kubernetes", func() (bool, string) {
-				return services.has(object.Key{Resource: "services", Namespace: "default", Name: "kubernetes"}) && slices.has(object.Key{Resource: "endpointslices", Namespace: "default", Name: "kubernetes"}), fmt.Sprint(services.keys, slices.keys)
+				return services.has(object.Key{Resource: "services", Namespace: "default", Name: "kubernetes"}) && slices.has(object.Key{Resource: "endpointslices", Namespace: "default", Name: "kubernetes"}), services.String() + slices.String()
 			})
 		})
 	}

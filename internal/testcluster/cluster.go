@@ -236,6 +236,16 @@ func (c *Cluster) Isolate(i int) {
 	c.History.note("network", c.servers[i].ID+" isolated", 0)
 }
 
+// Silence cuts server i off as a loss of power does: nobody learns that a connection is gone. What is forwarded to it, or was under
+// way, is answered by nothing but the end of its context.
+func (c *Cluster) Silence(i int) {
+	c.net.mu.Lock()
+	c.net.silent[i] = true
+	c.net.mu.Unlock()
+	c.net.cutAll(i)
+	c.History.note("network", c.servers[i].ID+" silent", 0)
+}
+
 // Heal joins all running servers again.
 func (c *Cluster) Heal() {
 	c.net.heal()
@@ -294,6 +304,10 @@ func (f forwarder) Forward(ctx context.Context, leader raftstore.Leader, body []
 		return nil, fmt.Errorf("server %q does not run", leader.ID)
 	}
 	cut, ok := f.c.net.link(f.from, to)
+	if f.c.net.isSilent(f.from, to) {
+		<-ctx.Done()
+		return nil, fmt.Errorf("%w: %w", raftstore.ErrUnknown, ctx.Err())
+	}
 	if !ok {
 		return nil, fmt.Errorf("no way to server %q", leader.ID)
 	}
@@ -310,6 +324,9 @@ func (f forwarder) Forward(ctx context.Context, leader raftstore.Leader, body []
 	case r := <-done:
 		return r.body, r.err
 	case <-cut:
+		if f.c.net.isSilent(f.from, to) {
+			<-ctx.Done()
+		}
 		return nil, fmt.Errorf("the way to server %q was cut: %w", leader.ID, raftstore.ErrUnknown)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", raftstore.ErrUnknown, ctx.Err())
@@ -321,10 +338,17 @@ type network struct {
 	mu         sync.Mutex
 	transports []*raft.InmemTransport // nil: not running
 	cut        map[[2]int]chan struct{}
+	silent     map[int]bool
+}
+
+func (n *network) isSilent(i, j int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.silent[i] || n.silent[j]
 }
 
 func newNetwork(n int) *network {
-	return &network{transports: make([]*raft.InmemTransport, n), cut: map[[2]int]chan struct{}{}}
+	return &network{transports: make([]*raft.InmemTransport, n), cut: map[[2]int]chan struct{}{}, silent: map[int]bool{}}
 }
 
 func address(i int) raft.ServerAddress { return raft.ServerAddress(fmt.Sprintf("s%d", i)) }
@@ -373,6 +397,7 @@ func (n *network) remove(i int) {
 func (n *network) heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	clear(n.silent)
 	for i := range n.transports {
 		for j := range i {
 			n.joinLocked(i, j)

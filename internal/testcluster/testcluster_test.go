@@ -1,12 +1,14 @@
 package testcluster_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reconcile/cluster"
@@ -199,6 +201,32 @@ func finish(t *testing.T, c *testcluster.Cluster, load *testcluster.Load) {
 		t.Errorf("only %d writes were acknowledged: the test proves little", acked)
 	}
 	t.Logf("%d acknowledged, %d unknown, %d refused", acked, unknown, refused)
+}
+
+// TestLeaderLostInSilence takes the leader's power away: a follower must not wait for it until TCP gives up. Reads find the new leader,
+// and a write under way is answered, as unknown, so that its client can go on.
+func TestLeaderLostInSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, testcluster.Config{})
+		old := c.Leader().Index
+		by := (old + 1) % 3
+		c.Silence(old)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		began := time.Now()
+		written := make(chan error, 1)
+		go func() {
+			_, err := c.Submit(ctx, by, testcluster.Create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "x", UID: "x"}}))
+			written <- err
+		}()
+		if err := c.Server(by).Seq().Barrier(ctx); err != nil || time.Since(began) > 15*time.Second {
+			t.Errorf("a read ended after %s with %v", time.Since(began), err)
+		}
+		if err := <-written; !apierrors.IsTimeout(err) && err != nil || time.Since(began) > 15*time.Second {
+			t.Errorf("a write ended after %s with %v", time.Since(began), err)
+		}
+		c.Heal()
+	})
 }
 
 func TestMinorityAcknowledgesNothing(t *testing.T) {
