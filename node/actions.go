@@ -149,13 +149,41 @@ func (a *Agent) startContainer(ctx context.Context, pod *corev1.Pod, sb runtime.
 		a.events.tell(pod, c.Name, corev1.EventTypeNormal, "Created", "Container created")
 		a.events.tell(pod, c.Name, corev1.EventTypeNormal, "Started", "Container started")
 		a.podLog(pod).Info("container started", "container", c.Name, "attempt", act.Attempt)
-		return func(w *worker) { delete(w.have.Waiting, c.Name) }
+		return func(w *worker) {
+			delete(w.have.Waiting, c.Name)
+			w.postStart(ctx, c, cfg.ID, ip)
+		}
 	}
 	return func(w *worker) {
 		if ctx.Err() == nil {
 			w.notStarted(c, err)
 		}
 	}
+}
+
+// postStart runs a container's hook beside it; until it has ended the container is not ready, and if it fails the container is
+// stopped, and the restart policy goes on from there.
+func (w *worker) postStart(ctx context.Context, c *corev1.Container, id, ip string) {
+	if !hasPostStart(c) {
+		return
+	}
+	pod := w.pod
+	w.spawn(postStartKey(c.Name), func() func(*worker) {
+		err := w.a.hook(ctx, id, c, ip, c.Lifecycle.PostStart)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		w.a.events.tell(pod, c.Name, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", err)
+		return func(w *worker) {
+			if _, stopping := w.have.Stops[id]; stopping {
+				return
+			}
+			w.begin(ctx, Action{Verb: StopIt, Name: c.Name, ID: id, Grace: gracePeriod(w.pod, nil), Reason: "FailedPostStartHook"})
+			stop := w.have.Stops[id]
+			stop.Unready = true
+			w.have.Stops[id] = stop
+		}
+	})
 }
 
 func (w *worker) notStarted(c *corev1.Container, err error) {

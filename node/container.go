@@ -70,6 +70,7 @@ func (a *Agent) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1.
 		User: img.Config.User, Mounts: mounts, Resources: containerResources(pod, c, m.Memory), HostPID: pod.Spec.HostPID,
 		Stdin: c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY, StopSignal: img.Config.StopSignal,
 		TerminationLog: first(c.TerminationMessagePath, "/dev/termination-log"),
+		MessageFromLog: c.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError,
 		LogPath:        a.logPath(pod, c.Name, act.Attempt),
 		Labels:         map[string]string{labelBackoff: act.Backoff.String()},
 	}

@@ -28,6 +28,8 @@ type Have struct {
 	Stops map[string]Stop
 	// Busy are the actions, by Action.Key, that are under way.
 	Busy map[string]bool
+	// Evicted is why the pod must end before its time; empty if it need not.
+	Evicted string
 	// Orphan tells that the pod's object is gone.
 	Orphan bool
 	// Gone tells that nothing of the pod is left on the machine.
@@ -53,6 +55,8 @@ type Stop struct {
 	Grace time.Duration
 	// Killed tells that SIGKILL was sent.
 	Killed bool
+	// Unready tells that the container does not count as ready while it stops: its postStart hook failed.
+	Unready bool
 }
 
 // Verbs of an Action.
@@ -366,9 +370,19 @@ func started(c *corev1.Container, have runtime.Container, h Have) bool {
 	return c.StartupProbe == nil || h.Probes[ProbeKey{have.Config.ID, probe.Startup}].OK
 }
 
+// postStartKey names a container's postStart hook among what is under way.
+func postStartKey(container string) string { return "postStart/" + container }
+
+func hasPostStart(c *corev1.Container) bool {
+	return c.Lifecycle != nil && c.Lifecycle.PostStart != nil
+}
+
 // ready tells whether a running container is ready.
 func ready(c *corev1.Container, have runtime.Container, h Have) bool {
 	if have.State != runtime.Running || !started(c, have, h) {
+		return false
+	}
+	if h.Stops[have.Config.ID].Unready || hasPostStart(c) && (h.Busy[postStartKey(c.Name)] || h.Busy[Action{Verb: Start, Name: c.Name}.Key()]) {
 		return false
 	}
 	return c.ReadinessProbe == nil || h.Probes[ProbeKey{have.Config.ID, probe.Readiness}].OK

@@ -15,10 +15,16 @@ import (
 // containerPrefix begins every container ID that is shown.
 const containerPrefix = "reconcile://"
 
+// reasonEvicted is the reason in the status of a pod that the node ended.
+const reasonEvicted = "Evicted"
+
 // Phase is a pod's phase as Kubernetes computes it. Once ended a pod stays so.
 func Phase(pod *corev1.Pod, have Have) corev1.PodPhase {
 	if p := pod.Status.Phase; p == corev1.PodSucceeded || p == corev1.PodFailed {
 		return p
+	}
+	if have.Evicted != "" {
+		return corev1.PodFailed
 	}
 	if pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
 		for _, c := range pod.Spec.InitContainers {
@@ -68,7 +74,12 @@ type StatusInput struct {
 func Status(pod *corev1.Pod, have Have, in StatusInput) corev1.PodStatus {
 	s := *pod.Status.DeepCopy()
 	s.Phase = Phase(pod, have)
-	s.Reason, s.Message = "", ""
+	switch {
+	case have.Evicted != "":
+		s.Reason, s.Message = reasonEvicted, have.Evicted
+	case s.Phase != corev1.PodFailed || s.Reason != reasonEvicted:
+		s.Reason, s.Message = "", ""
+	}
 	s.HostIP, s.HostIPs = in.HostIP, []corev1.HostIP{{IP: in.HostIP}}
 	if have.IP != "" {
 		s.PodIP, s.PodIPs = have.IP, []corev1.PodIP{{IP: have.IP}}

@@ -15,6 +15,7 @@ import (
 
 	"reconcile/node/probe"
 	"reconcile/node/statefile"
+	"reconcile/node/volume"
 	"reconcile/object"
 )
 
@@ -23,6 +24,9 @@ const settle = 100 * time.Millisecond
 
 // volumeInterval is how often volumes are brought up to date with the objects that they follow.
 const volumeInterval = 10 * time.Second
+
+// usageInterval is how often the size of volumes that have a limit is looked at.
+const usageInterval = 5 * time.Second
 
 // worker keeps one pod. Its fields belong to its goroutine; want and results come in under mu.
 type worker struct {
@@ -47,6 +51,7 @@ type worker struct {
 	deleted   bool
 	follows   bool
 	refreshed time.Time
+	measured  time.Time
 	adopted   bool
 }
 
@@ -124,6 +129,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 		w.begin(ctx, act)
 	}
 	next = earlier(next, w.report(ctx, now))
+	next = earlier(next, w.measure(now))
 	return earlier(next, w.refresh(ctx, now))
 }
 
@@ -277,6 +283,33 @@ func (w *worker) refresh(ctx context.Context, now time.Time) time.Time {
 		return nil
 	})
 	return now.Add(volumeInterval)
+}
+
+// measure looks now and then whether the pod's volumes hold more than they may; a pod whose volumes do is evicted.
+func (w *worker) measure(now time.Time) time.Time {
+	if !w.have.Set || w.have.Gone || w.have.Evicted != "" || ended(w.pod) || !volume.Limited(w.pod) {
+		return time.Time{}
+	}
+	if due := w.measured.Add(usageInterval); now.Before(due) {
+		return due
+	}
+	w.measured = now
+	sb, ip, pod := *w.have.Sandbox, w.have.IP, w.pod
+	w.spawn("measure", func() func(*worker) {
+		message, err := w.a.volumes(pod, sb, ip).Overused()
+		if err != nil {
+			w.a.podLog(pod).Warn("cannot measure the pod's volumes", "err", err)
+		}
+		if message == "" {
+			return nil
+		}
+		return func(w *worker) {
+			w.have.Evicted = message
+			w.a.podLog(pod).Warn("pod evicted", "reason", message)
+			w.a.events.tell(pod, "", corev1.EventTypeWarning, reasonEvicted, "%s", message)
+		}
+	})
+	return now.Add(usageInterval)
 }
 
 // spawn does something beside the worker; what it returns is called in the worker.

@@ -157,6 +157,8 @@ type ContainerConfig struct {
 	StopSignal string
 	// TerminationLog is the path in the container of the file that the container may leave a message in. Empty is none.
 	TerminationLog string
+	// MessageFromLog makes the end of the output the message of a container that failed and left none.
+	MessageFromLog bool
 	// LogPath is the file that gets the output in the CRI format. Empty discards it.
 	LogPath string
 	// Labels are kept for the caller.
@@ -196,7 +198,7 @@ type Exit struct {
 	Finished  time.Time `json:"finishedAt"`
 	// Reason is set when the end was not the process's own: "ShimDied", "Rebooted", "StartError".
 	Reason string `json:"reason,omitempty"`
-	// Message is what the container left in its TerminationLog, at most 4096 bytes.
+	// Message is what the container left in its TerminationLog, at most 4096 bytes, or the end of its output.
 	Message string `json:"message,omitempty"`
 }
 

@@ -66,6 +66,9 @@ func (h *Host) finish(e *entry) {
 	if m := h.terminationMessage(e.c.Config); m != "" && x.Message == "" {
 		x.Message, keep = m, true
 	}
+	if c := e.c.Config; c.MessageFromLog && x.Code != 0 && x.Message == "" {
+		x.Message, keep = logEnd(c.LogPath), true
+	}
 	oom := int(count(h.cgroups.oomFile(ref.cgroup), "oom_kill"))
 	if keep {
 		if err := writeJSON(filepath.Join(h.dir(id), wire.ExitFile), x); err != nil {

@@ -104,9 +104,23 @@ func (p Pod) emptyDir(name string, e *corev1.EmptyDirVolumeSource) error {
 		if errors.Is(err, unix.EINVAL) {
 			err = unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, opts)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return p.ownGroup(dir, 0o777|os.ModeSticky)
 	}
-	return os.Chmod(dir, 0o777)
+	return p.ownGroup(dir, 0o777)
+}
+
+// ownGroup gives a folder its mode, and to the pod's fsGroup, with what is made in it from now on.
+func (p Pod) ownGroup(dir string, mode os.FileMode) error {
+	if s := p.Pod.Spec.SecurityContext; s != nil && s.FSGroup != nil {
+		if err := os.Chown(dir, -1, int(*s.FSGroup)); err != nil {
+			return err
+		}
+		mode |= os.ModeSetgid
+	}
+	return os.Chmod(dir, mode)
 }
 
 func hostPath(h *corev1.HostPathVolumeSource) error {
