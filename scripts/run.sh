@@ -60,9 +60,10 @@ if [ ! -d "$repo/.git" ]; then
 	git -C "$repo" init -q -b main
 	git -C "$repo" config user.name "${GIT_AUTHOR_NAME:-you}"
 	git -C "$repo" config user.email "${GIT_AUTHOR_EMAIL:-you@example.com}"
+	# Once only: a later run must not undo what was tried out in it.
+	cp -r examples/guestbook/deploy/. "$repo/"
 fi
 (cd "$repo" && "$bin" remote add --data-dir "$data" cluster)
-cp -r examples/guestbook/deploy/. "$repo/"
 git -C "$repo" add -A
 git -C "$repo" diff --cached --quiet || git -C "$repo" commit -qm "guestbook: deploy"
 show "git push cluster main"
