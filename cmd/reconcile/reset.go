@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -46,7 +45,8 @@ func (m *machineFlags) reset(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(cfg.dataDir); errors.Is(err, fs.ErrNotExist) {
+	// The run directory outlives a data directory that somebody has removed by hand, and so do bridge and rules.
+	if !exists(cfg.dataDir) && !exists(agent.RunDir(cfg.dataDir)) {
 		fmt.Fprintf(cmd.OutOrStdout(), "there is no %s: nothing to remove\n", cfg.dataDir)
 		return nil
 	}
@@ -58,7 +58,7 @@ func (m *machineFlags) reset(cmd *cobra.Command) error {
 		return err
 	}
 	defer unlock()
-	if _, err := os.Stat(agent.NodeDir(cfg.dataDir)); err == nil {
+	if exists(agent.NodeDir(cfg.dataDir)) || exists(agent.RunDir(cfg.dataDir)) {
 		if err := agent.Reset(cmd.Context(), cfg.agentConfig(nil)); err != nil {
 			return fmt.Errorf("reset %s: %w; the data is kept, run the command again", cfg.dataDir, err)
 		}
@@ -74,4 +74,9 @@ func (m *machineFlags) reset(cmd *cobra.Command) error {
 func empty(dir string) bool {
 	names, err := os.ReadDir(dir)
 	return err == nil && len(names) == 0
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
