@@ -65,6 +65,12 @@ unit: helper ## unit, golden, property and simulation tests
 .PHONY: check
 check: vet lint unit ## the fast part: vet, lint, unit, simulation
 
+.PHONY: bench
+bench: build ## measure pushes, real containers and memory, as docs/benchmarks.md tells; as root
+	bench/netns.sh go run ./bench/push -replicas 3,100,1000
+	bench/netns.sh go run ./bench/push -real -replicas 3,30
+	bench/netns.sh go run ./bench/footprint
+
 .PHONY: vm-kernel
 vm-kernel: ## fetch the kernel that the VM tests boot, through apt, into a cache folder
 	@scripts/vmkernel.sh
