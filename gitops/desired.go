@@ -82,6 +82,9 @@ func (d *decision) want(out *desired, m *manifests.Manifest, live object.Object,
 		out.findings = append(out.findings, manifests.Finding{Position: m.Fields().Of("metadata.namespace"), Message: fault})
 		return nil
 	}
+	if w := ignored(m); w != "" {
+		out.warnings = append(out.warnings, w)
+	}
 	if !exists {
 		return d.create(out, m)
 	}

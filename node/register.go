@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -95,7 +96,12 @@ func (a *Agent) keepRegistered(ctx context.Context) error {
 	for {
 		wait := statusInterval
 		if err := a.registerOnce(ctx); err != nil {
-			a.cfg.Log.Warn("cannot register the node, trying again", "node", a.cfg.NodeName, "err", err)
+			// Right after a start a server answers so until it has caught up: nothing to worry about.
+			level := slog.LevelWarn
+			if apierrors.IsServiceUnavailable(err) {
+				level = slog.LevelInfo
+			}
+			a.cfg.Log.Log(ctx, level, "cannot register the node, trying again", "node", a.cfg.NodeName, "err", err)
 			wait = retryInterval
 		}
 		if !sleep(ctx, wait) {

@@ -1,0 +1,34 @@
+package gitops
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestIgnoredIsTold pushes what is stored and not looked at: the answer says so, with the place, and only when the document is new.
+func TestIgnoredIsTold(t *testing.T) {
+	w := newWorld(t)
+	const pod = `apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  affinity:
+    podAntiAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {a: b}}}]
+  containers: [{name: c, image: i}]
+`
+	const said = "pod/default/p: spec.affinity.podAntiAffinity is stored, and the scheduler does not look at it yet (p.yaml:6)"
+	w.commit(map[string]string{"p.yaml": pod})
+	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, said) {
+		t.Errorf("the push says %s, want %q", out, said)
+	}
+	w.commit(map[string]string{"a.yaml": configMap("a", "1")})
+	if out := unwrap(w.git("push", "cluster", "main")); strings.Contains(out, "does not look") {
+		t.Errorf("a push of something else says %s", out)
+	}
+}
+
+// unwrap joins the lines of git's output, which the plan breaks where they are long.
+func unwrap(out string) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(out, "remote:", "")), " ")
+}
