@@ -70,12 +70,29 @@ func (r *raftLog) Accept(_ string, level hclog.Level, msg string, args ...any) {
 // levelOf is the level at which we log. What raft calls Info are the steps of its elections and snapshots: details.
 func levelOf(level hclog.Level, msg string, args []any) slog.Level {
 	switch {
+	case level < hclog.Warn, firstElection(msg, args), firstEntries(msg, args):
+		return slog.LevelDebug
+	case strings.HasPrefix(msg, "failed to decode incoming command"):
+		// A connection has ended in the middle: the other end's, which says so itself if it is more than its stop, or our own.
+		if fmt.Sprint(value(args, "error")) == raft.ErrTransportShutdown.Error() {
+			return slog.LevelDebug
+		}
+		return slog.LevelWarn
 	case level == hclog.Error:
 		return slog.LevelError
-	case level != hclog.Warn, firstElection(msg, args):
-		return slog.LevelDebug
 	}
 	return slog.LevelWarn
+}
+
+// firstEntries tells whether a line is about a member that has no log yet and is sent the whole of it, as every new member is.
+func firstEntries(msg string, args []any) bool {
+	switch {
+	case strings.HasPrefix(msg, "failed to get previous log"):
+		return fmt.Sprint(value(args, "last-index")) == "0"
+	case strings.HasPrefix(msg, "appendEntries rejected, sending older logs"):
+		return fmt.Sprint(value(args, "next")) == "1"
+	}
+	return false
 }
 
 // firstElection tells whether a line is about a member that never had a leader: a new cluster, or one that waits to be taken in.

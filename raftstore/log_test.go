@@ -27,6 +27,9 @@ func TestRaftLog(t *testing.T) {
 
 	l.Warn("heartbeat timeout reached, starting election", "last-leader-addr", raft.ServerAddress(""), "last-leader-id", raft.ServerID(""))
 	l.Warn("no known peers, aborting election")
+	l.Warn("failed to get previous log", "previous-index", uint64(9), "last-index", uint64(0), "error", errors.New("log not found"))
+	l.Warn("appendEntries rejected, sending older logs", "peer", two, "next", uint64(1))
+	l.Error("failed to decode incoming command", "error", raft.ErrTransportShutdown)
 	l.Debug("asking for pre-vote", "term", 1)
 	for range 50 { // 25 s of a dead peer, twice a second, told in three ways
 		l.Error("failed to appendEntries to", "peer", two, "error", refused)
@@ -38,6 +41,8 @@ func TestRaftLog(t *testing.T) {
 	l.Info("pipelining replication", "peer", two)
 	l.Info("pipelining replication", "peer", two)
 	l.Warn("heartbeat timeout reached, starting election", "last-leader-addr", two.Address, "last-leader-id", two.ID)
+	l.Warn("failed to get previous log", "previous-index", uint64(9), "last-index", uint64(8), "error", errors.New("log not found"))
+	l.Error("failed to decode incoming command", "error", errors.New("connection reset by peer"))
 	l.Error("failed to commit logs", "error", errors.New("no space left"))
 
 	want := `level=WARN msg="raft: failed to appendEntries to" peer=10.0.0.2:6443 error="connection refused"
@@ -46,6 +51,8 @@ level=WARN msg="raft: failed to appendEntries to" peer=10.0.0.2:6443 error="conn
 level=WARN msg="raft: failed to make requestVote RPC" target=10.0.0.3:6443 error="connection refused" term=7
 level=INFO msg="raft: a peer answers again" peer=10.0.0.2:6443
 level=WARN msg="raft: heartbeat timeout reached, starting election" last-leader-addr=10.0.0.2:6443 last-leader-id=two
+level=WARN msg="raft: failed to get previous log" previous-index=9 last-index=8 error="log not found"
+level=WARN msg="raft: failed to decode incoming command" error="connection reset by peer"
 level=ERROR msg="raft: failed to commit logs" error="no space left"
 `
 	if out.String() != want {
