@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal("no scripts in testdata/main", err)
 	}
 	for _, file := range main {
-		t.Run("main", func(t *testing.T) { m.scripts(t, m.bin+" kubectl", file) })
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { m.scripts(t, m.bin+" kubectl", file) })
 	}
 }
 

@@ -82,6 +82,7 @@ spec:
 // TestThreeMachines makes a cluster of three machines with three servers, spreads a deployment over them, reaches its service from each
 // machine and across them, kills one server's machine's processes, and deploys again.
 func TestThreeMachines(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	var ms []*machine
 	for i := range 3 {
