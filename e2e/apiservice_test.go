@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,8 +23,11 @@ func reachesAPI(m *machine, pod string, times int, limit time.Duration) {
 		eventually(m.t, limit, "pod "+pod+" reaches the API at "+host, func() error {
 			for i := range times {
 				out, err := m.try("kubectl", "--kubeconfig", m.kubeconfig(), "exec", pod, "--", "/app", "get", "https://"+host+"/version", string(ca))
-				if err != nil || !strings.Contains(out, `"gitVersion"`) {
-					return fmt.Errorf("try %d: %v: %s", i, err, out)
+				if err == nil && !strings.Contains(out, `"gitVersion"`) {
+					err = errors.New("that is no version")
+				}
+				if err != nil {
+					return fmt.Errorf("try %d: %w: %s", i, err, out)
 				}
 			}
 			return nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -80,6 +81,8 @@ func TestCrashDuringPush(t *testing.T) {
 			o, err := c.CoreV1().ConfigMaps("default").Get(t.Context(), fmt.Sprintf("%s-%d", name, round), metav1.GetOptions{})
 			if err == nil && o.Data["round"] == fmt.Sprint(round) {
 				found = append(found, name)
+			} else if !apierrors.IsNotFound(err) {
+				t.Fatalf("round %d: get %s: %v, %v", round, name, err, o.Data)
 			}
 		}
 		there := ref == head

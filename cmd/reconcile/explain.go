@@ -181,9 +181,9 @@ func origin(ctx context.Context, c *client.Client, o object.Object) (owners, fil
 		if !ok {
 			break
 		}
-		if o, err = c.Get(ctx, object.Key{Resource: k.Resource, Namespace: o.GetNamespace(), Name: ref.Name}); apierrors.IsNotFound(err) {
-			err = nil
-			break
+		o, err = c.Get(ctx, object.Key{Resource: k.Resource, Namespace: o.GetNamespace(), Name: ref.Name})
+		if apierrors.IsNotFound(err) {
+			return strings.Join(way, " of "), "", nil
 		}
 		if err != nil {
 			return "", "", err

@@ -64,7 +64,7 @@ func (m *machineFlags) reset(cmd *cobra.Command) error {
 		}
 	}
 	// A data directory that is a mount point is emptied; it cannot be removed itself.
-	if err := os.RemoveAll(cfg.dataDir); err != nil && !(errors.Is(err, unix.EBUSY) && empty(cfg.dataDir)) {
+	if err := os.RemoveAll(cfg.dataDir); err != nil && (!errors.Is(err, unix.EBUSY) || !empty(cfg.dataDir)) {
 		return fmt.Errorf("remove %s: %w", cfg.dataDir, err)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "removed everything of %s\n", cfg.dataDir)

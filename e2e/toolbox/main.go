@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -143,9 +144,11 @@ func lookup(ctx context.Context, name string) error {
 }
 
 func tty() error {
-	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil {
+	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENODEV) {
 		fmt.Println("no terminal")
 		return nil
+	} else if err != nil {
+		return err
 	}
 	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
 	if err != nil {
