@@ -148,7 +148,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error {
 			err := part(gctx)
 			if gctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // the agent was told to end
 			}
 			// One part that ends by itself ends the agent: half an agent would look like a whole one.
 			return fmt.Errorf("node agent %s: %s: %w", a.cfg.NodeName, name, cmp.Or(err, errEnded))
