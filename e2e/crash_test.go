@@ -70,7 +70,10 @@ func TestCrashDuringPush(t *testing.T) {
 			done <- err
 		}()
 		delay := time.Duration(random.Int64N(int64(within)))
-		time.Sleep(delay) // the moment of the kill is what is random here; nothing is waited for
+		select {
+		case <-time.After(delay):
+		case <-t.Context().Done():
+		}
 		m.kill()
 		pushed := <-done
 		m.start("up")

@@ -68,7 +68,7 @@ func usage(dir string) (int64, error) {
 			return nil
 		}
 		if st.Nlink > 1 && !d.IsDir() {
-			id := inode{uint64(st.Dev), st.Ino}
+			id := inode{st.Dev, st.Ino}
 			if seen[id] {
 				return nil
 			}
