@@ -11,6 +11,7 @@ import (
 
 	"reconcile/manifests/git"
 	"reconcile/plan"
+	"reconcile/sequencer"
 )
 
 // Plan answers what would happen if the request's files became the tree of main. It changes nothing.
@@ -57,6 +58,9 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 	var stale errMoved
 	if errors.As(err, &stale) {
 		return refusedPlan(stale), nil, nil
+	}
+	if errors.Is(err, sequencer.ErrPlanChanged) {
+		return refusedPlan(errors.New("the cluster or the folder is not as it was when the plan was made; nothing was changed, plan again")), nil, nil
 	}
 	if err != nil {
 		return PlanResponse{}, nil, explain(err)

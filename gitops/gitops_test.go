@@ -485,8 +485,8 @@ func TestFolderPlanAndApply(t *testing.T) {
 		t.Errorf("diff %+v, err %v", diff, err)
 	}
 	req.Token = "something-else"
-	if _, err := w.svc.Apply(ctx, "admin", req); err == nil || !strings.Contains(err.Error(), "plan has changed") {
-		t.Errorf("apply with a wrong token: %v", err)
+	if got, err := w.svc.Apply(ctx, "admin", req); err != nil || !strings.Contains(got.Refused, "plan again") || got.Commit != "" {
+		t.Errorf("apply with a wrong token: %+v, %v, want a refusal", got, err)
 	}
 	req.Token = planned.Token
 	applied, err := w.svc.Apply(ctx, "admin", req)
