@@ -53,11 +53,13 @@ func Start(ctx context.Context, binary, dir string, args ...string) (*Process, e
 		p.Started = time.Since(began)
 		return p, nil
 	case <-p.done:
-		return nil, fmt.Errorf("%s %s has ended: %s", binary, strings.Join(args, " "), p.Tail())
+		err = errors.New("has ended")
 	case <-ctx.Done():
-		err := errors.Join(ctx.Err(), p.Stop())
-		return nil, fmt.Errorf("%s %s was not ready: %w: %s", binary, strings.Join(args, " "), err, p.Tail())
+		err = fmt.Errorf("was not ready: %w", ctx.Err())
 	}
+	// What a start that failed has made is not to stay on the machine.
+	err = errors.Join(err, p.Stop(), p.Reset())
+	return nil, fmt.Errorf("%s %s: %w: %s", binary, strings.Join(args, " "), err, p.Tail())
 }
 
 // read keeps the last lines of the process's output, reports the first that begins with "ready", and closes done at the end.
