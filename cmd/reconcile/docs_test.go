@@ -33,10 +33,6 @@ func TestDocsLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#: ]+)(#[^)]*)?\)`)
 	for page, text := range pages(t) {
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
-			// The page of measurements is written by those who measure, when they have.
-			if filepath.Base(m[1]) == "benchmarks.md" {
-				continue
-			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
 				t.Errorf("%s: the link to %s leads nowhere", page, m[1])
 			}
