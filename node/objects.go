@@ -13,8 +13,13 @@ import (
 	"reconcile/object"
 )
 
-// objectTTL is how old a ConfigMap or Secret may be when a container is started.
-const objectTTL = time.Second
+const (
+	// objectTTL is how old a ConfigMap or Secret may be when a container is started.
+	objectTTL = time.Second
+	// maxObjects is from how many on those are forgotten that nobody has read for objectRest: pods come and go.
+	maxObjects = 256
+	objectRest = 10 * time.Minute
+)
 
 // objects reads ConfigMaps and Secrets through the Source. Pods of one set start together: what is a moment old is used again, and
 // what is older when no server answers.
@@ -25,9 +30,23 @@ type objects struct {
 }
 
 type cached struct {
+	used time.Time // guarded by objects.mu
+
 	mu sync.Mutex
 	at time.Time
 	o  object.Object
+}
+
+// forget makes room. The caller holds the lock.
+func (s *objects) forget() {
+	if len(s.m) < maxObjects {
+		return
+	}
+	for key, c := range s.m {
+		if time.Since(c.used) > objectRest {
+			delete(s.m, key)
+		}
+	}
 }
 
 var _ volume.Getter = (*objects)(nil)
@@ -36,9 +55,11 @@ func (s *objects) get(ctx context.Context, key object.Key) (object.Object, error
 	s.mu.Lock()
 	c := s.m[key]
 	if c == nil {
+		s.forget()
 		c = &cached{}
 		s.m[key] = c
 	}
+	c.used = time.Now()
 	s.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,6 +74,8 @@ func (s *objects) get(ctx context.Context, key object.Key) (object.Object, error
 		c.o = nil
 		return nil, fmt.Errorf("%s: %w", key, volume.ErrNotFound)
 	case err != nil && c.o != nil:
+		// The next one who waited for the same need not find out again that no server answers.
+		c.at = time.Now()
 		return c.o, nil
 	case err != nil:
 		return nil, err

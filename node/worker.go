@@ -154,12 +154,13 @@ func (w *worker) gather(ctx context.Context) {
 	for _, f := range results {
 		f(w)
 	}
-	w.have.Containers = nil
 	list, err := w.a.edges.Runtime.List(ctx)
 	if err != nil {
+		// What was there is taken to be there still: to see none would be a reason to start them all.
 		w.a.cfg.Log.Warn("cannot list containers", "err", err)
 		return
 	}
+	w.have.Containers = nil
 	for _, c := range list {
 		if c.Config.PodUID == w.uid {
 			w.have.Containers = append(w.have.Containers, c)
