@@ -28,7 +28,8 @@ func (scheduling) Watches() []string { return []string{"pods", "nodes"} }
 
 func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
 	if ch.Key.Resource == "nodes" {
-		if ch.New != nil && (ch.Old == nil || schedulableChanged(ch.Old.(*corev1.Node), ch.New.(*corev1.Node))) {
+		// A node that is gone makes room for nothing, but the reasons of waiting pods speak of it.
+		if ch.New == nil || ch.Old == nil || schedulableChanged(ch.Old.(*corev1.Node), ch.New.(*corev1.Node)) {
 			emitIfUnbound(v, emit)
 		}
 		return

@@ -146,6 +146,32 @@ func TestSettleProperties(t *testing.T) {
 	})
 }
 
+// TestReasonsForgetNodes takes the only node away: a waiting pod's reason no longer speaks of it, without a resync.
+func TestReasonsForgetNodes(t *testing.T) {
+	w := newWorld(t)
+	w.node("n1", "10m", "1Gi", nil) // too small for any
+	if err := w.apply(deployment("web", 3, "v1", "")); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	w.state.Delete(object.Key{Resource: "nodes", Name: "n1"})
+	w.settle()
+	waiting := 0
+	for p := range w.state.Unbound() {
+		for _, c := range p.Status.Conditions {
+			if c.Type == corev1.PodScheduled {
+				waiting++
+				if c.Message != "no nodes available to schedule pods" {
+					t.Fatalf("%s waits because %q", p.Name, c.Message)
+				}
+			}
+		}
+	}
+	if waiting == 0 {
+		t.Error("no pod waits")
+	}
+}
+
 // TestBudget cuts a large Settle into many small ones and sees that they come to the same pods on the same nodes.
 func TestBudget(t *testing.T) {
 	whole, parts := newWorld(t), newWorld(t)
