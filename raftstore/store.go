@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type Store struct {
 	failure error         // set before fatal is closed
 	once    sync.Once
 	stopped chan struct{} // closed by Close
+	down    chan struct{} // closed when raft has shut down
 	closing sync.Once
 	closed  error
 	wg      sync.WaitGroup
@@ -47,7 +49,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	cfg.defaults()
-	s := &Store{cfg: cfg, fatal: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Store{cfg: cfg, fatal: make(chan struct{}), stopped: make(chan struct{}), down: make(chan struct{})}
 	logger := raftLogger(cfg.Logger)
 	s.storage = cfg.Storage
 	if s.storage == nil {
@@ -228,6 +230,7 @@ func (s *Store) Close() error {
 		close(s.stopped)
 		s.fsm.stop()
 		err := s.raft.Shutdown().Error()
+		close(s.down)
 		s.wg.Wait()
 		s.closed = errors.Join(err, closeTransport(s.cfg.Transport), s.storage.close())
 	})
@@ -275,12 +278,27 @@ func (s *Store) Snapshot() error {
 // await waits for a future of raft, or for ctx. The future's own goroutine ends with the future, at the latest at Close.
 func (s *Store) await(ctx context.Context, f raft.Future) error {
 	done := make(chan error, 1)
+	endWith(f, s.down)
 	s.wg.Go(func() { done <- f.Error() })
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// endWith makes a future answer ErrRaftShutdown once down is closed. raft leaves what its queue of verifications holds unanswered when
+// it shuts down (api.go, VerifyLeader: the queue is buffered and nobody drains it), and Close would wait for ever. Its futures have a
+// field for this, ShutdownCh, which raft sets for two kinds only and which can be reached by its name alone.
+func endWith(f raft.Future, down chan struct{}) {
+	v := reflect.ValueOf(f)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return
+	}
+	ch := v.Elem().FieldByName("ShutdownCh")
+	if ch.IsValid() && ch.CanSet() && ch.Type() == reflect.TypeOf(down) && ch.IsNil() {
+		ch.Set(reflect.ValueOf(down))
 	}
 }
 
