@@ -53,6 +53,7 @@ var rooms = map[string]room{
 
 	"internal/loop":        {nil, "the generic loop knows no kind"},
 	"internal/archtest":    {nil, "the rules know no code"},
+	"internal/commitgen":   {nil, "what it writes is judged by the code under test alone"},
 	"internal/testcluster": {[]string{everything}, "a harness"},
 	"internal/vmtest":      {[]string{everything}, "a harness"},
 	"proxy/proxytest":      {[]string{everything}, "a harness"},
