@@ -47,6 +47,9 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// websockets is the variable that tells kubectl how to exec: by WebSocket, or by SPDY.
+const websockets = "KUBECTL_REMOTE_COMMAND_WEBSOCKETS"
+
 // scripts runs scripts on the machine, all at once. In them, kubectl is the given command.
 func (m *machine) scripts(t *testing.T, kubectl, pattern string) {
 	files, err := filepath.Glob(pattern)
@@ -76,6 +79,8 @@ func (m *machine) scripts(t *testing.T, kubectl, pattern string) {
 				"PATH": bin + ":" + os.Getenv("PATH"), "HOME": env.WorkDir, "KUBECONFIG": m.kubeconfig(), "DATA": m.dir, "NS": ns,
 				"SERVER": "https://" + m.ip + ":6443", "CA": filepath.Join(m.dir, "pki", "ca.crt"), "NODE": m.Name,
 				"GIT_AUTHOR_NAME": "e2e", "GIT_AUTHOR_EMAIL": "e2e@example.com", "GIT_COMMITTER_NAME": "e2e", "GIT_COMMITTER_EMAIL": "e2e@example.com",
+				// Separate kubectls up to 1.32 lose what a WebSocket brings before they have made their streams: they take SPDY.
+				websockets: strconv.FormatBool(kubectl != "kubectl"),
 			} {
 				env.Setenv(k, v)
 			}
@@ -138,7 +143,7 @@ func command(ts *testscript.TestScript, name string, args []string) *exec.Cmd {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, k := range []string{"PATH", "HOME", "KUBECONFIG", "DATA", "NS"} {
+	for _, k := range []string{"PATH", "HOME", "KUBECONFIG", "DATA", "NS", websockets} {
 		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
 	}
 	return cmd
