@@ -24,6 +24,9 @@ import (
 // begin starts an action beside the worker.
 func (w *worker) begin(ctx context.Context, act Action) {
 	pod, have := w.pod, w.have
+	if have.Orphan && (act.Verb == StopIt || act.Verb == Teardown) {
+		w.have.Ending = true
+	}
 	switch act.Verb {
 	case Setup:
 		w.spawn(act.Key(), func() func(*worker) { return w.a.setup(ctx, pod) })

@@ -217,22 +217,23 @@ func (a *Agent) begin(pod *corev1.Pod, w *worker) {
 	go func() {
 		defer a.wg.Done()
 		w.run(ctx)
-		if ctx.Err() == nil {
-			a.forget(w)
-		}
 	}()
 }
 
-func (a *Agent) forget(w *worker) {
+// retire forgets a worker that has nothing left to do, unless something came in for it meanwhile: in one step, so that a pod that comes
+// back finds either a worker that will look at it or none.
+func (a *Agent) retire(w *worker) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.workers[w.uid] == w {
-		delete(a.workers, w.uid)
+	if w.wantedAgain() {
+		return false
 	}
+	delete(a.workers, w.uid)
 	key := object.KeyOf(w.pod)
 	if a.keys[key] == w.uid {
 		delete(a.keys, key)
 	}
+	return true
 }
 
 // dispatch tells workers of containers that ended.
@@ -287,22 +288,27 @@ func (r podReceiver) Upsert(o object.Object) {
 	if !ok || pod.Spec.NodeName != r.a.cfg.NodeName {
 		return
 	}
+	if !r.a.tell(pod) {
+		r.a.begin(pod, newWorker(r.a, pod))
+	}
+}
+
+// tell gives a pod to its worker, and tells whether there is one.
+func (a *Agent) tell(pod *corev1.Pod) bool {
 	key, uid := object.KeyOf(pod), string(pod.UID)
-	r.a.mu.Lock()
-	w, known := r.a.workers[uid]
-	var old *worker
-	if before := r.a.keys[key]; before != "" && before != uid {
-		old = r.a.workers[before]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if before := a.keys[key]; before != "" && before != uid {
+		if old := a.workers[before]; old != nil { // another pod of the same name: the former is gone
+			old.set(nil, true)
+		}
 	}
-	r.a.mu.Unlock()
-	if old != nil { // another pod of the same name: the former is gone
-		old.set(nil, true)
-	}
+	w, known := a.workers[uid]
 	if known {
-		w.set(pod, false)
-		return
+		a.keys[key] = uid
+		w.set(pod, false) // under the lock: the worker cannot retire between
 	}
-	r.a.begin(pod, newWorker(r.a, pod))
+	return known
 }
 
 // Remove implements object.Receiver.

@@ -30,8 +30,9 @@ type Have struct {
 	Busy map[string]bool
 	// Evicted is why the pod must end before its time; empty if it need not.
 	Evicted string
-	// Orphan tells that the pod's object is gone.
-	Orphan bool
+	// Orphan tells that the pod's object is gone. Ending tells that for this the pod's end has begun: it is gone through with, also
+	// if the object comes back meanwhile, and the pod then begins anew.
+	Orphan, Ending bool
 	// Gone tells that nothing of the pod is left on the machine.
 	Gone bool
 }
@@ -88,6 +89,9 @@ type Action struct {
 // Key names an action among those under way: the same is not begun twice.
 func (a Action) Key() string { return a.Verb + "/" + a.Name + "/" + a.ID + "/" + string(a.Kind) }
 
+// busyRefresh names the bringing up to date of volumes among what is under way.
+const busyRefresh = "refresh"
+
 const (
 	backoffFirst = 10 * time.Second
 	backoffMax   = 5 * time.Minute
@@ -109,7 +113,7 @@ type decider struct {
 func Decide(pod *corev1.Pod, have Have, now time.Time) ([]Action, time.Time) {
 	d := &decider{pod: pod, have: have, now: now}
 	switch {
-	case have.Orphan || pod.DeletionTimestamp != nil:
+	case have.Orphan || have.Ending || pod.DeletionTimestamp != nil:
 		d.terminate()
 	case Phase(pod, have) == corev1.PodSucceeded || Phase(pod, have) == corev1.PodFailed:
 		d.stopAll("the pod has ended")
@@ -142,7 +146,10 @@ func (d *decider) terminate() {
 		return
 	}
 	if !d.have.Gone {
-		d.do(Action{Verb: Teardown})
+		// Nothing may write below the pod's folder while it is removed.
+		if !d.have.Busy[busyRefresh] {
+			d.do(Action{Verb: Teardown})
+		}
 		return
 	}
 	if !d.have.Orphan {

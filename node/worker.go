@@ -39,10 +39,12 @@ type worker struct {
 	orphan  bool
 	results []func(*worker)
 
-	pod  *corev1.Pod
-	have Have
-	seen time.Time
-	busy sync.WaitGroup
+	// taken is what pod was made of: the want that the worker has looked at.
+	taken *corev1.Pod
+	pod   *corev1.Pod
+	have  Have
+	seen  time.Time
+	busy  sync.WaitGroup
 	// reported is the status that the server has, and dirty since when another one is due.
 	reported  *corev1.PodStatus
 	dirty     time.Time
@@ -57,7 +59,11 @@ type worker struct {
 
 func newWorker(a *Agent, pod *corev1.Pod) *worker {
 	return &worker{a: a, uid: string(pod.UID), want: pod, wake: make(chan struct{}, 1), seen: time.Now(),
-		have: Have{Probes: map[ProbeKey]probe.State{}, Waiting: map[string]Waiting{}, Stops: map[string]Stop{}, Busy: map[string]bool{}}}
+		have: emptyHave()}
+}
+
+func emptyHave() Have {
+	return Have{Probes: map[ProbeKey]probe.State{}, Waiting: map[string]Waiting{}, Stops: map[string]Stop{}, Busy: map[string]bool{}}
 }
 
 // set tells the worker what is wanted now; nil keeps the last. It does not block.
@@ -90,8 +96,11 @@ func (w *worker) post(f func(*worker)) {
 // run keeps the pod until it is gone or ctx ends, and returns after its actions.
 func (w *worker) run(ctx context.Context) {
 	defer w.busy.Wait()
-	for ctx.Err() == nil && !w.over() {
+	for ctx.Err() == nil {
 		next := w.step(ctx)
+		if w.over() && w.a.retire(w) {
+			return
+		}
 		w.wait(ctx, next)
 	}
 }
@@ -111,16 +120,27 @@ func (w *worker) wait(ctx context.Context, next time.Time) {
 	}
 }
 
-func (w *worker) over() bool { return w.have.Gone && (w.have.Orphan || w.deleted) }
+// over tells whether nothing is left to do, or under way, for the pod.
+func (w *worker) over() bool {
+	return w.have.Gone && (w.have.Orphan || w.deleted) && len(w.have.Busy) == 0
+}
+
+// wantedAgain tells whether something came in that the worker has not looked at: it must not end then. The agent's lock is held, so
+// nothing more comes in until the worker is entered nowhere.
+func (w *worker) wantedAgain() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.results) > 0 || w.orphan != w.have.Orphan || w.want != w.taken
+}
 
 // step looks once: gather, decide, act, report. It returns when to look again.
 func (w *worker) step(ctx context.Context) time.Time {
 	w.gather(ctx)
 	now := time.Now()
-	actions, next := Decide(w.pod, w.have, now)
-	if w.have.Gone && w.have.Orphan {
+	if w.have.Gone && (w.have.Orphan || w.deleted) {
 		return time.Time{}
 	}
+	actions, next := Decide(w.pod, w.have, now)
 	for _, act := range actions {
 		if act.Verb == Delete && now.Before(w.retry) {
 			next = earlier(next, w.retry)
@@ -148,11 +168,15 @@ func (w *worker) gather(ctx context.Context) {
 	want := w.want
 	w.have.Orphan = w.orphan
 	w.mu.Unlock()
-	if want != w.pod {
+	if want != w.taken {
+		w.taken = want
 		w.take(want)
 	}
 	for _, f := range results {
 		f(w)
+	}
+	if w.have.Gone && !w.have.Orphan && w.pod.DeletionTimestamp == nil {
+		w.anew()
 	}
 	list, err := w.a.edges.Runtime.List(ctx)
 	if err != nil {
@@ -166,6 +190,14 @@ func (w *worker) gather(ctx context.Context) {
 			w.have.Containers = append(w.have.Containers, c)
 		}
 	}
+}
+
+// anew begins the pod from nothing: it left, all of it was removed, and it is wanted again.
+func (w *worker) anew() {
+	busy := w.have.Busy
+	w.have = emptyHave()
+	w.have.Busy = busy
+	w.deleted, w.refreshed, w.measured = false, time.Time{}, time.Time{}
 }
 
 // take notes a newer pod and keeps it on disk, so that a new agent knows it when no server answers.
@@ -266,7 +298,7 @@ func (w *worker) checkpoint() {
 
 // refresh keeps volumes that follow objects up to date.
 func (w *worker) refresh(ctx context.Context, now time.Time) time.Time {
-	if !w.follows || !w.have.Set || w.have.Gone {
+	if !w.follows || !w.have.Set || w.have.Gone || w.have.Orphan || w.have.Ending {
 		return time.Time{}
 	}
 	if w.refreshed.IsZero() {
@@ -277,7 +309,7 @@ func (w *worker) refresh(ctx context.Context, now time.Time) time.Time {
 	}
 	w.refreshed = now
 	sb, ip, pod := *w.have.Sandbox, w.have.IP, w.pod
-	w.spawn("refresh", func() func(*worker) {
+	w.spawn(busyRefresh, func() func(*worker) {
 		if err := w.a.volumes(pod, sb, ip).Update(ctx); err != nil && ctx.Err() == nil {
 			w.a.cfg.Log.Debug("cannot bring volumes up to date", "pod", pod.Name, "err", err)
 		}
@@ -336,6 +368,9 @@ func (w *worker) spawn(key string, do func() func(*worker)) {
 func (w *worker) report(ctx context.Context, now time.Time) time.Time {
 	if w.have.Orphan || w.deleted || w.writing {
 		return time.Time{}
+	}
+	if w.have.Ending && w.pod.DeletionTimestamp == nil {
+		return time.Time{} // it will begin anew: how this life ends is nobody's business
 	}
 	s := Status(w.pod, w.have, StatusInput{HostIP: w.a.cfg.InternalIP().String(), Now: now, Start: w.seen})
 	if equality.Semantic.DeepEqual(s, *w.reported) {

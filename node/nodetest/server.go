@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,6 +29,7 @@ type Server struct {
 	away   bool
 	// Writes counts the agent's writes by verb and resource ("status pods").
 	writes map[string]int
+	delays map[string]time.Duration
 }
 
 type follower struct {
@@ -41,7 +43,7 @@ var ErrAway = errors.New("server is away")
 
 // NewServer returns one without objects.
 func NewServer() *Server {
-	return &Server{m: map[object.Key]object.Object{}, follow: map[*follower]bool{}, writes: map[string]int{}}
+	return &Server{m: map[object.Key]object.Object{}, follow: map[*follower]bool{}, writes: map[string]int{}, delays: map[string]time.Duration{}}
 }
 
 // SetAway makes every call of the agent fail, or work again. Followers then get the whole set anew.
@@ -129,7 +131,10 @@ func notFound(key object.Key) error {
 }
 
 // Get implements node.Source.
-func (s *Server) Get(_ context.Context, key object.Key) (object.Object, error) {
+func (s *Server) Get(ctx context.Context, key object.Key) (object.Object, error) {
+	if err := s.pause(ctx, "get "+key.Resource); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.away {
@@ -180,68 +185,92 @@ func (s *Server) Remove(key object.Key) {
 	}
 }
 
-// Create implements node.Sink.
-func (s *Server) Create(_ context.Context, o object.Object) (object.Object, error) {
+// Delay makes the agent's calls of a kind ("status pods", "get secrets") wait so long before they are done.
+func (s *Server) Delay(what string, by time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := object.KeyOf(o)
+	s.delays[what] = by
+}
+
+func (s *Server) pause(ctx context.Context, what string) error {
+	s.mu.Lock()
+	delay := s.delays[what]
+	s.mu.Unlock()
+	if delay <= 0 {
+		return nil
+	}
+	select {
+	case <-time.After(delay):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// change is one write of the agent: it is counted, and refused while the server is away. do gets what stands there, nil if nothing
+// does, under the lock.
+func (s *Server) change(ctx context.Context, verb string, key object.Key, do func(old object.Object) (object.Object, error)) (object.Object, error) {
+	what := verb + " " + key.Resource
+	if err := s.pause(ctx, what); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.away {
 		return nil, ErrAway
 	}
-	s.writes["create "+key.Resource]++
-	if _, ok := s.m[key]; ok {
-		k, _ := object.KindOfResource(key.Resource)
-		return nil, apierrors.NewAlreadyExists(k.GroupResource(), key.Name)
-	}
-	return s.put(o), nil
+	s.writes[what]++
+	return do(s.m[key])
+}
+
+// Create implements node.Sink.
+func (s *Server) Create(ctx context.Context, o object.Object) (object.Object, error) {
+	key := object.KeyOf(o)
+	return s.change(ctx, "create", key, func(old object.Object) (object.Object, error) {
+		if old != nil {
+			k, _ := object.KindOfResource(key.Resource)
+			return nil, apierrors.NewAlreadyExists(k.GroupResource(), key.Name)
+		}
+		return s.put(o), nil
+	})
 }
 
 // Update implements node.Sink.
-func (s *Server) Update(_ context.Context, o object.Object) (object.Object, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Server) Update(ctx context.Context, o object.Object) (object.Object, error) {
 	key := object.KeyOf(o)
-	if s.away {
-		return nil, ErrAway
-	}
-	s.writes["update "+key.Resource]++
-	old, ok := s.m[key]
-	if !ok {
-		return nil, notFound(key)
-	}
-	if v := o.GetResourceVersion(); v != "" && v != old.GetResourceVersion() {
-		k, _ := object.KindOfResource(key.Resource)
-		return nil, apierrors.NewConflict(k.GroupResource(), key.Name, errors.New("it was changed"))
-	}
-	return s.put(o), nil
+	return s.change(ctx, "update", key, func(old object.Object) (object.Object, error) {
+		if old == nil {
+			return nil, notFound(key)
+		}
+		if v := o.GetResourceVersion(); v != "" && v != old.GetResourceVersion() {
+			k, _ := object.KindOfResource(key.Resource)
+			return nil, apierrors.NewConflict(k.GroupResource(), key.Name, errors.New("it was changed"))
+		}
+		return s.put(o), nil
+	})
 }
 
 // UpdateStatus implements node.Sink for pods and nodes.
-func (s *Server) UpdateStatus(_ context.Context, o object.Object) (object.Object, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Server) UpdateStatus(ctx context.Context, o object.Object) (object.Object, error) {
 	key := object.KeyOf(o)
-	if s.away {
-		return nil, ErrAway
-	}
-	s.writes["status "+key.Resource]++
-	old, ok := s.m[key]
-	if !ok {
-		return nil, notFound(key)
-	}
-	next := object.Copy(old)
-	switch o := o.(type) {
-	case *corev1.Pod:
-		if o.UID != old.GetUID() {
+	return s.change(ctx, "status", key, func(old object.Object) (object.Object, error) {
+		if old == nil {
 			return nil, notFound(key)
 		}
-		next.(*corev1.Pod).Status = o.Status
-	case *corev1.Node:
-		next.(*corev1.Node).Status = o.Status
-	default:
-		return nil, fmt.Errorf("no status for %T", o)
-	}
-	return s.put(next), nil
+		next := object.Copy(old)
+		switch o := o.(type) {
+		case *corev1.Pod:
+			if o.UID != old.GetUID() {
+				return nil, notFound(key)
+			}
+			next.(*corev1.Pod).Status = o.Status
+		case *corev1.Node:
+			next.(*corev1.Node).Status = o.Status
+		default:
+			return nil, fmt.Errorf("no status for %T", o)
+		}
+		return s.put(next), nil
+	})
 }
 
 // Delete implements node.Sink.

@@ -37,8 +37,8 @@ type Disk struct {
 	watcher    *Runtime
 	// Exec answers commands; nil answers as the guest program does.
 	Exec func(c runtime.Container, args []string) (code int, output string)
-	// StartDelay is how long a start takes.
-	StartDelay time.Duration
+	// StartDelay is how long a start takes, RemoveDelay how long it takes to remove a sandbox.
+	StartDelay, RemoveDelay time.Duration
 }
 
 type container struct {
@@ -98,6 +98,9 @@ func (r *Runtime) CreateSandbox(_ context.Context, c runtime.SandboxConfig) (run
 // RemoveSandbox implements runtime.Runtime.
 func (r *Runtime) RemoveSandbox(_ context.Context, uid string) error {
 	d := r.disk
+	if d.RemoveDelay > 0 {
+		time.Sleep(d.RemoveDelay)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id, c := range d.containers {
