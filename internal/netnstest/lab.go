@@ -1,13 +1,13 @@
 package netnstest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/nftables"
@@ -21,9 +21,6 @@ const folder = "/run/netns"
 
 // prefix begins the names of all namespaces of this package; the process id follows it.
 const prefix = "rct-"
-
-// labs numbers the labs of this process, so that parallel tests do not meet.
-var labs atomic.Int64
 
 // Lab is a set of machines and switches that live as long as one test. Its methods fail the test instead of returning errors,
 // and must be called by the test's goroutine.
@@ -46,10 +43,18 @@ func New(t testing.TB) *Lab {
 		t.Fatalf("make the folder of network namespaces: %v", err)
 	}
 	sweep()
-	l := &Lab{t: t, id: prefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(labs.Add(1), 10) + "-"}
+	l := &Lab{t: t}
 	t.Cleanup(l.close)
-	// The bridges of all switches live in a namespace of their own, so that the host's gets no interface.
-	l.hub = l.Machine("hub")
+	// The bridges of all switches live in a namespace of their own, so that the host's gets no interface. It also claims the lab's
+	// number: parallel tests of this process, whose labs would have it too, find its file there.
+	for n := 1; l.hub == nil; n++ {
+		l.id = fmt.Sprintf("%s%d-%d-", prefix, os.Getpid(), n)
+		hub, err := newMachine("hub", filepath.Join(folder, l.id+"hub"))
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
+		l.hub = l.enter(hub, err)
+	}
 	return l
 }
 
@@ -57,8 +62,14 @@ func New(t testing.TB) *Lab {
 func (l *Lab) Machine(name string) *Machine {
 	l.t.Helper()
 	m, err := newMachine(name, filepath.Join(folder, l.id+name))
+	return l.enter(m, err)
+}
+
+// enter takes a new machine in and brings up what every one has.
+func (l *Lab) enter(m *Machine, err error) *Machine {
+	l.t.Helper()
 	if err != nil {
-		l.t.Fatalf("make machine %s: %v", name, err)
+		l.t.Fatalf("make a machine: %v", err)
 	}
 	l.machines = append(l.machines, m)
 	m.lab = l

@@ -150,17 +150,25 @@ func port(p intstr.IntOrString, c *corev1.Container) (int, error) {
 	return n, nil
 }
 
+// address is where a probe goes: the pod, unless it names another host.
+func address(host string, p intstr.IntOrString, t Target) (string, error) {
+	n, err := port(p, t.Container)
+	if err != nil {
+		return "", err
+	}
+	if host == "" {
+		host = t.PodIP
+	}
+	return net.JoinHostPort(host, strconv.Itoa(n)), nil
+}
+
 func doTCP(ctx context.Context, a *corev1.TCPSocketAction, t Target) error {
-	n, err := port(a.Port, t.Container)
+	addr, err := address(a.Host, a.Port, t)
 	if err != nil {
 		return err
 	}
-	host := t.PodIP
-	if a.Host != "" {
-		host = a.Host
-	}
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(n)))
+	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
@@ -168,19 +176,15 @@ func doTCP(ctx context.Context, a *corev1.TCPSocketAction, t Target) error {
 }
 
 func doHTTP(ctx context.Context, a *corev1.HTTPGetAction, t Target) error {
-	n, err := port(a.Port, t.Container)
+	addr, err := address(a.Host, a.Port, t)
 	if err != nil {
 		return err
-	}
-	host := t.PodIP
-	if a.Host != "" {
-		host = a.Host
 	}
 	u, err := url.Parse(a.Path)
 	if err != nil {
 		return err
 	}
-	u.Scheme, u.Host = strings.ToLower(string(a.Scheme)), net.JoinHostPort(host, strconv.Itoa(n))
+	u.Scheme, u.Host = strings.ToLower(string(a.Scheme)), addr
 	if u.Scheme == "" {
 		u.Scheme = "http"
 	}

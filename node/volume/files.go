@@ -74,7 +74,7 @@ func (p Pod) addConfigMap(ctx context.Context, out map[string]file, name string,
 		data[k] = []byte(v)
 	}
 	maps.Copy(data, cm.BinaryData)
-	return addItems(out, data, items, m, "configmap", p.Pod.Namespace, name, optional)
+	return itemsOf{kind: "configmap", namespace: p.Pod.Namespace, name: name, items: items, mode: m, optional: optional}.add(out, data)
 }
 
 func (p Pod) addSecret(ctx context.Context, out map[string]file, name string, items []corev1.KeyToPath, m int32, optional *bool) error {
@@ -82,7 +82,7 @@ func (p Pod) addSecret(ctx context.Context, out map[string]file, name string, it
 	if err != nil {
 		return missing(err, "secret", name, optional)
 	}
-	return addItems(out, s.Data, items, m, "secret", p.Pod.Namespace, name, optional)
+	return itemsOf{kind: "secret", namespace: p.Pod.Namespace, name: name, items: items, mode: m, optional: optional}.add(out, s.Data)
 }
 
 // missing turns the absence of an object into nothing if it is optional, else into a fault that names it.
@@ -96,22 +96,31 @@ func missing(err error, kind, name string, optional *bool) error {
 	return configError("%s %q not found", kind, name)
 }
 
-func addItems(out map[string]file, data map[string][]byte, items []corev1.KeyToPath, m int32, kind, ns, name string, optional *bool) error {
-	if len(items) == 0 {
+// itemsOf is what a volume takes of a ConfigMap or Secret: all keys, or some under paths of their own.
+type itemsOf struct {
+	kind, namespace, name string
+	items                 []corev1.KeyToPath
+	mode                  int32
+	optional              *bool
+}
+
+// add enters the files that data, the object's keys and values, makes.
+func (s itemsOf) add(out map[string]file, data map[string][]byte) error {
+	if len(s.items) == 0 {
 		for k, v := range data {
-			out[k] = file{v, m}
+			out[k] = file{v, s.mode}
 		}
 		return nil
 	}
-	for _, i := range items {
+	for _, i := range s.items {
 		v, ok := data[i.Key]
 		if !ok {
-			if optional != nil && *optional {
+			if s.optional != nil && *s.optional {
 				continue
 			}
-			return configError("references non-existent %s key: %s/%s has no key %q", kind, ns, name, i.Key)
+			return configError("references non-existent %s key: %s/%s has no key %q", s.kind, s.namespace, s.name, i.Key)
 		}
-		f := file{v, m}
+		f := file{v, s.mode}
 		if i.Mode != nil {
 			f.mode = *i.Mode
 		}
