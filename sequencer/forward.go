@@ -230,7 +230,50 @@ func (s *Sequencer) submitThere(ctx context.Context, l raftstore.Leader, req *Re
 			s.cfg.Logger.Debug("this server does not show a committed write yet", "revision", r.Rev, "error", err)
 		}
 	}
-	return r.Result.result(r.Rev, cluster.NewView(s.store.View()))
+	return r.Result.result(r.Rev, s.stateAt(r.Rev))
+}
+
+// stateAt is this server's state as it was at revision rev: the present one with all later changes taken back. Where the history
+// does not reach so far, or this server has not come so far, it is the present one.
+func (s *Sequencer) stateAt(rev uint64) cluster.Reader {
+	v := s.store.View()
+	now := cluster.NewView(v)
+	if v.Rev() <= rev {
+		return now
+	}
+	then := cluster.NewOverlay(now)
+	if err := s.takeBack(then, rev, v.Rev()); err != nil {
+		s.cfg.Logger.Debug("a write's outcome is shown on a later state", "revision", rev, "error", err)
+		return now
+	}
+	return then
+}
+
+// takeBack writes to the overlay what every object was at revision from that has changed until revision to.
+func (s *Sequencer) takeBack(o *cluster.Overlay, from, to uint64) error {
+	w, err := s.store.Watch("/", from)
+	if err != nil {
+		return err
+	}
+	taken := map[object.Key]bool{}
+	for {
+		events, _, err := w.Poll()
+		if err != nil || len(events) == 0 {
+			return err
+		}
+		for _, e := range events {
+			key, none := object.ParsePath(e.Key)
+			if e.Rev > to || none != nil || taken[key] {
+				continue // of several changes of an object the first one knows what it was
+			}
+			taken[key] = true
+			var was object.Object
+			if e.Prev != nil {
+				was, _ = cluster.Object(e.Prev)
+			}
+			o.Apply([]cluster.Change{{Key: key, New: was}})
+		}
+	}
 }
 
 func (s *Sequencer) stageThere(ctx context.Context, l raftstore.Leader, body []byte) (string, error) {
