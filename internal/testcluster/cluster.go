@@ -15,6 +15,7 @@ import (
 	"reconcile/admission"
 	"reconcile/cluster"
 	"reconcile/controller"
+	"reconcile/gitops"
 	"reconcile/raftstore"
 	"reconcile/sequencer"
 )
@@ -30,6 +31,8 @@ type Config struct {
 	Disk bool
 	// Change, if set, is called on each store's configuration.
 	Change func(*raftstore.Config)
+	// Carried, if set, is called when the leader has answered a message that server from forwarded, before the answer goes back.
+	Carried func(from int)
 	// Logger is where all servers log; default: nowhere.
 	Logger *slog.Logger
 }
@@ -100,7 +103,7 @@ func Start(t testing.TB, cfg Config) *Cluster {
 	}
 	c.Leader()
 	for i := range cfg.Nodes {
-		c.nodes = append(c.nodes, &Node{Name: fmt.Sprintf("n%02d", i), c: c})
+		c.nodes = append(c.nodes, &Node{Name: fmt.Sprintf("n%02d", i), c: c, index: i})
 		c.StartNode(i)
 	}
 	return c
@@ -190,6 +193,7 @@ func (c *Cluster) Restart(i int) {
 	}
 	seq, err := sequencer.New(sequencer.Config{
 		Store: store, Settler: c.cfg.Settler, Ranges: admission.Ranges{Services: serviceRange()}, Forwarder: forwarder{c, i}, Logger: cfg.Logger,
+		Token: gitops.Token,
 	})
 	if err != nil {
 		c.t.Errorf("start server %d: %v", i, err)
@@ -318,6 +322,9 @@ func (f forwarder) Forward(ctx context.Context, leader raftstore.Leader, body []
 	done := make(chan result, 1)
 	go func() {
 		body, err := f.c.servers[to].Seq().Serve(ctx, body)
+		if f.c.cfg.Carried != nil {
+			f.c.cfg.Carried(f.from)
+		}
 		done <- result{body, err}
 	}()
 	select {

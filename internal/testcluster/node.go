@@ -2,8 +2,9 @@ package testcluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -11,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/cluster"
 	"reconcile/object"
@@ -21,7 +23,10 @@ import (
 type Node struct {
 	Name string
 	c    *Cluster
-	next int // server to try
+	next atomic.Int64 // server to try
+	// index makes the node's addresses; addresses are those that its pods have.
+	index     int
+	addresses map[types.UID]string
 	// stop ends the agent and waits for it.
 	stop func()
 }
@@ -36,17 +41,28 @@ func pause(ctx context.Context) {
 	}
 }
 
+// run is the agent: until ctx ends it follows its pods and, beside that and held up by nothing, renews its lease.
 func (n *Node) run(ctx context.Context) {
-	renew := func() { n.renew(ctx) }
-	for ctx.Err() == nil {
-		if err := n.register(ctx); err != nil {
-			pause(ctx)
-			continue
+	for n.register(ctx) != nil {
+		if pause(ctx); ctx.Err() != nil {
+			return
 		}
-		renew()
-		err := n.follow(ctx, renew)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			n.renew(ctx)
+			select {
+			case <-time.After(renewEvery):
+			case <-ctx.Done():
+			}
+		}
+	})
+	for ctx.Err() == nil {
+		err := n.follow(ctx)
 		n.c.History.note(n.Name, fmt.Sprintf("follows anew: %v", err), 0)
-		n.next++
+		n.next.Add(1)
 		pause(ctx)
 	}
 }
@@ -54,10 +70,10 @@ func (n *Node) run(ctx context.Context) {
 // server is one that runs, another one after each trouble.
 func (n *Node) server() (*Server, bool) {
 	for range n.c.servers {
-		if s := n.c.servers[n.next%len(n.c.servers)]; s.Running() {
+		if s := n.c.servers[int(n.next.Load())%len(n.c.servers)]; s.Running() {
 			return s, true
 		}
-		n.next++
+		n.next.Add(1)
 	}
 	return nil, false
 }
@@ -109,7 +125,7 @@ func (n *Node) renew(ctx context.Context) {
 }
 
 // follow handles the node's pods as one server shows them, until that server is in trouble.
-func (n *Node) follow(ctx context.Context, renew func()) error {
+func (n *Node) follow(ctx context.Context) error {
 	s, ok := n.server()
 	if !ok {
 		return apierrors.NewServiceUnavailable("no server runs")
@@ -119,28 +135,29 @@ func (n *Node) follow(ctx context.Context, renew func()) error {
 	if err != nil {
 		return err
 	}
+	n.addresses = map[types.UID]string{}
+	for p := range v.PodsOn(n.Name) {
+		if p.Status.PodIP != "" {
+			n.addresses[p.UID] = p.Status.PodIP
+		}
+	}
 	for p := range v.PodsOn(n.Name) {
 		if err := n.pod(ctx, p); err != nil {
 			return err
 		}
 	}
 	for {
-		turn, cancel := context.WithTimeout(ctx, renewEvery)
-		events, _, err := w.Next(turn)
-		cancel()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if errors.Is(err, context.DeadlineExceeded) {
-			renew()
-			continue
-		}
+		events, _, err := w.Next(ctx)
 		if err != nil {
 			return err
 		}
 		for _, e := range events {
 			p := e.Object.(*corev1.Pod)
-			if e.Type == cluster.Deleted || p.Spec.NodeName != n.Name {
+			if p.Spec.NodeName != n.Name {
+				continue
+			}
+			if e.Type == cluster.Deleted {
+				delete(n.addresses, p.UID)
 				continue
 			}
 			if err := n.pod(ctx, p); err != nil {
@@ -158,7 +175,7 @@ func (n *Node) pod(ctx context.Context, p *corev1.Pod) error {
 		zero := int64(0)
 		err = n.submit(ctx, sequencer.Op{Verb: sequencer.Delete, Key: object.KeyOf(p), UID: string(p.UID), GracePeriodSeconds: &zero})
 	case p.Status.Phase != corev1.PodRunning:
-		err = n.submit(ctx, sequencer.Op{Verb: sequencer.UpdateStatus, Key: object.KeyOf(p), UID: string(p.UID), Object: running(p)})
+		err = n.submit(ctx, sequencer.Op{Verb: sequencer.UpdateStatus, Key: object.KeyOf(p), UID: string(p.UID), Object: running(p, n.address(p))})
 	}
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // it is gone, or another one of that name; the watch tells
@@ -166,13 +183,13 @@ func (n *Node) pod(ctx context.Context, p *corev1.Pod) error {
 	return err
 }
 
-// running is the pod with the status of one whose containers all run and are ready.
-func running(p *corev1.Pod) *corev1.Pod {
+// running is the pod with the status of one whose containers all run and are ready, at an address.
+func running(p *corev1.Pod, ip string) *corev1.Pod {
 	p = object.Copy(p)
 	now := metav1.Now().Rfc3339Copy()
 	p.Status.Phase = corev1.PodRunning
 	p.Status.StartTime = &now
-	p.Status.PodIP = podIP(p)
+	p.Status.PodIP = ip
 	p.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}}
 	p.Status.ContainerStatuses = nil
 	for _, c := range p.Spec.Containers {
@@ -188,11 +205,20 @@ func running(p *corev1.Pod) *corev1.Pod {
 	return p
 }
 
-// podIP is an address out of 10.244.0.0/16 that follows from the pod's UID.
-func podIP(p *corev1.Pod) string {
-	h := uint32(2166136261)
-	for _, b := range []byte(p.UID) {
-		h = (h ^ uint32(b)) * 16777619
+// address gives a pod one of the node's 254 addresses, which no other pod of the node has, as its agent's IPAM does.
+func (n *Node) address(p *corev1.Pod) string {
+	if have, ok := n.addresses[p.UID]; ok {
+		return have
 	}
-	return fmt.Sprintf("10.244.%d.%d", h>>8&0xff, h&0xff)
+	used := map[string]bool{}
+	for _, ip := range n.addresses {
+		used[ip] = true
+	}
+	for i := 1; i < 255; i++ {
+		if ip := fmt.Sprintf("10.244.%d.%d", n.index, i); !used[ip] {
+			n.addresses[p.UID] = ip
+			return ip
+		}
+	}
+	return ""
 }

@@ -14,6 +14,7 @@ import (
 	"reconcile/cluster"
 	"reconcile/internal/testcluster"
 	"reconcile/object"
+	"reconcile/sequencer"
 )
 
 // lifeOf is what can be seen of a node: its Ready condition, and whether it has both taints of an unreachable one.
@@ -107,4 +108,23 @@ func podUIDs(v *cluster.View) string {
 		out = append(out, o.GetName()+" "+string(o.GetUID()))
 	}
 	return fmt.Sprint(out)
+}
+
+// TestNodesLiveWhilePodsChange: a fake node renews its lease also while its watch of pods is never still for the time of a renewal.
+func TestNodesLiveWhilePodsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReal(t, 3)
+		d := deployment("web", "web:0", 1)
+		c.Must(testcluster.Create(d))
+		for i := range 24 { // two minutes, three times the grace of a node
+			time.Sleep(5 * time.Second)
+			d = deployment("web", fmt.Sprintf("web:%d", i+1), 1)
+			c.Must(sequencer.Request{Ops: []sequencer.Op{{Verb: sequencer.Update, Key: object.KeyOf(d), Object: d}}})
+			for _, name := range []string{"n00", "n01", "n02"} {
+				if ready, tainted := lifeOf(c.Leader().View(), name); ready != corev1.ConditionTrue || tainted {
+					t.Fatalf("after %d s node %s is Ready=%s, tainted %v", 5*(i+1), name, ready, tainted)
+				}
+			}
+		}
+	})
 }
