@@ -84,10 +84,17 @@ vm: helper vm-kernel ## the proxy's suite on IPVS and the runtime's on cgroup v2
 e2e: build ## the whole: real git, kubectl, containers and nftables on machines made of network namespaces; E2E_RUN=TestX for one
 	RECONCILE_BIN=$(CURDIR)/$(BIN) go test -timeout 15m $(if $(E2E_RUN),-v -run '$(E2E_RUN)') $(E2E)
 
+# The tests of faults want the two processors for themselves.
+FAULTS_PKG := reconcile/internal/faulttest
+
+.PHONY: faults
+faults: ## kills, power cuts, partitions and pauses of real members, at the figures before a merge; as root
+	FAULTS=pr go test -tags failpoints -count 1 -timeout 20m -v $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG)
+
 .PHONY: test-deps
 test-deps:
 	@scripts/deps.sh test
 
 .PHONY: test
 test: export VMTEST_REQUIRED = 1
-test: test-deps vm-kernel check vm e2e ## everything that CI runs
+test: test-deps vm-kernel check faults vm e2e ## everything that CI runs

@@ -218,7 +218,10 @@ func (w *Watch) poll() ([]Event, <-chan struct{}, error) {
 	for w.next < h.first+uint64(len(h.events)) && len(out) < w.limit {
 		e := h.events[w.next-h.first]
 		w.next++
-		w.after = max(w.after, e.Rev)
+		if e.Rev <= w.after {
+			continue // the watch began ahead of the state, which has only now come here
+		}
+		w.after = e.Rev
 		if strings.HasPrefix(e.Key, w.prefix) {
 			out = append(out, e)
 		}

@@ -297,3 +297,22 @@ func TestReadIndexWaitsForItsOwnState(t *testing.T) {
 		}
 	})
 }
+
+// A watch from a revision that this member has not reached, as after a restart or behind the leader, tells nothing before it.
+func TestWatchAheadOfTheStateTellsNothingBefore(t *testing.T) {
+	s := openOne(t, t.TempDir(), nil, nil)
+	propose(t, s, put("/a", "1"))
+	w, err := s.Watch("/", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []string{"2", "3", "4"} {
+		propose(t, s, put("/a", v))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	events, upTo, err := w.Next(ctx)
+	if err != nil || len(events) != 1 || events[0].Rev != 4 || upTo != 4 {
+		t.Errorf("events %v up to %d, %v; want revision 4 alone", events, upTo, err)
+	}
+}

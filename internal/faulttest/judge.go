@@ -1,0 +1,178 @@
+package faulttest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// judgeWithin is how long porcupine may think; then its answer is "unknown", which fails.
+const judgeWithin = 3 * time.Minute
+
+// catchUpWithin is how long the watchers may take to see the last revision.
+const catchUpWithin = 30 * time.Second
+
+// Verdict is what a run came to, for the table.
+type Verdict struct {
+	Operations, Writes, Unknown, Events, Streams, Gone int
+}
+
+// Finish ends the load and judges it: every key is read once more on every member, all members come to one state, the watchers come to its
+// revision, every member is restarted and has the same state, and every history is what it should be. All members must run. It fails
+// the test if there were fewer than minimum operations.
+func (l *Load) Finish(minimum int) Verdict {
+	l.c.t.Helper()
+	l.finalReads()
+	l.stop()
+	l.wg.Wait()
+	rev, digest := l.c.Equal()
+	l.catchUp(rev)
+	l.restart(rev, digest)
+	return l.judge(minimum)
+}
+
+// finalReads reads every key on every member, so that a write that was lost cannot hide. Clients are still at work.
+func (l *Load) finalReads() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	l.c.Leader()
+	for i, m := range l.c.Members {
+		for k := range l.cfg.Keys {
+			for ctx.Err() == nil {
+				op := l.do(ctx, l.cfg.Clients+i, m, input{Kind: opGet, Key: fmt.Sprintf("%s%03d", keyPrefix, k)})
+				if op.Out.Failed == "" && op.Out.Unknown == "" {
+					break
+				}
+				pause(ctx, 50*time.Millisecond)
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		l.c.t.Errorf("the last reads did not end within a minute: %+v", l.c.Statuses())
+	}
+}
+
+// catchUp watches every member once more, up to the last revision, from as far before it as the member's history reaches.
+func (l *Load) catchUp(rev uint64) {
+	l.c.t.Helper()
+	for _, m := range l.c.Members {
+		for back := min(rev, 512); ; back /= 2 {
+			gone, reached := l.watchUpTo(m, rev-back, rev)
+			if gone && back > 0 {
+				continue
+			}
+			if reached < rev {
+				l.c.t.Errorf("a watch on %s from revision %d came to %d, not to the last, %d", m.ID, rev-back, reached, rev)
+			}
+			break
+		}
+	}
+}
+
+// watchUpTo follows a member from one revision until the watch has come to another, or ends.
+func (l *Load) watchUpTo(m *Member, from, rev uint64) (gone bool, reached uint64) {
+	ctx, cancel := context.WithTimeout(context.Background(), catchUpWithin)
+	defer cancel()
+	s := l.ledger.open(m.ID, from)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		gone = l.follow(ctx, m, s)
+	}()
+	for ctx.Err() == nil && l.ledger.position(s, 0) < rev && !closed(done) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	cancel()
+	<-done
+	return gone, l.ledger.position(s, 0)
+}
+
+func closed(ch chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// restart kills and starts all members: the log and the snapshot make the same state again.
+func (l *Load) restart(rev uint64, digest string) {
+	l.c.t.Helper()
+	for _, m := range l.c.Members {
+		m.Kill()
+	}
+	for _, m := range l.c.Members {
+		m.Start()
+	}
+	l.c.Leader()
+	againRev, again := l.c.Equal()
+	if againRev != rev || again != digest {
+		l.c.t.Errorf("before the restart the state was %s at revision %d, after it %s at %d", digest, rev, again, againRev)
+	}
+}
+
+// judge looks at the histories. It keeps them if the test has failed.
+func (l *Load) judge(minimum int) Verdict {
+	t := l.c.t
+	t.Helper()
+	v := Verdict{Operations: len(l.ops), Events: len(l.ledger.facts), Streams: len(l.ledger.streams), Gone: l.ledger.gone}
+	for _, op := range l.ops {
+		if op.Out.Rev > 0 {
+			v.Writes++
+		}
+		if op.Out.Unknown != "" {
+			v.Unknown++
+		}
+	}
+	if v.Operations < minimum || v.Writes < minimum/5 {
+		t.Errorf("%d operations with %d acknowledged writes: fewer than %d and %d prove too little", v.Operations, v.Writes, minimum, minimum/5)
+	}
+	for _, f := range l.ledger.check(l.ops) {
+		t.Error(f)
+	}
+	began := time.Now()
+	res, info := linearizable(l.ops)
+	if res != porcupine.Ok {
+		t.Errorf("the history of %d operations is not linearizable: porcupine says %s", len(l.ops), res)
+	}
+	t.Logf("%d operations, %d writes acknowledged, %d of unknown outcome; %d events in %d watches, %d too far back; porcupine took %s",
+		v.Operations, v.Writes, v.Unknown, v.Events, v.Streams, v.Gone, time.Since(began).Round(time.Millisecond))
+	if t.Failed() {
+		l.keep(info)
+	}
+	return v
+}
+
+// keep writes the histories into the cluster's folder.
+func (l *Load) keep(info porcupine.LinearizationInfo) {
+	t := l.c.t
+	picture := filepath.Join(l.c.dir, "history.html")
+	if err := porcupine.VisualizePath(register, info, picture); err != nil {
+		t.Logf("draw the history: %v", err)
+	}
+	name := filepath.Join(l.c.dir, "history.jsonl")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Logf("keep the history: %v", err)
+		return
+	}
+	defer f.Close()
+	w := bufio.NewWriter(f)
+	out := json.NewEncoder(w)
+	for _, op := range l.ops {
+		if err := out.Encode(op); err != nil {
+			t.Logf("keep the history: %v", err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Logf("keep the history: %v", err)
+	}
+	t.Logf("the history is kept in %s, porcupine's picture in %s", name, picture)
+}

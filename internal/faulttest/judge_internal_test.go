@@ -1,0 +1,103 @@
+package faulttest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/anishathalye/porcupine"
+)
+
+func put(call, ret int64, value string, rev uint64) operation {
+	return operation{In: input{Kind: opPut, Key: "k", Value: value}, Out: output{Rev: rev}, Call: call, Return: ret}
+}
+
+func get(call, ret int64, value string) operation {
+	return operation{Client: 1, In: input{Kind: opGet, Key: "k"}, Out: output{Value: value}, Call: call, Return: ret}
+}
+
+func unknown(op operation) operation {
+	op.Out = output{Unknown: "timeout"}
+	return op
+}
+
+func failed(op operation) operation {
+	op.Out = output{Failed: "no leader"}
+	return op
+}
+
+func cas(call, ret int64, expect, value string, stale bool) operation {
+	op := operation{Client: 2, In: input{Kind: opCAS, Key: "k", Expect: expect, Value: value}, Call: call, Return: ret}
+	if op.Out.Stale = stale; !stale {
+		op.Out.Rev = uint64(call)
+	}
+	return op
+}
+
+// The judge must say no to every kind of wrong history, and yes to the right ones beside them.
+func TestJudgeOfOperations(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ops  []operation
+		want porcupine.CheckResult
+	}{
+		{"a read sees the last write", []operation{put(1, 2, "a", 1), put(3, 4, "b", 2), get(5, 6, "b")}, porcupine.Ok},
+		{"a stale read", []operation{put(1, 2, "a", 1), put(3, 4, "b", 2), get(5, 6, "a")}, porcupine.Illegal},
+		{"a lost write", []operation{put(1, 2, "a", 1), get(3, 4, "")}, porcupine.Illegal},
+		{"an unknown write is seen late", []operation{unknown(put(1, 2, "a", 0)), get(3, 4, ""), get(5, 6, "a")}, porcupine.Ok},
+		{"an unknown write is seen and gone", []operation{unknown(put(1, 2, "a", 0)), get(3, 4, "a"), get(5, 6, "")}, porcupine.Illegal},
+		{"what did not happen is seen", []operation{failed(put(1, 2, "a", 0)), get(3, 4, "a")}, porcupine.Illegal},
+		{"two compare-and-swaps of one value", []operation{cas(1, 4, "", "a", false), cas(2, 5, "", "b", false)}, porcupine.Illegal},
+		{"the second is stale", []operation{cas(1, 4, "", "a", false), cas(2, 5, "", "b", true), get(6, 7, "a")}, porcupine.Ok},
+		{"stale without a reason", []operation{put(1, 2, "a", 1), cas(3, 4, "a", "b", true), get(5, 6, "a")}, porcupine.Illegal},
+		{"an unknown compare-and-swap that did not match", []operation{put(1, 2, "a", 1), unknown(cas(3, 4, "z", "b", false)), get(5, 6, "a")}, porcupine.Ok},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if have, _ := linearizable(tt.ops); have != tt.want {
+				t.Errorf("porcupine says %s, want %s", have, tt.want)
+			}
+		})
+	}
+}
+
+func TestJudgeOfWatches(t *testing.T) {
+	at := func(rev uint64, value string) event { return event{Rev: rev, Key: "k", Value: value} }
+	whole := []event{at(1, "a"), at(2, "b"), at(3, "c"), {Rev: 4}}
+	for _, tt := range []struct {
+		name   string
+		from   uint64
+		events []event
+		ops    []operation
+		want   string // "" is right
+	}{
+		{name: "the same", events: whole},
+		{name: "resumed", from: 2, events: []event{at(3, "c")}},
+		{name: "one left out", from: 1, events: []event{at(3, "c")}, want: "left out [2]"},
+		{name: "one left out at the end", from: 1, events: []event{at(2, "b"), {Rev: 4}}, want: "left out [3]"},
+		{name: "twice", events: []event{at(1, "a"), at(1, "a")}, want: "told 1 (k) after"},
+		{name: "out of order", events: []event{at(2, "b"), at(1, "a")}, want: "told 1 (k) after"},
+		{name: "from before the beginning", from: 2, events: []event{at(2, "b")}, want: "told 2 (k) after"},
+		{name: "another value", events: []event{at(1, "z")}, want: "was {key:k value:a"},
+		{name: "a bookmark goes back", events: []event{{Rev: 3}, {Rev: 1}}, want: "went back"},
+		{name: "an acknowledged write is there", ops: []operation{put(1, 2, "b", 2)}},
+		{name: "an acknowledged write is not", ops: []operation{put(1, 2, "z", 4)}, want: "no watch told of revision 4"},
+		{name: "another write is there", ops: []operation{put(1, 2, "z", 3)}, want: "but was acknowledged as"},
+		{name: "one revision twice", ops: []operation{put(1, 2, "b", 2), put(1, 2, "b", 2)}, want: "two writes were acknowledged with revision 2"},
+		{name: "a delete without effect", ops: []operation{{In: input{Kind: opDelete, Key: "k"}, Out: output{Rev: 4}}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLedger()
+			first := l.open("m1", 0)
+			for _, e := range whole {
+				l.take(first, e)
+			}
+			s := l.open("m2", tt.from)
+			for _, e := range tt.events {
+				l.take(s, e)
+			}
+			have := strings.Join(l.check(tt.ops), "; ")
+			if (tt.want == "") != (have == "") || !strings.Contains(have, tt.want) {
+				t.Errorf("the judge says %q, want %q", have, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,226 @@
+package faulttest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// LoadConfig is how many clients and watchers there are. The zero value has three clients and two watchers a member on 50 keys.
+type LoadConfig struct {
+	Clients, Watchers, Keys int
+	// Think is the mean pause of a client between two operations. Default 4 ms.
+	Think time.Duration
+}
+
+// Load is the clients and watchers at work, and what they saw.
+type Load struct {
+	c      *Cluster
+	cfg    LoadConfig
+	began  time.Time
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+	ledger *ledger
+	// acked is the latest call of a write that was acknowledged.
+	acked atomic.Int64
+
+	mu  sync.Mutex
+	ops []operation
+}
+
+// operationWithin is how long a client waits for an answer.
+const operationWithin = 3 * time.Second
+
+// Load starts clients and watchers. Finish ends them.
+func (c *Cluster) Load(cfg LoadConfig) *Load {
+	c.t.Helper()
+	orInt(&cfg.Clients, 3*len(c.Members))
+	orInt(&cfg.Watchers, 2*len(c.Members))
+	orInt(&cfg.Keys, 50)
+	if cfg.Think == 0 {
+		cfg.Think = 4 * time.Millisecond
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	l := &Load{c: c, cfg: cfg, began: time.Now(), stop: stop, ledger: newLedger()}
+	c.t.Cleanup(func() { l.stop(); l.wg.Wait() })
+	for i := range cfg.Clients {
+		l.wg.Go(func() { l.client(ctx, i, c.Members[i%len(c.Members)]) })
+	}
+	for i := range cfg.Watchers {
+		l.wg.Go(func() { l.watcher(ctx, i) })
+	}
+	l.Acknowledged(leaderWithin)
+	return l
+}
+
+func orInt(v *int, d int) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// now is the clock of the history.
+func (l *Load) now() int64 { return int64(time.Since(l.began)) }
+
+// client does one operation after the other on its member, until ctx ends.
+func (l *Load) client(ctx context.Context, id int, m *Member) {
+	seen := map[string]string{} // by key: the last value that this client knows of
+	for n := 0; ctx.Err() == nil; n++ {
+		in := l.next(id, n, seen)
+		op := l.do(ctx, id, m, in)
+		switch {
+		case op.Out.Failed != "" || op.Out.Unknown != "":
+			pause(ctx, 50*time.Millisecond)
+		case in.Kind == opGet:
+			seen[in.Key] = op.Out.Value
+		case !op.Out.Stale:
+			seen[in.Key] = in.Value
+		}
+		pause(ctx, rand.N(2*l.cfg.Think))
+	}
+}
+
+// next draws an operation: half reads, a quarter puts, a fifth compare-and-swaps, the rest deletes. Values are unique.
+func (l *Load) next(id, n int, seen map[string]string) input {
+	in := input{Key: fmt.Sprintf("%s%03d", keyPrefix, rand.IntN(l.cfg.Keys))}
+	switch d := rand.IntN(20); {
+	case d < 10:
+		in.Kind = opGet
+		return in
+	case d < 15:
+		in.Kind = opPut
+	case d < 19:
+		in.Kind, in.Expect = opCAS, seen[in.Key]
+	default:
+		in.Kind = opDelete
+		return in
+	}
+	in.Value = fmt.Sprintf("%d.%d", id, n)
+	return in
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// do performs one operation and notes it.
+func (l *Load) do(ctx context.Context, id int, m *Member, in input) operation {
+	ctx, cancel := context.WithTimeout(ctx, operationWithin)
+	defer cancel()
+	op := operation{Client: id, Member: m.ID, In: in, Call: l.now()}
+	op.Out = m.operate(ctx, in)
+	op.Return = l.now()
+	l.mu.Lock()
+	l.ops = append(l.ops, op)
+	l.mu.Unlock()
+	if op.Out.Rev > 0 {
+		for {
+			was := l.acked.Load()
+			if was >= op.Call || l.acked.CompareAndSwap(was, op.Call) {
+				break
+			}
+		}
+	}
+	return op
+}
+
+// operate asks the member. What could not be sent did not happen.
+func (m *Member) operate(ctx context.Context, in input) output {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return output{Failed: err.Error()}
+	}
+	sent, ctx := noteSent(ctx)
+	b, err := post(ctx, m.client, m.address, "/op", body)
+	var out output
+	if err == nil {
+		err = json.Unmarshal(b, &out)
+	}
+	switch {
+	case err != nil && sent.Load():
+		return output{Unknown: err.Error()}
+	case err != nil:
+		return output{Failed: err.Error()}
+	}
+	return out
+}
+
+// Acknowledged waits until a write is acknowledged that began after this call, and returns how long that took. It fails the test if none
+// is in time.
+func (l *Load) Acknowledged(within time.Duration) time.Duration {
+	l.c.t.Helper()
+	began := l.now()
+	for l.acked.Load() < began {
+		if time.Duration(l.now()-began) > within {
+			l.c.t.Fatalf("no write was acknowledged for %s: %+v", within, l.c.Statuses())
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return time.Duration(l.now() - began)
+}
+
+// Operations is how many there were until now.
+func (l *Load) Operations() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.ops)
+}
+
+// watcher follows all keys on its member, breaks off now and then, and goes on where it was, or a little before. Where the history does not
+// reach back so far it turns to the next member.
+func (l *Load) watcher(ctx context.Context, id int) {
+	at := id
+	var from uint64
+	for ctx.Err() == nil {
+		m := l.c.Members[at%len(l.c.Members)]
+		s := l.ledger.open(m.ID, from)
+		life, cancel := context.WithTimeout(ctx, 500*time.Millisecond+rand.N(4*time.Second))
+		gone := l.follow(life, m, s)
+		cancel()
+		back := 0
+		if rand.IntN(3) == 0 {
+			back = rand.IntN(200)
+		}
+		from = l.ledger.position(s, back)
+		if gone {
+			at++
+		}
+		pause(ctx, rand.N(50*time.Millisecond))
+	}
+}
+
+// follow reads one stream to its end. It tells whether the member's history did not reach back to its beginning.
+func (l *Load) follow(ctx context.Context, m *Member, s *stream) (gone bool) {
+	q := url.Values{"from": {fmt.Sprint(s.from)}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(m.address, rpcPort)+"/watch?"+q.Encode(), nil)
+	if err != nil {
+		return false
+	}
+	res, err := m.client.Do(req)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		var e event
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			return false // the member died in the middle of a line
+		}
+		l.ledger.take(s, e)
+		gone = gone || e.Gone
+	}
+	return gone
+}
