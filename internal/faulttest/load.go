@@ -179,9 +179,9 @@ func (l *Load) Operations() int {
 }
 
 // watcher follows all keys on its member, breaks off now and then, and goes on where it was, or a little before. Where the history does not
-// reach back so far it turns to the next member.
+// reach back so far it turns to the next member, and begins anew when none reaches back.
 func (l *Load) watcher(ctx context.Context, id int) {
-	at := id
+	at, turned := id, 0
 	var from uint64
 	for ctx.Err() == nil {
 		m := l.c.Members[at%len(l.c.Members)]
@@ -194,8 +194,12 @@ func (l *Load) watcher(ctx context.Context, id int) {
 			back = rand.IntN(200)
 		}
 		from = l.ledger.position(s, back)
-		if gone {
-			at++
+		if turned++; !gone {
+			turned = 0
+		} else if at++; turned > len(l.c.Members) {
+			if now, err := m.Status(time.Second); err == nil {
+				from = now.Rev
+			}
 		}
 		pause(ctx, rand.N(50*time.Millisecond))
 	}
