@@ -108,7 +108,7 @@ func (m *Member) TryStart() error {
 	case err := <-exited:
 		m.cmd = nil
 		text, _ := os.ReadFile(logName)
-		return fmt.Errorf("it ended (%v): %s", err, lastLine(string(text)))
+		return fmt.Errorf("it ended (%w): %s", err, lastLine(string(text)))
 	case <-time.After(startWithin):
 		m.Kill()
 		return fmt.Errorf("it did not serve within %s; see %s", startWithin, logName)
@@ -126,7 +126,7 @@ func (m *Member) Kill() {
 		return
 	}
 	_ = m.cmd.Process.Kill() // it may have ended by itself
-	<-m.exited
+	_ = <-m.exited // killed
 	m.cmd = nil
 }
 
