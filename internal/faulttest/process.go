@@ -31,10 +31,13 @@ type Member struct {
 	machine *netnstest.Machine
 	peers   map[string]string // empty for one that joins
 	client  *http.Client
-	cmd     *exec.Cmd  // nil while it does not run
-	exited  chan error // of cmd; holds one
+	cmd     *exec.Cmd   // nil while it does not run
+	exited  chan ending // of cmd; holds one
 	starts  int
 }
+
+// ending is how a process ended: nil for code 0.
+type ending struct{ err error }
 
 // data is the store's folder.
 func (m *Member) data() string { return filepath.Join(m.dir, "store") }
@@ -91,7 +94,7 @@ func (m *Member) TryStart() error {
 	if err := start(); err != nil {
 		return err
 	}
-	serving, exited := make(chan struct{}), make(chan error, 1)
+	serving, exited := make(chan struct{}), make(chan ending, 1)
 	go func() {
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
@@ -99,16 +102,16 @@ func (m *Member) TryStart() error {
 				close(serving)
 			}
 		}
-		exited <- cmd.Wait()
+		exited <- ending{cmd.Wait()}
 	}()
 	m.cmd, m.exited = cmd, exited
 	select {
 	case <-serving:
 		return nil
-	case err := <-exited:
+	case end := <-exited:
 		m.cmd = nil
 		text, _ := os.ReadFile(logName)
-		return fmt.Errorf("it ended (%w): %s", err, lastLine(string(text)))
+		return fmt.Errorf("it ended: %w: %s", end.err, lastLine(string(text)))
 	case <-time.After(startWithin):
 		m.Kill()
 		return fmt.Errorf("it did not serve within %s; see %s", startWithin, logName)
@@ -126,7 +129,7 @@ func (m *Member) Kill() {
 		return
 	}
 	_ = m.cmd.Process.Kill() // it may have ended by itself
-	_ = <-m.exited // killed
+	<-m.exited
 	m.cmd = nil
 }
 
@@ -145,9 +148,9 @@ func (m *Member) Stop() {
 // Exit waits until the member has ended by itself, and returns its exit's error, nil for code 0.
 func (m *Member) Exit(within time.Duration) error {
 	select {
-	case err := <-m.exited:
+	case end := <-m.exited:
 		m.cmd = nil
-		return err
+		return end.err
 	case <-time.After(within):
 		m.Kill()
 		return fmt.Errorf("it still ran after %s", within)
