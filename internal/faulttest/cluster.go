@@ -213,9 +213,9 @@ func (c *Cluster) Followers(leader *Member) []*Member {
 // equalWithin is how long members may take to come to one state.
 const equalWithin = 60 * time.Second
 
-// Equal waits until all running members are at one revision, and fails the test if their states differ there. It returns the revision and the
-// digest. Nothing may be written meanwhile.
-func (c *Cluster) Equal() (uint64, string) {
+// Equal waits until all running members are at one revision, which is at least the given one, and fails the test if their states differ there.
+// It returns the revision and the digest. Nothing may be written meanwhile.
+func (c *Cluster) Equal(atLeast uint64) (uint64, string) {
 	c.t.Helper()
 	var last map[string]Status
 	for deadline := time.Now().Add(equalWithin); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
@@ -226,7 +226,7 @@ func (c *Cluster) Equal() (uint64, string) {
 				continue
 			}
 			s, err := m.ask("/status?digest=1", 10*time.Second)
-			if err != nil {
+			if err != nil || s.Rev < atLeast {
 				revs = nil
 				break
 			}

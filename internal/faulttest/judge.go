@@ -31,10 +31,21 @@ func (l *Load) Finish(minimum int) Verdict {
 	l.finalReads()
 	l.stop()
 	l.wg.Wait()
-	rev, digest := l.c.Equal()
+	rev, digest := l.c.Equal(l.lastRev())
 	l.catchUp(rev)
 	l.restart(rev, digest)
 	return l.judge(minimum)
+}
+
+// lastRev is the greatest revision that was acknowledged.
+func (l *Load) lastRev() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var rev uint64
+	for _, op := range l.ops {
+		rev = max(rev, op.Out.Rev)
+	}
+	return rev
 }
 
 // finalReads reads every key on every member, so that a write that was lost cannot hide. Clients are still at work.
@@ -112,7 +123,7 @@ func (l *Load) restart(rev uint64, digest string) {
 		m.Start()
 	}
 	l.c.Leader()
-	againRev, again := l.c.Equal()
+	againRev, again := l.c.Equal(rev)
 	if againRev != rev || again != digest {
 		l.c.t.Errorf("before the restart the state was %s at revision %d, after it %s at %d", digest, rev, again, againRev)
 	}
