@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -30,11 +31,65 @@ func openProcess(pid int, start uint64) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), "pidfd")
 	// The descriptor holds the process that is there now; only if its start time is right, it is ours.
-	if got, err := startTime(pid); err != nil || (start != 0 && got != start) {
-		_ = f.Close()
-		return nil, errGone
+	st, err := readStat(pid)
+	if err == nil && start != 0 && st.start != start {
+		err = errGone
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// processes is what untilGone needs of the machine.
+type processes interface {
+	// wait blocks until the process has ended (nil) or ctx has; any other error says nothing of the process.
+	wait(ctx context.Context, pid int, start uint64) error
+	// look tells whether the process lives: nil, or errGone, or an error that says nothing of it.
+	look(pid int, start uint64) error
+}
+
+// kernelProcesses are this machine's.
+type kernelProcesses struct{}
+
+func (kernelProcesses) wait(ctx context.Context, pid int, start uint64) error {
+	f, err := openProcess(pid, start)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return waitProcess(ctx, f)
+}
+
+func (kernelProcesses) look(pid int, start uint64) error {
+	st, err := readStat(pid)
+	if err == nil && (st.zombie || start != 0 && st.start != start) {
+		return errGone
+	}
+	return err
+}
+
+// untilGone blocks until the process that started at start has ended (nil), or ctx has (its error). That the kernel refuses to watch it,
+// for want of descriptors or memory, is no end: it then looks again until it knows.
+func untilGone(ctx context.Context, p processes, pid int, start uint64, log *slog.Logger) error {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := p.wait(ctx, pid, start)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil || errors.Is(p.look(pid, start), errGone) {
+			return nil
+		}
+		log.Warn("cannot watch a container's shim, trying again", "pid", pid, "err", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
 }
 
 // signalProcess sends a signal; a process that is gone is errGone.
@@ -70,16 +125,27 @@ func waitProcess(ctx context.Context, pidfd *os.File) error {
 	return err
 }
 
-// startTime is field 22 of /proc/PID/stat.
-func startTime(pid int) (uint64, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+// procStat is what is read of /proc/PID/stat: the state, and field 22, the start time.
+type procStat struct {
+	start  uint64
+	zombie bool
+}
+
+// readStat reads a process's state. A process that is not there is errGone; any other error says nothing of it.
+func readStat(pid int) (procStat, error) {
+	path := "/proc/" + strconv.Itoa(pid) + "/stat"
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return procStat{}, errGone
+	}
 	if err != nil {
-		return 0, err
+		return procStat{}, err
 	}
 	s := string(b)
 	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
-	if len(f) < 20 || f[0] == "Z" && len(f) < 20 {
-		return 0, fmt.Errorf("read the start time of process %d: /proc/%d/stat is short", pid, pid)
+	if len(f) < 20 {
+		return procStat{}, fmt.Errorf("read the start time of process %d: %s is short", pid, path)
 	}
-	return strconv.ParseUint(f[19], 10, 64)
+	start, err := strconv.ParseUint(f[19], 10, 64)
+	return procStat{start: start, zombie: f[0] == "Z" || f[0] == "X"}, err
 }

@@ -20,31 +20,23 @@ import (
 // watchChild waits for the shim of a container that this process started, and reaps it. When the runtime closes it leaves the
 // shim to the init process.
 func (h *Host) watchChild(e *entry, cmd *exec.Cmd) {
-	f, err := openProcess(e.shim.shim, e.shim.shimStart)
-	if err == nil {
-		if err := waitProcess(h.ctx, f); err != nil && h.ctx.Err() == nil {
-			h.cfg.Log.Warn("cannot watch a container's shim; waiting for it", "container", e.c.Config.ID, "err", err)
-		}
-		_ = f.Close()
-		if h.ctx.Err() != nil {
-			return
-		}
+	if err := h.untilShimGone(e); err != nil {
+		return
 	}
 	_ = cmd.Wait()
 	h.finish(e)
 }
 
 // watchAdopted waits for the shim of a container that an earlier process started.
-func (h *Host) watchAdopted(e *entry, shim *os.File) {
-	err := waitProcess(h.ctx, shim)
-	_ = shim.Close()
-	if h.ctx.Err() != nil {
-		return
+func (h *Host) watchAdopted(e *entry) {
+	if err := h.untilShimGone(e); err == nil {
+		h.finish(e)
 	}
-	if err != nil {
-		h.cfg.Log.Warn("cannot watch a container's shim", "container", e.c.Config.ID, "err", err)
-	}
-	h.finish(e)
+}
+
+// untilShimGone blocks until the container's shim has ended (nil) or the runtime closes.
+func (h *Host) untilShimGone(e *entry) error {
+	return untilGone(h.ctx, kernelProcesses{}, e.shim.shim, e.shim.shimStart, h.cfg.Log.With("container", e.c.Config.ID))
 }
 
 // finish notes how a container ended, tells it, and frees what only a running container needs. The root is unmounted and the
@@ -150,7 +142,12 @@ func (h *Host) adopt() error {
 	}
 	boot := bootID()
 	for _, d := range entries {
-		if err := h.adoptOne(d.Name(), boot); err != nil {
+		err := h.adoptOne(d.Name(), boot)
+		if unreadable(err) {
+			// To take it for a ruin would remove a container that may well run.
+			return fmt.Errorf("adopt container %s: %w", d.Name(), err)
+		}
+		if err != nil {
 			h.cfg.Log.Warn("remove what is left of a container that never started", "container", d.Name(), "err", err)
 			if err := RemoveTree(h.dir(d.Name())); err != nil {
 				return err
@@ -158,6 +155,12 @@ func (h *Host) adopt() error {
 		}
 	}
 	return nil
+}
+
+// unreadable tells whether a file that is there could not be read, so that nothing is known.
+func unreadable(err error) bool {
+	var path *os.PathError
+	return errors.As(err, &path) && !errors.Is(err, os.ErrNotExist)
 }
 
 func (h *Host) adoptOne(id, boot string) error {
@@ -171,6 +174,9 @@ func (h *Host) adoptOne(id, boot string) error {
 	}
 	var st bundle.State
 	stErr := readJSON(filepath.Join(h.dir(id), wire.StateFile), &st)
+	if unreadable(stErr) {
+		return stErr
+	}
 	started := stErr == nil
 	e := newEntry(own.Config, own.Cgroup, st)
 	h.containers[id] = e
@@ -188,15 +194,14 @@ func (h *Host) adoptOne(id, boot string) error {
 		if h.readExit(id) == nil {
 			_ = writeJSON(filepath.Join(h.dir(id), wire.ExitFile), Exit{Code: 255, Started: e.c.Started, Finished: time.Now().UTC(), Reason: "Rebooted"})
 		}
-	} else if shim, err := openProcess(st.Shim, st.ShimStart); err == nil {
+	} else if err := (kernelProcesses{}).look(st.Shim, st.ShimStart); !errors.Is(err, errGone) {
+		// It lives, or nobody can say: the watch finds out.
 		h.wg.Add(1)
 		go func() {
 			defer h.wg.Done()
-			h.watchAdopted(e, shim)
+			h.watchAdopted(e)
 		}()
 		return nil
-	} else if !errors.Is(err, errGone) {
-		return fmt.Errorf("adopt container %s: %w", id, err)
 	}
 	h.wg.Add(1)
 	go func() {
