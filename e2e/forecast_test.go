@@ -54,10 +54,11 @@ type forecast struct {
 	}
 }
 
-// foretold asks for the plan of a folder as JSON and checks that it has changes and says so by its exit code.
-func foretold(m *machine, dir string) forecast {
+// foretold asks for the plan of the work tree's HEAD as JSON and checks that it has changes and says so by its exit code.
+func foretold(r *repo) forecast {
+	m := r.m
 	m.t.Helper()
-	out, err := m.try(m.bin, "plan", "--kubeconfig", m.kubeconfig(), "-o", "json", dir)
+	out, err := m.try("env", "-C", r.dir, m.bin, "plan", "--kubeconfig", m.kubeconfig(), "-o", "json", "HEAD")
 	if code := exitCode(err); code != 2 {
 		m.t.Fatalf("plan with changes ended with %v, want exit code 2:\n%s", err, out)
 	}
@@ -95,18 +96,6 @@ func placed(m *machine, namespace string) []string {
 	var out []string
 	for _, p := range pods.Items {
 		out = append(out, p.Name+" on "+p.Spec.NodeName)
-	}
-	slices.Sort(out)
-	return out
-}
-
-// sortOf makes "web-9zb84f7skl-bzfhz on n1" into "web-9zb84f7skl on n1". The last part of a pod's name follows from the commit that
-// made it, and the commit that the plan of a folder stands for is that of `apply`, not the one that a push brings.
-func sortOf(pods []string) []string {
-	out := make([]string, len(pods))
-	for i, p := range pods {
-		name, where, _ := strings.Cut(p, " ")
-		out[i] = name[:max(0, strings.LastIndexByte(name, '-'))] + " " + where
 	}
 	slices.Sort(out)
 	return out

@@ -66,8 +66,10 @@ func TestGuestbook(t *testing.T) {
 	r := m.repo()
 	r.write(guestbook(t))
 
-	want := foretold(m, r.dir)
-	pushed := r.push("guestbook")
+	r.git("add", "-A")
+	r.git("commit", "-q", "-m", "guestbook")
+	want := foretold(r)
+	pushed := r.git("push", "cluster", "main")
 	t.Logf("git push:\n%s", pushed)
 	for _, want := range []string{"remote:", "to create", "10.96.", "main -> main"} {
 		if !strings.Contains(pushed, want) {
@@ -76,7 +78,7 @@ func TestGuestbook(t *testing.T) {
 	}
 	t.Logf("status:\n%s", r.healthy())
 
-	same(t, sortOf(want.pods("guestbook")), sortOf(placed(m, "guestbook")))
+	same(t, want.pods("guestbook"), placed(m, "guestbook"))
 	want.rules(m, "guestbook")
 
 	svc, err := m.client().CoreV1().Services("guestbook").Get(t.Context(), "web", metav1.GetOptions{})

@@ -12,11 +12,15 @@ type File struct {
 	Data []byte `json:"data"`
 }
 
-// PlanRequest asks what would happen if the files became the tree of refs/heads/main. It is the body of POST
-// /reconcile/v1/plan, /reconcile/v1/diff and, with Message, /reconcile/v1/apply.
+// PlanRequest asks what would happen if files became the tree of refs/heads/main, or if a commit became main. It is the body of POST
+// /reconcile/v1/plan, /reconcile/v1/diff and, with Message, /reconcile/v1/apply. It has either Files or Commit.
 type PlanRequest struct {
 	// Files is the whole tree: what is not in it is gone.
-	Files []File `json:"files"`
+	Files []File `json:"files,omitempty"`
+	// Commit is the hash, 40 hex digits, of a commit in the client's repository: the very one that a push would bring. Pack is git's
+	// pack of what the cluster lacks of it; without one the answer may be Wanted.
+	Commit string `json:"commit,omitempty"`
+	Pack   []byte `json:"pack,omitempty"`
 	// Options are push options ("allow-delete=20").
 	Options []string `json:"options,omitempty"`
 	// Message becomes the commit's message when the request is applied.
@@ -32,6 +36,12 @@ type PlanRequest struct {
 type PlanResponse struct {
 	// Findings are all mistakes, ordered by file, line and column.
 	Findings []manifests.Finding `json:"findings,omitempty"`
+	// Wanted says that the commit is not here: ask again with a Pack of what is not reachable from Main, the commit that runs (empty
+	// before the first push).
+	Wanted bool   `json:"wanted,omitempty"`
+	Main   string `json:"main,omitempty"`
+	// Note tells where the plan and a push of the same would differ.
+	Note string `json:"note,omitempty"`
 	// Refused says why a rule refuses the change (the prune guard, an object of another source). Nothing was changed.
 	Refused string `json:"refused,omitempty"`
 	// Changes tells whether the plan holds any change.

@@ -14,7 +14,7 @@ import (
 	"reconcile/sequencer"
 )
 
-// Plan answers what would happen if the request's files became the tree of main. It changes nothing.
+// Plan answers what would happen if the request's files became the tree of main, or its commit main. It changes nothing.
 func (s *Service) Plan(ctx context.Context, user string, req PlanRequest) (PlanResponse, error) {
 	res, _, err := s.folder(ctx, user, req, true)
 	return res, err
@@ -29,8 +29,8 @@ func (s *Service) Diff(ctx context.Context, user string, req PlanRequest) (PlanR
 	return res, err
 }
 
-// Apply makes the request's files a commit on main, through the same door as a push. Files that are already the tree of main
-// make no commit.
+// Apply makes the request's files a commit on main, or main the request's commit, through the same door as a push. Files that are already
+// the tree of main make no commit.
 func (s *Service) Apply(ctx context.Context, user string, req PlanRequest) (PlanResponse, error) {
 	res, _, err := s.folder(ctx, user, req, false)
 	return res, err
@@ -38,7 +38,7 @@ func (s *Service) Apply(ctx context.Context, user string, req PlanRequest) (Plan
 
 func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryRun bool) (PlanResponse, *outcome, error) {
 	opts, err := parseOptions(req.Options)
-	if err = errors.Join(err, checkPaths(req.Files)); err != nil {
+	if err = errors.Join(err, checkRequest(req)); err != nil {
 		return refusedPlan(err), nil, nil
 	}
 	c := &candidate{user: user, opts: opts, token: req.Token, received: s.cfg.Now(), dryRun: dryRun || opts.plan}
@@ -47,8 +47,12 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 	if err != nil {
 		return PlanResponse{}, nil, err
 	}
-	if err := s.makeCommit(c, req, snap.Refs[git.MainRef]); err != nil {
+	answer, note, err := s.take(c, req, snap.Refs[git.MainRef])
+	if err != nil {
 		return refusedPlan(err), nil, nil
+	}
+	if answer != nil {
+		return *answer, nil, nil
 	}
 	same := len(c.commands) == 0
 	if same {
@@ -71,7 +75,10 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 	if len(out.findings) > 0 {
 		return PlanResponse{Findings: out.findings}, out, nil
 	}
-	res := PlanResponse{Changes: !out.nothing}
+	res := PlanResponse{Changes: !out.nothing, Note: note}
+	if c.dryRun && req.Commit == "" && len(out.plan.Placements) > 0 {
+		res.Note = notOfAPush
+	}
 	encoded, err := json.Marshal(out.plan)
 	if err != nil {
 		return res, out, fmt.Errorf("encode the plan: %w", err)
@@ -86,6 +93,14 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 		res.Commit = c.commit.Hash.String()
 	}
 	return res, out, nil
+}
+
+// take makes the candidate of a request: the commit that it names, or one of its files. See takeCommit.
+func (s *Service) take(c *candidate, req PlanRequest, main git.Hash) (*PlanResponse, string, error) {
+	if req.Commit != "" {
+		return s.takeCommit(c, req, main)
+	}
+	return nil, "", s.makeCommit(c, req, main)
 }
 
 // refusedPlan is the answer to a request that a rule refuses.

@@ -15,9 +15,9 @@ func newApply() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "apply PATH|REV|--plan FILE",
-		Short: "Make a folder the cluster's main, as a push of it would",
-		Long: "Sends a folder or a revision to the cluster, which commits it on main (a commit of the server's making) through the same door as a push.\n" +
-			"With --plan exactly what the plan says is done, or nothing.",
+		Short: "Make a folder or a revision the cluster's main, as a push of it would",
+		Long: "Sends a folder to the cluster, which commits it on main (a commit of the server's making) through the same door as a push; a revision\n" +
+			"of the git repository around you becomes main itself, as if it were pushed. With --plan exactly what the plan says is done, or nothing.",
 		Example: "  reconcile apply .\n  reconcile plan . --out plan.json; reconcile apply --plan plan.json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,7 +37,7 @@ func newApply() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			res, err := flags.post(cmd.Context(), "apply", req)
+			_, res, err := flags.ask(cmd.Context(), "apply", req)
 			if err != nil {
 				return err
 			}

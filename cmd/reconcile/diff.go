@@ -20,7 +20,7 @@ func newDiff() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			res, err := flags.post(cmd.Context(), "diff", req)
+			_, res, err := flags.ask(cmd.Context(), "diff", req)
 			if err != nil {
 				return err
 			}

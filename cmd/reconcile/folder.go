@@ -1,7 +1,6 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -49,7 +48,11 @@ func (f *folderFlags) request(ctx context.Context, what string, out io.Writer) (
 	default:
 		return req, fmt.Errorf("--color %s: want auto, always or never", f.colour)
 	}
-	files, err := filesOf(ctx, what)
+	if _, err := os.Stat(what); err != nil {
+		req.Commit, err = commitOf(ctx, what)
+		return req, err
+	}
+	files, err := manifests.Folder(what)
 	if err != nil {
 		return req, err
 	}
@@ -69,36 +72,58 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// filesOf reads a folder or a file if there is one of that name, else a revision of the git repository around us.
-func filesOf(ctx context.Context, what string) (manifests.Files, error) {
-	if _, err := os.Stat(what); err == nil {
-		return manifests.Folder(what)
-	}
+// commitOf is the hash of the commit that a revision names in the git repository around us.
+func commitOf(ctx context.Context, what string) (string, error) {
 	if strings.HasPrefix(what, "-") {
-		return nil, fmt.Errorf("%s is neither a path nor a revision", what)
+		return "", fmt.Errorf("%s is neither a path nor a revision", what)
 	}
+	out, err := runGit(ctx, ".", nil, "rev-parse", "--verify", "--quiet", "--end-of-options", what+"^{commit}")
+	if err != nil {
+		return "", fmt.Errorf("%s is no path here, and git knows no such revision: %w", what, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// packOf is git's pack of a commit with its history, without what main has if main is known here.
+func packOf(ctx context.Context, commit, main string) ([]byte, error) {
+	wanted := commit + "\n"
+	if main != "" {
+		if _, err := runGit(ctx, ".", nil, "cat-file", "-e", main+"^{commit}"); err == nil {
+			wanted += "^" + main + "\n"
+		}
+	}
+	pack, err := runGit(ctx, ".", strings.NewReader(wanted), "pack-objects", "--revs", "--thin", "--stdout", "-q")
+	if err != nil {
+		return nil, fmt.Errorf("pack commit %.7s: %w", commit, err)
+	}
+	return pack, nil
+}
+
+// runGit runs git in a folder and returns what it prints.
+func runGit(ctx context.Context, dir string, in io.Reader, args ...string) ([]byte, error) {
 	var out, complaint bytes.Buffer
-	cmd := exec.CommandContext(ctx, "git", "archive", "--format=tar", what)
-	cmd.Stdout, cmd.Stderr = &out, &complaint
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &complaint
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s is no path here, and git knows no such revision: %w: %s", what, err, strings.TrimSpace(complaint.String()))
+		if errors.Is(err, exec.ErrNotFound) {
+			return nil, errors.New("git is not installed: install it first (apt install git)")
+		}
+		return nil, fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(complaint.Bytes()))
 	}
-	files := manifests.Files{}
-	for r := tar.NewReader(&out); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return files, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read revision %s: %w", what, err)
-		}
-		if h.Typeflag != tar.TypeReg {
-			continue
-		}
-		if files[h.Name], err = io.ReadAll(r); err != nil {
-			return nil, fmt.Errorf("read revision %s: %w", what, err)
-		}
+	return out.Bytes(), nil
+}
+
+// ask sends a request, and once more with the commit's objects if the cluster wants them. It returns the request that was answered.
+func (f *folderFlags) ask(ctx context.Context, verb string, req gitops.PlanRequest) (gitops.PlanRequest, gitops.PlanResponse, error) {
+	res, err := f.post(ctx, verb, req)
+	if err != nil || !res.Wanted {
+		return req, res, err
 	}
+	if req.Pack, err = packOf(ctx, req.Commit, res.Main); err != nil {
+		return req, res, err
+	}
+	res, err = f.post(ctx, verb, req)
+	return req, res, err
 }
 
 // post sends a request to the first server that answers.

@@ -29,7 +29,9 @@ func newPlan() *cobra.Command {
 		Use:   "plan PATH|REV",
 		Short: "Show what a folder or a git revision would change",
 		Long: "Sends a folder, or a revision of the git repository around you, to the cluster, which settles it on its state without committing\n" +
-			"and answers with the plan: objects, fields, the node of each new pod, service rules. Exit codes: 0 nothing to do, 2 changes, 1 error.",
+			"and answers with the plan: objects, fields, the node of each new pod, service rules. Exit codes: 0 nothing to do, 2 changes, 1 error.\n\n" +
+			"The plan of a revision is that of a push of it, down to the names of new pods. A folder is no commit yet: the plan has the names that\n" +
+			"`reconcile apply` will make.",
 		Example: "  reconcile plan .\n  reconcile plan HEAD --out plan.json && reconcile apply --plan plan.json",
 		Args:    oneArg("PATH or REV"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,7 +42,7 @@ func newPlan() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			res, err := flags.post(cmd.Context(), "plan", req)
+			req, res, err := flags.ask(cmd.Context(), "plan", req)
 			if err != nil {
 				return err
 			}
@@ -69,6 +71,9 @@ func answerPlan(w io.Writer, req gitops.PlanRequest, res gitops.PlanResponse, ou
 			fmt.Fprintln(w, "Nothing to do.")
 		} else {
 			fmt.Fprint(w, res.Text)
+		}
+		if res.Note != "" {
+			fmt.Fprintln(w, res.Note)
 		}
 	}
 	if file != "" {

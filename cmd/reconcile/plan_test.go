@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -72,4 +75,72 @@ func TestPlanDiffApply(t *testing.T) {
 	run(1, `"message": "bad"`, "plan", tree, "-o", "json")
 	answer = gitops.PlanResponse{Refused: "guarded"}
 	run(1, "", "apply", tree)
+}
+
+// TestPlanOfARevision: a revision is named by its hash, and its objects are sent when the cluster wants them, without what main has.
+func TestPlanOfARevision(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed")
+	}
+	dir := t.TempDir()
+	t.Chdir(dir)
+	git(t, dir, "init", "-q", "-b", "main")
+	commit := func(name string) string {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Repeat(name, 100)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		git(t, dir, "add", "-A")
+		git(t, dir, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", name)
+		return git(t, dir, "rev-parse", "HEAD")
+	}
+	first, second := commit("one"), commit("two")
+	var asked []gitops.PlanRequest
+	main := ""
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var req gitops.PlanRequest
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+			t.Error(err)
+		}
+		asked = append(asked, req)
+		res := gitops.PlanResponse{Changes: true, Text: "+ x\n", Token: "t1", Note: "a note"}
+		if len(req.Pack) == 0 {
+			res = gitops.PlanResponse{Wanted: true, Main: main}
+		}
+		if err := json.NewEncoder(w).Encode(res); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer srv.Close()
+	config := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: %s}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u}]\ncurrent-context: c\n", srv.URL)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		main, rev, want string
+		objects         uint32
+	}{
+		"the first push":     {"", "HEAD", second, 6}, // two commits, two trees, two files
+		"one ahead":          {first, "main", second, 3},
+		"main is not here":   {strings.Repeat("1", 40), "HEAD", second, 6},
+		"an earlier one":     {"", "HEAD~1", first, 3},
+		"shortened, as text": {first, second[:8], second, 3},
+	} {
+		asked, main = nil, tc.main
+		out, err := reconcile(t, "plan", tc.rev, "--kubeconfig", config, "--out", filepath.Join(dir, "plan.json"))
+		if exitCode(err) != 2 || out != "+ x\na note\n" || len(asked) != 2 || asked[0].Commit != tc.want || asked[1].Commit != tc.want || len(asked[0].Files) > 0 {
+			t.Errorf("%s: %v, output %q, asked %+v", name, err, out, asked)
+			continue
+		}
+		if n := binary.BigEndian.Uint32(asked[1].Pack[8:]); n != tc.objects {
+			t.Errorf("%s: the pack has %d objects, want %d", name, n, tc.objects)
+		}
+		// What was kept is the request that was answered: applying it needs no repository.
+		if kept, err := readPlan(filepath.Join(dir, "plan.json")); err != nil || !bytes.Equal(kept.Pack, asked[1].Pack) || kept.Token != "t1" {
+			t.Errorf("%s: kept %+v, %v", name, kept, err)
+		}
+	}
+	if out, err := reconcile(t, "plan", "no-such-branch", "--kubeconfig", config); exitCode(err) != 1 || !strings.Contains(fmt.Sprint(err), "no such revision") {
+		t.Errorf("plan of nothing: %v\n%s", err, out)
+	}
 }

@@ -13,9 +13,9 @@ type treeStat struct {
 	files, depth, path int
 }
 
-// check refuses a quarantine that would leave the repository with a dangling link, a name that harms a checkout, or a tree
+// Check refuses a quarantine that would leave the repository with a dangling link, a name that harms a checkout, or a tree
 // beyond the limits. Every object of the pack is checked, reachable or not: so a repository that was whole stays whole.
-func (q *Quarantine) check() error {
+func (q *Quarantine) Check() error {
 	c := checker{q: q, limits: q.base.cfg.Limits, stats: map[Hash]treeStat{}}
 	for h, o := range q.own {
 		var err error

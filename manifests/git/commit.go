@@ -32,7 +32,7 @@ func (q *Quarantine) NewCommit(parent Hash, files map[string][]byte, author, mes
 	}, author)
 	fmt.Fprintf(&b, "author %s %d +0000\ncommitter %s %d +0000\n\n%s\n", who, at.Unix(), who, at.Unix(), strings.TrimSpace(message))
 	hash := q.addNew(newObject(plumbing.CommitObject, []byte(b.String())))
-	return hash, q.check()
+	return hash, q.Check()
 }
 
 type folder struct {

@@ -114,7 +114,7 @@ func (r *Repository) receive(ctx context.Context, push *Push, remote io.Writer, 
 	if err != nil {
 		return err, nil
 	}
-	if err := q.check(); err != nil {
+	if err := q.Check(); err != nil {
 		return err, nil
 	}
 	push.Objects = q

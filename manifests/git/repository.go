@@ -175,6 +175,15 @@ func (q *Quarantine) object(h Hash) (*Object, bool) {
 	return q.base.object(h)
 }
 
+// Has tells whether the push or the repository holds an object.
+func (q *Quarantine) Has(h Hash) bool {
+	_, ok := q.object(h)
+	return ok
+}
+
+// Reaches tells whether a commit is from itself or one of its ancestors: whether a branch may go from it to from.
+func (q *Quarantine) Reaches(from, ancestor Hash) bool { return reaches(q.object, from, ancestor) }
+
 // Commit reads a commit of the push or of the repository.
 func (q *Quarantine) Commit(h Hash) (Commit, error) { return readCommit(q.object, h) }
 
