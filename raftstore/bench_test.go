@@ -7,17 +7,21 @@ import (
 	"time"
 )
 
-// BenchmarkPropose is one entry of one 1 KiB value after the other, on a member alone with its log on disk.
+// BenchmarkPropose is one entry of one 1 KiB value after the other, on a member alone with its log on disk, with each kind of log.
 func BenchmarkPropose(b *testing.B) {
-	s := openOne(b, b.TempDir(), nil, nil)
-	value := strings.Repeat("v", 1024)
-	rev := s.View().Rev()
-	for i := 0; b.Loop(); i++ {
-		out, err := s.Propose(b.Context(), Entry{Base: rev, Time: time.Now().UnixNano(), Ops: []Op{put(fmt.Sprintf("/k/%d", i%1000), value)}})
-		if err != nil {
-			b.Fatal(err)
-		}
-		rev = out.Last
+	for _, kind := range []string{LogWAL, LogBoltDB} {
+		b.Run("log="+kind, func(b *testing.B) {
+			s := openOne(b, b.TempDir(), nil, func(c *Config) { c.Log = kind })
+			value := strings.Repeat("v", 1024)
+			rev := s.View().Rev()
+			for i := 0; b.Loop(); i++ {
+				out, err := s.Propose(b.Context(), Entry{Base: rev, Time: time.Now().UnixNano(), Ops: []Op{put(fmt.Sprintf("/k/%d", i%1000), value)}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				rev = out.Last
+			}
+		})
 	}
 }
 

@@ -118,10 +118,10 @@ func (s *state) drop(digest string, fx *effects) {
 	}
 }
 
-// folder is Blobs in a directory: one file a blob, named by the digest's digits.
-type folder struct{ dir string }
+// blobFolder is Blobs in a directory: one file a blob, named by the digest's digits.
+type blobFolder struct{ dir string }
 
-func (f folder) path(digest string) (string, error) {
+func (f blobFolder) path(digest string) (string, error) {
 	name, ok := strings.CutPrefix(digest, "sha256:")
 	if b, err := hex.DecodeString(name); !ok || err != nil || len(b) != sha256.Size {
 		return "", fmt.Errorf("%q is not a digest", digest)
@@ -130,7 +130,7 @@ func (f folder) path(digest string) (string, error) {
 }
 
 // Put writes a file beside and moves it into place, so that a cut leaves no half blob.
-func (f folder) Put(digest string, body []byte) error {
+func (f blobFolder) Put(digest string, body []byte) error {
 	path, err := f.path(digest)
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (f folder) Put(digest string, body []byte) error {
 	return nil
 }
 
-func (f folder) Get(digest string) ([]byte, error) {
+func (f blobFolder) Get(digest string) ([]byte, error) {
 	path, err := f.path(digest)
 	if err != nil {
 		return nil, err
@@ -165,7 +165,7 @@ func (f folder) Get(digest string) ([]byte, error) {
 	return body, nil
 }
 
-func (f folder) Remove(digest string) error {
+func (f blobFolder) Remove(digest string) error {
 	path, err := f.path(digest)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (f folder) Remove(digest string) error {
 	return nil
 }
 
-func (f folder) List() ([]string, error) {
+func (f blobFolder) List() ([]string, error) {
 	files, err := os.ReadDir(f.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list blobs: %w", err)
@@ -228,33 +228,4 @@ func (m *memoryBlobs) List() ([]string, error) {
 		out = append(out, d)
 	}
 	return out, nil
-}
-
-// writeFile writes a file wholly or not at all, and returns when it outlasts a crash.
-func writeFile(path string, body []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(body)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

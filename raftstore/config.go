@@ -7,12 +7,18 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"reconcile/raftstore/disk"
 )
 
 // Config is what a member needs. Dir or Storage, and Transport, must be set; the rest has defaults.
 type Config struct {
 	// Dir is the member's data folder. It is created if Bootstrap or Join is set.
 	Dir string
+	// Log is the kind of log of a new folder: LogWAL (the default) or LogBoltDB. An existing folder keeps its own.
+	Log string
+	// FS is the file layer under everything in Dir but the vote. Default: the operating system's. Tests count and stop at its operations.
+	FS disk.FS
 	// Storage, if set, takes the place of Dir: tests give a MemoryStorage, which outlives the Store as a folder does.
 	Storage *Storage
 	// ServerID names this member for all time. Empty: the one in the folder, or a new random one for a new member.
@@ -60,6 +66,9 @@ func (c *Config) Validate() error {
 	if (c.Dir == "") == (c.Storage == nil) {
 		errs = append(errs, errors.New("set one of Dir and Storage"))
 	}
+	if c.Log != "" && c.Log != LogWAL && c.Log != LogBoltDB {
+		errs = append(errs, fmt.Errorf("the kind of log %q is neither %q nor %q", c.Log, LogWAL, LogBoltDB))
+	}
 	if c.Transport == nil {
 		errs = append(errs, errors.New("the field Transport is missing"))
 	} else if _, ok := c.Transport.(raft.WithPreVote); !ok {
@@ -89,6 +98,12 @@ func (c *Config) defaults() {
 	orDuration(&c.Heartbeat, time.Second)
 	orDuration(&c.CommitTimeout, 50*time.Millisecond)
 	orDuration(&c.SnapshotInterval, 30*time.Second)
+	if c.Log == "" {
+		c.Log = LogWAL
+	}
+	if c.FS == nil {
+		c.FS = disk.OS{}
+	}
 	if c.SnapshotEntries == 0 {
 		c.SnapshotEntries = 8192
 	}

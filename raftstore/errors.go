@@ -1,6 +1,9 @@
 package raftstore
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The errors that callers test for. Each is wrapped with what was being done.
 var (
@@ -15,8 +18,13 @@ var (
 	ErrCompacted = errors.New("the revision has been compacted")
 	// ErrStopped tells that the member has stopped, by Close or by a fault that Run returns.
 	ErrStopped = errors.New("the store has stopped")
+	// ErrDamaged tells that the disk does not hold what was written to it: the error around it names the file and what to do.
+	ErrDamaged = errors.New("the data folder is damaged")
 	// ErrNoBlob tells that a digest has no complete blob on this member.
 	ErrNoBlob = errors.New("no such blob")
 	// ErrTooLarge tells that an entry is over MaxEntry; what is larger goes through StageBlob.
 	ErrTooLarge = errors.New("the entry is too large")
 )
+
+// damaged says of a file that it is not what was written, and what to do.
+func damaged(err error) error { return fmt.Errorf("%w: %w. %s", ErrDamaged, err, rejoin) }

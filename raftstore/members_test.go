@@ -160,7 +160,7 @@ func TestWriteErrorStopsTheMember(t *testing.T) {
 func TestFlippedBitInTheLogIsFound(t *testing.T) {
 	mem := raft.NewInmemStore()
 	var fault error
-	d := &durable{LogStore: mem, stable: mem, ids: &memoryIdentity{}, fail: func(err error) { fault = err }}
+	d := &durable{LogStore: mem, mark: noMark{}, ids: &memoryIdentity{}, fail: func(err error) { fault = err }}
 	if err := d.StoreLogs([]*raft.Log{{Index: 1, Term: 1, Data: []byte("data")}, {Index: 2, Term: 1, Type: raft.LogNoop}}); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestFlippedBitInTheLogIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		fault = nil
-		d := &durable{LogStore: other, stable: other, ids: &memoryIdentity{}, fail: func(err error) { fault = err }}
+		d := &durable{LogStore: other, mark: noMark{}, ids: &memoryIdentity{}, fail: func(err error) { fault = err }}
 		if err := d.GetLog(1, &l); !errors.Is(err, errChecksum) || fault == nil {
 			t.Errorf("damaged %s: %v", name, err)
 		}

@@ -1,28 +1,38 @@
 package raftstore
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"os"
+	"hash/fnv"
+	"log/slog"
 	"path/filepath"
-	"sync"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"reconcile/raftstore/disk"
+	"reconcile/raftstore/wal"
 )
 
 // Storage is what a member keeps: log, vote, snapshots, blobs and identity. One Store uses it at a time.
 type Storage struct {
-	log      raft.LogStore
+	log raft.LogStore
+	// checked tells that the log verifies every entry itself.
+	checked  bool
 	stable   raft.StableStore
 	snaps    raft.SnapshotStore
 	blobs    Blobs
 	identity identityStore
+	mark     mark
+	// fresh is the identity that a new folder will have, but for the names of cluster and server.
+	fresh Identity
+	// begin makes what a new folder's identity will ask for; it comes before the identity is written.
+	begin func() error
+	// taken is called when a snapshot is durable; set by the Store.
+	taken func(position) error
 	// where names it in errors.
 	where string
 	close func() error
@@ -34,230 +44,187 @@ func MemoryStorage() *Storage {
 	mem := raft.NewInmemStore()
 	return &Storage{
 		log: mem, stable: mem, snaps: raft.NewInmemSnapshotStore(), blobs: &memoryBlobs{m: map[string][]byte{}},
-		identity: &memoryIdentity{}, where: "memory", close: func() error { return nil },
+		identity: &memoryIdentity{}, mark: noMark{}, begin: func() error { return nil }, where: "memory", close: func() error { return nil },
 	}
 }
 
 // The names in a member's folder.
 const (
 	identityName = "raft.identity"
-	logName      = "raft.db"
+	stableName   = "raft.db" // term and vote, and the log if its kind is LogBoltDB
+	markName     = "raft.mark"
+	walName      = "wal"
+	snapsName    = "snapshots"
 	blobsName    = "blobs"
 )
 
-// openFolder opens a member's folder. A new one is made only if fresh allows it.
-func openFolder(dir string, fresh bool, log hclog.Logger) (*Storage, error) {
-	if err := checkFolder(dir, fresh); err != nil {
-		return nil, err
-	}
-	for _, d := range []string{dir, filepath.Join(dir, blobsName)} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("make the data folder: %w", err)
-		}
-	}
-	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(dir, logName),
-		// Without a synced freelist a commit writes less; a map finds free pages faster. The timeout names a second process.
-		BoltOptions: &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: 2 * time.Second},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open the log %s (is another server using this folder?): %w", filepath.Join(dir, logName), err)
-	}
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, log)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the snapshots in %s: %w", dir, err), bolt.Close())
-	}
-	return &Storage{
-		log: bolt, stable: bolt, snaps: snaps, blobs: folder{filepath.Join(dir, blobsName)},
-		identity: identityFile(filepath.Join(dir, identityName)), where: dir, close: bolt.Close,
-	}, nil
+// The kinds of log that a folder can have.
+const (
+	// LogWAL is our own: segment files, one fdatasync an append (package wal).
+	LogWAL = "wal"
+	// LogBoltDB is raft-boltdb: two fdatasyncs an append, one after the other.
+	LogBoltDB = "boltdb"
+)
+
+// folder is a member's folder while it is opened.
+type folder struct {
+	dir    string
+	fs     disk.FS
+	logger *slog.Logger
+	id     Identity
+	known  bool
+	bolt   *raftboltdb.BoltStore
+	st     *Storage
 }
 
-// checkFolder refuses a folder that lost its log or its identity, before anything is written to it.
-func checkFolder(dir string, fresh bool) error {
-	_, idErr := os.Stat(filepath.Join(dir, identityName))
-	_, logErr := os.Stat(filepath.Join(dir, logName))
+// openFolder opens a member's folder. A new one is made only if fresh allows it; its log is of the kind given.
+func openFolder(dir string, fsys disk.FS, kind string, fresh bool, logger *slog.Logger) (*Storage, error) {
+	f := &folder{dir: dir, fs: fsys, logger: logger}
+	f.st = &Storage{identity: identityFile{fsys, f.path(identityName)}, where: dir, close: f.close, begin: func() error { return nil }}
+	if err := f.check(fresh); err != nil {
+		return nil, err
+	}
+	if f.known && f.id.Log == "" {
+		f.id.Log = LogBoltDB
+	}
+	if !f.known {
+		f.id = Identity{Folder: orRandom(""), Log: kind}
+	}
+	if f.known && f.id.Log != kind {
+		logger.Info("the data folder keeps the kind of log that it was made with", "folder", dir, "log", f.id.Log, "configured", kind)
+	}
+	f.st.fresh = f.id
+	if err := f.open(); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f.st, nil
+}
+
+func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
+
+func (f *folder) has(name string) bool {
+	_, err := f.fs.Size(f.path(name))
+	return err == nil
+}
+
+// check refuses a folder that lost its log or its identity, before anything is written to it.
+func (f *folder) check(fresh bool) (err error) {
+	if f.id, f.known, err = f.st.identity.load(); err != nil {
+		return err
+	}
+	has := f.has(stableName)
+	for _, part := range []string{walName, snapsName} {
+		if names, err := f.fs.List(f.path(part)); !f.known && err == nil && len(names) > 0 {
+			return fmt.Errorf("data folder %s: %w", f.dir, damaged(fmt.Errorf("it has files in %s but no %s; restore the folder as a whole, or begin anew", part, identityName)))
+		}
+	}
 	switch {
-	case idErr == nil && logErr != nil:
-		return fmt.Errorf("data folder %s: it has %s but no %s: its log was lost. %s", dir, identityName, logName, rejoin)
-	case idErr != nil && logErr == nil && !fresh: // a first start that was killed leaves an empty log: identify looks into it
-		return fmt.Errorf("data folder %s: it has %s but no %s. Restore the folder as a whole, or: %s", dir, logName, identityName, rejoin)
-	case idErr != nil && !fresh:
-		return fmt.Errorf("data folder %s: it holds no server, and neither a new cluster nor a join was asked for. If it was emptied: %s", dir, rejoin)
+	case f.known && !has:
+		return fmt.Errorf("data folder %s: %w", f.dir, damaged(fmt.Errorf("it has %s but no %s: its log was lost", identityName, stableName)))
+	case !f.known && has && !fresh: // a first start that was killed leaves an empty log: identify looks into it
+		return fmt.Errorf("data folder %s: %w", f.dir, damaged(fmt.Errorf("it has %s but no %s; restore the folder as a whole, or begin anew", stableName, identityName)))
+	case !f.known && !fresh:
+		return fmt.Errorf("data folder %s: it holds no server, and neither a new cluster nor a join was asked for. If it was emptied: %s", f.dir, rejoin)
 	}
 	return nil
+}
+
+// open opens the parts.
+func (f *folder) open() error {
+	for _, d := range []string{f.dir, f.path(blobsName), f.path(snapsName)} {
+		if err := f.fs.MkdirAll(d); err != nil {
+			return fmt.Errorf("make the data folder: %w", err)
+		}
+	}
+	if err := f.openBolt(); err != nil {
+		return err
+	}
+	f.st.stable, f.st.log, f.st.blobs = f.bolt, f.bolt, blobFolder{f.path(blobsName)}
+	if f.id.Log == LogWAL {
+		w, err := wal.Open(wal.Options{Dir: f.path(walName), FS: f.fs, ID: nameHash(f.id.Folder), Logger: f.logger})
+		if err != nil {
+			return damaged(err)
+		}
+		f.st.log, f.st.checked = w, true
+	}
+	f.openMark()
+	return f.openSnapshots()
+}
+
+func (f *folder) openBolt() error {
+	path := f.path(stableName)
+	err := guard(func() (err error) {
+		f.bolt, err = raftboltdb.New(raftboltdb.Options{
+			Path: path,
+			// Without a synced freelist a commit writes less; a map finds free pages faster. The timeout names a second process.
+			BoltOptions: &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: 2 * time.Second},
+		})
+		return err
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, berrors.ErrTimeout):
+		return fmt.Errorf("open %s: another server is using this folder: %w", path, err)
+	case errors.Is(err, ErrDamaged):
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	return fmt.Errorf("open %s: %w", path, damaged(err))
+}
+
+// openMark has the mark follow the log; a folder from before there was one gets it at its first start.
+func (f *folder) openMark() {
+	if f.known && f.id.Folder == "" {
+		f.st.mark = noMark{}
+		return
+	}
+	m := &markFile{fs: f.fs, path: f.path(markName), folder: nameHash(f.id.Folder)}
+	f.st.mark = m
+	if !f.known {
+		f.st.begin = func() error { return m.create(position{}) }
+	}
+}
+
+// openSnapshots opens the snapshots; a folder from before format 2 keeps raft's own.
+func (f *folder) openSnapshots() error {
+	if f.known && f.id.Folder == "" {
+		snaps, err := raft.NewFileSnapshotStoreWithLogger(f.dir, 2, raftLogger(f.logger))
+		if err != nil {
+			return fmt.Errorf("open the snapshots in %s: %w", f.dir, err)
+		}
+		f.st.snaps = snaps
+		return nil
+	}
+	s := &snapFolder{fs: f.fs, dir: f.path(snapsName), folder: f.id.Folder, log: f.logger, taken: func(p position) error { return f.st.taken(p) }}
+	f.st.snaps = s
+	if err := s.sweep(); err != nil {
+		return fmt.Errorf("open the snapshots in %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+func (f *folder) close() error {
+	var errs []error
+	if f.st.mark != nil {
+		errs = append(errs, f.st.mark.close())
+	}
+	if w, ok := f.st.log.(*wal.Log); ok {
+		errs = append(errs, w.Close())
+	}
+	if f.bolt != nil {
+		errs = append(errs, guard(f.bolt.Close))
+	}
+	return errors.Join(errs...)
+}
+
+// nameHash is a folder's name as the files with a fixed layout carry it; 0 for none.
+func nameHash(name string) uint64 {
+	if name == "" {
+		return 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	return h.Sum64()
 }
 
 const rejoin = "Remove this server from the cluster, empty the folder, and join again: it gets a new server ID, for one that has forgotten its votes must not vote again under the old"
-
-// durable wraps log and vote of a member: every entry gets a checksum on its way in that is checked on its way out (bbolt has none
-// for data), the identity file follows, and the first write error stops the member: after a failed fsync nobody knows what
-// is on the disk, and to try again would hide it.
-type durable struct {
-	raft.LogStore
-	stable raft.StableStore
-	ids    identityStore
-	fail   func(error)
-
-	saving sync.Mutex // of the identity: raft cuts the log in another goroutine than it writes
-	mu     sync.Mutex
-	id     Identity
-	err    error
-}
-
-// identityStride is how many entries the identity file may lag behind: the file costs an fsync of its own.
-const identityStride = 256
-
-func (d *durable) failed() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.err
-}
-
-func (d *durable) stop(what string, err error) error {
-	err = fmt.Errorf("%s: %w", what, err)
-	d.mu.Lock()
-	first := d.err == nil
-	if first {
-		d.err = err
-	}
-	d.mu.Unlock()
-	if first {
-		d.fail(err)
-	}
-	return err
-}
-
-// advance writes the identity after change has moved it.
-func (d *durable) advance(change func(*Identity) bool) error {
-	d.saving.Lock()
-	defer d.saving.Unlock()
-	d.mu.Lock()
-	id := d.id
-	moved := change(&id)
-	if !moved {
-		d.mu.Unlock()
-		return nil
-	}
-	d.id = id
-	d.mu.Unlock()
-	if err := d.ids.save(id); err != nil {
-		return d.stop("write the identity file", err)
-	}
-	return nil
-}
-
-// StoreLog implements raft.LogStore.
-func (d *durable) StoreLog(l *raft.Log) error { return d.StoreLogs([]*raft.Log{l}) }
-
-// StoreLogs implements raft.LogStore.
-func (d *durable) StoreLogs(logs []*raft.Log) error {
-	if err := d.failed(); err != nil {
-		return err
-	}
-	sealed := make([]*raft.Log, len(logs))
-	for i, l := range logs {
-		c := *l
-		c.Extensions = binary.BigEndian.AppendUint32(append([]byte(nil), l.Extensions...), logChecksum(l))
-		sealed[i] = &c
-	}
-	if err := d.LogStore.StoreLogs(sealed); err != nil {
-		return d.stop("write the log", err)
-	}
-	last := logs[len(logs)-1]
-	return d.advance(func(id *Identity) bool {
-		if last.Term == id.LogTerm && last.Index < id.Index+identityStride {
-			return false
-		}
-		id.LogTerm, id.Index = last.Term, last.Index
-		return true
-	})
-}
-
-// GetLog implements raft.LogStore.
-func (d *durable) GetLog(index uint64, l *raft.Log) error {
-	if err := d.LogStore.GetLog(index, l); err != nil {
-		return err
-	}
-	n := len(l.Extensions) - 4
-	if n < 0 {
-		return d.stop("read the log", fmt.Errorf("%w: entry %d has none", errChecksum, index))
-	}
-	want := binary.BigEndian.Uint32(l.Extensions[n:])
-	l.Extensions = l.Extensions[:n:n]
-	if n == 0 {
-		l.Extensions = nil
-	}
-	if have := logChecksum(l); want != have || l.Index != index {
-		return d.stop("read the log", fmt.Errorf("%w: entry %d says %08x, its bytes make %08x: the disk has changed it", errChecksum, index, want, have))
-	}
-	return nil
-}
-
-// DeleteRange implements raft.LogStore. What is cut off at the end was never committed; the identity must not ask for it.
-func (d *durable) DeleteRange(lo, hi uint64) error {
-	if err := d.failed(); err != nil {
-		return err
-	}
-	err := d.advance(func(id *Identity) bool {
-		if id.Index < lo || id.Index > hi {
-			return false
-		}
-		id.LogTerm, id.Index = 0, max(lo, 1)-1
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	if err := d.LogStore.DeleteRange(lo, hi); err != nil {
-		return d.stop("cut the log", err)
-	}
-	return nil
-}
-
-func logChecksum(l *raft.Log) uint32 {
-	var head [17]byte
-	binary.BigEndian.PutUint64(head[:], l.Index)
-	binary.BigEndian.PutUint64(head[8:], l.Term)
-	head[16] = byte(l.Type)
-	sum := crc32.Checksum(head[:], castagnoli)
-	sum = crc32.Update(sum, castagnoli, l.Data)
-	return crc32.Update(sum, castagnoli, l.Extensions)
-}
-
-// keyTerm is the name under which raft keeps its current term.
-const keyTerm = "CurrentTerm"
-
-// Set implements raft.StableStore.
-func (d *durable) Set(key, val []byte) error {
-	if err := d.failed(); err != nil {
-		return err
-	}
-	if err := d.stable.Set(key, val); err != nil {
-		return d.stop("write the vote", err)
-	}
-	return nil
-}
-
-// Get implements raft.StableStore.
-func (d *durable) Get(key []byte) ([]byte, error) { return d.stable.Get(key) }
-
-// SetUint64 implements raft.StableStore.
-func (d *durable) SetUint64(key []byte, val uint64) error {
-	if err := d.failed(); err != nil {
-		return err
-	}
-	if err := d.stable.SetUint64(key, val); err != nil {
-		return d.stop("write the vote", err)
-	}
-	return d.advance(func(id *Identity) bool {
-		if string(key) != keyTerm || val <= id.Term {
-			return false
-		}
-		id.Term = val
-		return true
-	})
-}
-
-// GetUint64 implements raft.StableStore.
-func (d *durable) GetUint64(key []byte) (uint64, error) { return d.stable.GetUint64(key) }

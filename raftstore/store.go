@@ -26,6 +26,7 @@ type Store struct {
 	hist    *history
 	node    uint64
 	packer  *packer
+	disk    *durable
 	nonce   atomic.Uint64
 
 	leader leaderState
@@ -50,11 +51,10 @@ func Open(cfg Config) (*Store, error) {
 	}
 	cfg.defaults()
 	s := &Store{cfg: cfg, fatal: make(chan struct{}), stopped: make(chan struct{}), down: make(chan struct{})}
-	logger := raftLogger(cfg.Logger)
 	s.storage = cfg.Storage
 	if s.storage == nil {
 		var err error
-		if s.storage, err = openFolder(cfg.Dir, cfg.Bootstrap || cfg.Join, logger); err != nil {
+		if s.storage, err = openFolder(cfg.Dir, cfg.FS, cfg.Log, cfg.Bootstrap || cfg.Join, cfg.Logger); err != nil {
 			return nil, fmt.Errorf("open the store: %w", err)
 		}
 	}
@@ -66,14 +66,11 @@ func Open(cfg Config) (*Store, error) {
 
 // start checks who this member is and begins raft.
 func (s *Store) start() error {
-	exists, err := raft.HasExistingState(s.storage.log, s.storage.stable, s.storage.snaps)
+	exists, err := s.identify()
 	if err != nil {
-		return fmt.Errorf("look for an earlier state: %w", err)
-	}
-	if err := s.identify(exists); err != nil {
 		return err
 	}
-	disk := &durable{LogStore: s.storage.log, stable: s.storage.stable, ids: s.storage.identity, id: s.id, fail: s.stopOn}
+	disk := s.disk
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(s.id.ServerID))
 	s.node = h.Sum64()
@@ -104,63 +101,6 @@ func (s *Store) start() error {
 		wire.stand(raft.ServerID(s.id.ServerID), s.stopped)
 	}
 	s.wg.Go(s.collect)
-	return nil
-}
-
-// identify takes the identity from the folder, or makes one for a folder that was never used.
-func (s *Store) identify(exists bool) error {
-	id, known, err := s.storage.identity.load()
-	if err != nil {
-		return err
-	}
-	if !known {
-		if !exists && !s.cfg.Bootstrap && !s.cfg.Join {
-			return fmt.Errorf("it holds no server, and neither a new cluster nor a join was asked for. If it was emptied: %s", rejoin)
-		}
-		if exists {
-			return fmt.Errorf("it has no %s, but a log. Restore the folder as a whole, or: %s", identityName, rejoin)
-		}
-		id = Identity{ClusterID: orRandom(s.cfg.ClusterID), ServerID: orRandom(s.cfg.ServerID)}
-		if err := s.storage.identity.save(id); err != nil {
-			return err
-		}
-	}
-	if s.cfg.ServerID != "" && s.cfg.ServerID != id.ServerID {
-		return fmt.Errorf("it belongs to server %q, not to %q: give each server a folder of its own", id.ServerID, s.cfg.ServerID)
-	}
-	if s.cfg.ClusterID != "" && s.cfg.ClusterID != id.ClusterID {
-		return fmt.Errorf("it belongs to cluster %q, not to %q", id.ClusterID, s.cfg.ClusterID)
-	}
-	s.id = id
-	return s.checkReached()
-}
-
-// checkReached refuses a log that ends before the place it once reached.
-func (s *Store) checkReached() error {
-	term, err := s.storage.stable.GetUint64([]byte(keyTerm))
-	if err != nil && s.id.Term > 0 {
-		term = 0 // both stores answer "not found" with an error
-	}
-	var last raft.Log
-	index, err := s.storage.log.LastIndex()
-	if err == nil && index > 0 {
-		err = s.storage.log.GetLog(index, &last)
-	}
-	if err != nil {
-		return fmt.Errorf("read the end of the log: %w", err)
-	}
-	snaps, err := s.storage.snaps.List()
-	if err != nil {
-		return fmt.Errorf("list the snapshots: %w", err)
-	}
-	for _, m := range snaps {
-		if m.Term > last.Term || (m.Term == last.Term && m.Index > last.Index) {
-			last.Term, last.Index = m.Term, m.Index
-		}
-	}
-	if err := s.id.reached(term, last.Term, last.Index); err != nil {
-		return fmt.Errorf("it has lost data: %w. %s", err, rejoin)
-	}
 	return nil
 }
 
@@ -232,7 +172,7 @@ func (s *Store) Close() error {
 		err := s.raft.Shutdown().Error()
 		close(s.down)
 		s.wg.Wait()
-		s.closed = errors.Join(err, closeTransport(s.cfg.Transport), s.storage.close())
+		s.closed = errors.Join(err, s.disk.settle(), closeTransport(s.cfg.Transport), s.storage.close())
 	})
 	return s.closed
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"reconcile/raftstore/disk"
 )
 
 // openOne opens a member alone on dir, or on storage if dir is empty, and waits until it leads.
@@ -237,7 +239,7 @@ func TestEmptiedFolderIsRefused(t *testing.T) {
 	}
 	wants(open(func(c *Config) { c.ServerID = "two" }), `belongs to server "one"`)
 
-	db := filepath.Join(dir, logName)
+	db := filepath.Join(dir, stableName)
 	body, err := os.ReadFile(db)
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +250,7 @@ func TestEmptiedFolderIsRefused(t *testing.T) {
 		}
 	}
 	truncate()
-	wants(open(func(c *Config) { c.Bootstrap = true }), "has lost data")
+	wants(open(func(c *Config) { c.Bootstrap = true }), "the vote in raft.db")
 	if err := os.Remove(db); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +269,7 @@ func TestEmptiedFolderIsRefused(t *testing.T) {
 	dir = t.TempDir()
 	wants(open(none), "neither a new cluster nor a join")
 	// A first start that was killed before it wrote its identity may be begun again.
-	bolt, err := openFolder(dir, true, raftLogger(slog.New(slog.DiscardHandler)))
+	bolt, err := openFolder(dir, disk.OS{}, LogWAL, true, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,301 @@
+package raftstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"reconcile/raftstore/wal"
+)
+
+// durable wraps log and vote of a member: identity and mark follow what is written, entries of a log that has no checksums of its own
+// get one, and the first write error stops the member: after a failed fsync nobody knows what is on the disk, and to try again
+// would hide it.
+type durable struct {
+	raft.LogStore
+	// checked tells that the log verifies every entry itself.
+	checked bool
+	stable  *ballot
+	ids     identityStore
+	mark    mark
+	fail    func(error)
+
+	saving sync.Mutex // of the identity: raft cuts the log in another goroutine than it writes
+	mu     sync.Mutex
+	id     Identity
+	last   position // of the log
+	snap   position // of the newest snapshot
+	err    error
+}
+
+// identityStride is how many entries the identity file may lag behind: the file costs fsyncs of its own.
+const identityStride = 256
+
+func (d *durable) failed() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
+
+func (d *durable) stop(what string, err error) error {
+	err = fmt.Errorf("%s: %w", what, err)
+	d.mu.Lock()
+	first := d.err == nil
+	if first {
+		d.err = err
+	}
+	d.mu.Unlock()
+	if first {
+		d.fail(err)
+	}
+	return err
+}
+
+// advance writes the identity after change has moved it.
+func (d *durable) advance(change func(*Identity) bool) error {
+	d.saving.Lock()
+	defer d.saving.Unlock()
+	d.mu.Lock()
+	id := d.id
+	moved := change(&id)
+	if !moved {
+		d.mu.Unlock()
+		return nil
+	}
+	d.id = id
+	d.mu.Unlock()
+	if err := d.ids.save(id); err != nil {
+		return d.stop("write the identity file", err)
+	}
+	return nil
+}
+
+// StoreLog implements raft.LogStore.
+func (d *durable) StoreLog(l *raft.Log) error { return d.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore. A full disk is the one failure after which the member goes on: nothing was written.
+func (d *durable) StoreLogs(logs []*raft.Log) error {
+	if err := d.failed(); err != nil {
+		return err
+	}
+	if err := d.bridge(logs[0].Index); err != nil {
+		return d.stop("write the log", err)
+	}
+	sealed := logs
+	if !d.checked {
+		sealed = make([]*raft.Log, len(logs))
+		for i, l := range logs {
+			c := *l
+			c.Extensions = binary.BigEndian.AppendUint32(append([]byte(nil), l.Extensions...), logChecksum(l))
+			sealed[i] = &c
+		}
+	}
+	if err := d.LogStore.StoreLogs(sealed); err != nil {
+		if errors.Is(err, wal.ErrNoSpace) {
+			return err
+		}
+		return d.stop("write the log", err)
+	}
+	end := logs[len(logs)-1]
+	last := position{end.Term, end.Index}
+	d.mu.Lock()
+	d.last = last
+	d.mu.Unlock()
+	if err := d.mark.note(last); err != nil {
+		return d.stop("write the mark", err)
+	}
+	return d.advance(func(id *Identity) bool {
+		if last.term == id.LogTerm && last.index < id.Index+identityStride {
+			return false
+		}
+		id.LogTerm, id.Index = last.term, last.index
+		return true
+	})
+}
+
+// bridge lets a log without gaps begin anew behind a snapshot that was installed: what is before it is in the snapshot.
+func (d *durable) bridge(index uint64) error {
+	if !d.checked {
+		return nil
+	}
+	first, err1 := d.LogStore.FirstIndex()
+	last, err2 := d.LogStore.LastIndex()
+	if err := errors.Join(err1, err2); err != nil || last == 0 || index <= last+1 {
+		return err
+	}
+	d.mu.Lock()
+	snap := d.snap
+	d.mu.Unlock()
+	if snap.index+1 < index {
+		return fmt.Errorf("entry %d would follow entry %d, and the newest snapshot holds entries up to %d", index, last, snap.index)
+	}
+	return d.LogStore.DeleteRange(first, last)
+}
+
+// GetLog implements raft.LogStore.
+func (d *durable) GetLog(index uint64, l *raft.Log) error {
+	var err error
+	if d.checked {
+		err = d.LogStore.GetLog(index, l)
+	} else {
+		err = guard(func() error { return d.LogStore.GetLog(index, l) })
+	}
+	if errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	if err == nil && !d.checked {
+		err = unseal(index, l)
+	}
+	if err != nil {
+		return d.stop("read the log", err)
+	}
+	return nil
+}
+
+func unseal(index uint64, l *raft.Log) error {
+	n := len(l.Extensions) - 4
+	if n < 0 {
+		return fmt.Errorf("%w: entry %d has none", errChecksum, index)
+	}
+	want := binary.BigEndian.Uint32(l.Extensions[n:])
+	l.Extensions = l.Extensions[:n:n]
+	if n == 0 {
+		l.Extensions = nil
+	}
+	if have := logChecksum(l); want != have || l.Index != index {
+		return fmt.Errorf("%w: entry %d says %08x, its bytes make %08x: the disk has changed it", errChecksum, index, want, have)
+	}
+	return nil
+}
+
+// DeleteRange implements raft.LogStore. What is cut off at the end was never committed, or is in a snapshot that was installed; identity
+// and mark must not ask for it.
+func (d *durable) DeleteRange(lo, hi uint64) error {
+	if err := d.failed(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	cut := hi >= d.last.index && lo <= d.last.index
+	d.mu.Unlock()
+	if cut {
+		if err := d.lower(lo); err != nil {
+			return err
+		}
+	}
+	if err := d.LogStore.DeleteRange(lo, hi); err != nil {
+		return d.stop("cut the log", err)
+	}
+	return nil
+}
+
+// lower moves mark and identity back to before the entry lo.
+func (d *durable) lower(lo uint64) error {
+	var before raft.Log
+	var to position
+	if err := d.GetLog(max(lo, 1)-1, &before); err == nil {
+		to = position{before.Term, before.Index}
+	} else if !errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	d.mu.Lock()
+	if to.before(d.snap) {
+		to = d.snap
+	}
+	d.last = to
+	d.mu.Unlock()
+	if err := d.mark.lower(to); err != nil {
+		return d.stop("write the mark", err)
+	}
+	return d.advance(func(id *Identity) bool {
+		if !to.before(id.end()) {
+			return false
+		}
+		id.LogTerm, id.Index = to.term, to.index
+		return true
+	})
+}
+
+// snapshotted notes a new snapshot.
+func (d *durable) snapshotted(p position) error {
+	if err := d.failed(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.snap = p
+	d.mu.Unlock()
+	return d.advance(func(id *Identity) bool {
+		if !id.end().before(p) {
+			return false
+		}
+		id.LogTerm, id.Index = p.term, p.index
+		return true
+	})
+}
+
+// settle makes identity and mark exact, for a member that closes: from then on the loss of any entry is noticed.
+func (d *durable) settle() error {
+	last, ok := d.reach()
+	if !ok {
+		return nil // it has said why
+	}
+	return errors.Join(d.mark.sync(), d.advance(func(id *Identity) bool {
+		if !id.end().before(last) {
+			return false
+		}
+		id.LogTerm, id.Index = last.term, last.index
+		return true
+	}))
+}
+
+// reach is the end of the log, and whether the member goes on.
+func (d *durable) reach() (position, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last, d.err == nil
+}
+
+func logChecksum(l *raft.Log) uint32 {
+	var head [17]byte
+	binary.BigEndian.PutUint64(head[:], l.Index)
+	binary.BigEndian.PutUint64(head[8:], l.Term)
+	head[16] = byte(l.Type)
+	sum := crc32.Checksum(head[:], castagnoli)
+	sum = crc32.Update(sum, castagnoli, l.Data)
+	return crc32.Update(sum, castagnoli, l.Extensions)
+}
+
+// Set implements raft.StableStore.
+func (d *durable) Set(key, val []byte) error {
+	if err := d.failed(); err != nil {
+		return err
+	}
+	if err := guard(func() error { return d.stable.Set(key, val) }); err != nil {
+		return d.stop("write the vote", err)
+	}
+	// raft writes the vote's term right before the candidate: one note for both.
+	if string(key) == keyVoteTerm {
+		return nil
+	}
+	return d.advance(func(id *Identity) bool {
+		id.Votes = d.stable.count()
+		if term, err := d.stable.GetUint64([]byte(keyTerm)); err == nil {
+			id.Term = max(id.Term, term)
+		}
+		return true
+	})
+}
+
+// Get implements raft.StableStore.
+func (d *durable) Get(key []byte) ([]byte, error) { return d.stable.Get(key) }
+
+// SetUint64 implements raft.StableStore.
+func (d *durable) SetUint64(key []byte, val uint64) error {
+	return d.Set(key, binary.BigEndian.AppendUint64(nil, val))
+}
+
+// GetUint64 implements raft.StableStore.
+func (d *durable) GetUint64(key []byte) (uint64, error) { return d.stable.GetUint64(key) }

@@ -1,0 +1,383 @@
+package raftstore
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"reconcile/raftstore/disk"
+)
+
+// snapFolder is a raft.SnapshotStore: one file a snapshot, the newest one kept. raft's own has no checksum over its description (index,
+// term, members), passes over a snapshot that it cannot read, and begins an older one instead; here that is an error.
+//
+// A file is: magic | length u32 | description (JSON) | crc32c of these | blocks: length u32 (the last one's has the top bit set) | bytes |
+// crc32c of the description's, the block's number, length and bytes. It is written under another name first, synced, and renamed.
+type snapFolder struct {
+	fs     disk.FS
+	dir    string
+	folder string // the identity's
+	taken  func(position) error
+	log    *slog.Logger
+
+	mu   sync.Mutex
+	size int64
+}
+
+const (
+	snapFileMagic = "rcnsnap1"
+	snapSuffix    = ".snap"
+	snapBlock     = 256 << 10
+	snapLast      = 1 << 31
+	maxSnapHead   = 16 << 20
+)
+
+// snapHead is what a snapshot's file says of it.
+type snapHead struct {
+	Folder string            `json:"folder"`
+	Meta   raft.SnapshotMeta `json:"meta"`
+}
+
+func snapName(term, index uint64, at time.Time) string {
+	return fmt.Sprintf("%016x-%016x-%016x", term, index, at.UnixNano())
+}
+
+func (s *snapFolder) path(id string) string { return filepath.Join(s.dir, id+snapSuffix) }
+
+// Create implements raft.SnapshotStore.
+func (s *snapFolder) Create(version raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	if version != raft.SnapshotVersionMax {
+		return nil, fmt.Errorf("snapshots of version %d are not known", version)
+	}
+	meta := raft.SnapshotMeta{Version: version, ID: snapName(term, index, time.Now()), Index: index, Term: term, Configuration: conf, ConfigurationIndex: confIndex}
+	body, err := json.Marshal(snapHead{Folder: s.folder, Meta: meta})
+	if err != nil {
+		return nil, err
+	}
+	head := binary.LittleEndian.AppendUint32([]byte(snapFileMagic), uint32(len(body)))
+	head = append(head, body...)
+	sum := crc32.Checksum(head, castagnoli)
+	head = binary.LittleEndian.AppendUint32(head, sum)
+	f, err := s.fs.Create(s.path(meta.ID) + ".tmp")
+	if err != nil {
+		return nil, fmt.Errorf("make a snapshot: %w", err)
+	}
+	k := &snapSink{s: s, meta: meta, file: f, sum: sum, buf: make([]byte, 4, 4+snapBlock+4)}
+	if err := k.put(head); err != nil {
+		return nil, errors.Join(err, k.Cancel())
+	}
+	return k, nil
+}
+
+// snapSink writes one snapshot. It implements raft.SnapshotSink.
+type snapSink struct {
+	s      *snapFolder
+	meta   raft.SnapshotMeta
+	file   disk.File
+	at     int64
+	sum    uint32
+	blocks uint64
+	buf    []byte // 4 bytes for the length, then what is not written yet
+	done   bool
+}
+
+// ID implements raft.SnapshotSink.
+func (k *snapSink) ID() string { return k.meta.ID }
+
+func (k *snapSink) put(b []byte) error {
+	n, err := k.file.WriteAt(b, k.at)
+	k.at += int64(n)
+	if err != nil {
+		return fmt.Errorf("write a snapshot: %w", err)
+	}
+	return nil
+}
+
+// Write implements io.Writer.
+func (k *snapSink) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		if len(k.buf) == 4+snapBlock {
+			if err := k.block(0); err != nil {
+				return 0, err
+			}
+		}
+		m := min(len(p), 4+snapBlock-len(k.buf))
+		k.buf, p = append(k.buf, p[:m]...), p[m:]
+	}
+	return n, nil
+}
+
+func (k *snapSink) block(flag uint32) error {
+	binary.LittleEndian.PutUint32(k.buf, uint32(len(k.buf)-4)|flag)
+	b := binary.LittleEndian.AppendUint32(k.buf, blockSum(k.sum, k.blocks, k.buf))
+	k.blocks++
+	k.buf = k.buf[:4]
+	return k.put(b)
+}
+
+func blockSum(head uint32, number uint64, b []byte) uint32 {
+	var n [12]byte
+	binary.LittleEndian.PutUint32(n[:], head)
+	binary.LittleEndian.PutUint64(n[4:], number)
+	return crc32.Update(crc32.Checksum(n[:], castagnoli), castagnoli, b)
+}
+
+// Close implements raft.SnapshotSink: the snapshot is durable on return, and older ones are gone.
+func (k *snapSink) Close() error {
+	if k.done {
+		return nil
+	}
+	k.done = true
+	err := k.block(snapLast)
+	if err == nil {
+		err = k.file.Datasync()
+	}
+	err = errors.Join(err, k.file.Close())
+	path := k.s.path(k.meta.ID)
+	if err == nil {
+		err = k.s.fs.Rename(path+".tmp", path)
+	}
+	if err == nil {
+		err = k.s.fs.SyncDir(k.s.dir)
+	}
+	if err == nil {
+		err = k.s.taken(position{k.meta.Term, k.meta.Index})
+	}
+	if err != nil {
+		return fmt.Errorf("finish snapshot %s: %w", path, err)
+	}
+	k.s.reap(k.meta.ID, k.at)
+	return nil
+}
+
+// Cancel implements raft.SnapshotSink.
+func (k *snapSink) Cancel() error {
+	if k.done {
+		return nil
+	}
+	k.done = true
+	return errors.Join(k.file.Close(), k.s.fs.Remove(k.s.path(k.meta.ID)+".tmp"))
+}
+
+// reap removes all but the newest snapshot. One that is being read stays readable.
+func (s *snapFolder) reap(newest string, size int64) {
+	s.mu.Lock()
+	s.size = size
+	s.mu.Unlock()
+	ids, err := s.ids()
+	for _, id := range ids {
+		if id != newest && err == nil {
+			err = s.fs.Remove(s.path(id))
+		}
+	}
+	if err != nil {
+		s.log.Warn("an old snapshot could not be removed; the next one tries again", "error", err)
+	}
+}
+
+// ids are the names of the finished snapshots, the newest first.
+func (s *snapFolder) ids() ([]string, error) {
+	names, err := s.fs.List(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list the snapshots: %w", err)
+	}
+	var ids []string
+	for _, name := range names {
+		if id, ok := strings.CutSuffix(name, snapSuffix); ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(b, a) })
+	return ids, nil
+}
+
+// sweep removes what a crash left half written.
+func (s *snapFolder) sweep() error {
+	names, err := s.fs.List(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, snapSuffix+".tmp") {
+			if err := s.fs.Remove(filepath.Join(s.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// List implements raft.SnapshotStore: the newest snapshot. An older one is not offered in the place of one that cannot be read.
+func (s *snapFolder) List() ([]*raft.SnapshotMeta, error) {
+	ids, err := s.ids()
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	meta, r, err := s.open(ids[0])
+	if err != nil {
+		return nil, err
+	}
+	return []*raft.SnapshotMeta{meta}, r.Close()
+}
+
+// Open implements raft.SnapshotStore. What is read is checked block by block: an error comes before a byte that is wrong.
+func (s *snapFolder) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, r, err := s.open(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return meta, r, nil
+}
+
+func (s *snapFolder) open(id string) (*raft.SnapshotMeta, *snapReader, error) {
+	path := s.path(id)
+	size, err := s.fs.Size(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := s.fs.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &snapReader{path: path, file: f, size: size}
+	meta, err := r.head(id, s.folder)
+	if err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("snapshot %s: %w", path, damaged(err))
+	}
+	return meta, r, nil
+}
+
+// snapReader reads a snapshot's blocks.
+type snapReader struct {
+	path   string
+	file   disk.File
+	size   int64
+	at     int64
+	sum    uint32
+	blocks uint64
+	rest   []byte
+	last   bool
+	err    error
+}
+
+func (r *snapReader) take(n int64) ([]byte, error) {
+	if n > r.size-r.at {
+		return nil, errors.New("it is cut")
+	}
+	b := make([]byte, n)
+	if m, err := r.file.ReadAt(b, r.at); m < len(b) {
+		return nil, err
+	}
+	r.at += n
+	return b, nil
+}
+
+func (r *snapReader) head(id, folder string) (*raft.SnapshotMeta, error) {
+	b, err := r.take(int64(len(snapFileMagic)) + 4)
+	if err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint32(b[len(snapFileMagic):])
+	if string(b[:len(snapFileMagic)]) != snapFileMagic || n > maxSnapHead {
+		return nil, errors.New("it does not begin as a snapshot does")
+	}
+	rest, err := r.take(int64(n) + 4)
+	if err != nil {
+		return nil, err
+	}
+	r.sum = crc32.Update(crc32.Checksum(b, castagnoli), castagnoli, rest[:n])
+	if binary.LittleEndian.Uint32(rest[n:]) != r.sum {
+		return nil, errChecksum
+	}
+	var h snapHead
+	d := json.NewDecoder(bytes.NewReader(rest[:n]))
+	if err := d.Decode(&h); err != nil {
+		return nil, err
+	}
+	switch {
+	case h.Meta.ID != id:
+		return nil, fmt.Errorf("it is the snapshot %s under another name", h.Meta.ID)
+	case folder != "" && h.Folder != folder:
+		return nil, errors.New("it is of another folder")
+	}
+	return &h.Meta, r.measure(&h.Meta)
+}
+
+// measure finds out how many bytes the blocks hold: raft tells it to the member that the snapshot is sent to.
+func (r *snapReader) measure(m *raft.SnapshotMeta) error {
+	const frame = 8
+	body := r.size - r.at
+	full := body / (snapBlock + frame)
+	rest := body - full*(snapBlock+frame)
+	if body < frame || (rest > 0 && rest < frame) {
+		return errors.New("it is cut")
+	}
+	m.Size = body - frame*full
+	if rest > 0 {
+		m.Size -= frame
+	}
+	return nil
+}
+
+// Read implements io.Reader.
+func (r *snapReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		if r.err == nil {
+			r.err = r.next()
+		}
+		if r.err != nil {
+			return 0, r.err
+		}
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func (r *snapReader) next() error {
+	if r.last {
+		return io.EOF
+	}
+	fail := func(err error) error { return fmt.Errorf("snapshot %s: block %d: %w", r.path, r.blocks, damaged(err)) }
+	head, err := r.take(4)
+	if err != nil {
+		return fail(err)
+	}
+	n := binary.LittleEndian.Uint32(head)
+	r.last = n&snapLast != 0
+	n &^= snapLast
+	if n > snapBlock || (n < snapBlock && !r.last) {
+		return fail(errChecksum)
+	}
+	body, err := r.take(int64(n) + 4)
+	if err != nil {
+		return fail(err)
+	}
+	if blockSum(r.sum, r.blocks, append(head, body[:n]...)) != binary.LittleEndian.Uint32(body[n:]) {
+		return fail(errChecksum)
+	}
+	if r.last && r.at != r.size {
+		return fail(errors.New("bytes follow the last block"))
+	}
+	r.blocks++
+	r.rest = body[:n]
+	return nil
+}
+
+// Close implements io.Closer.
+func (r *snapReader) Close() error { return r.file.Close() }
