@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"reconcile/internal/fp"
 )
 
 // readState remembers the term in which a barrier has passed.
@@ -71,6 +73,7 @@ func (s *Store) ReadIndex(ctx context.Context) (uint64, error) {
 	if err := s.await(ctx, s.raft.VerifyLeader()); err != nil {
 		return 0, fmt.Errorf("read index: %w", s.leadership(err))
 	}
+	fp.Hit("raftstore/read-verified")
 	if now := s.raft.CurrentTerm(); now != term {
 		return 0, fmt.Errorf("read index: %w: term %d became %d", ErrNotLeader, term, now)
 	}

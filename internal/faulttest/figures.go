@@ -4,7 +4,12 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"reconcile/internal/fp"
 )
+
+// Failpoints tells whether this build has failpoints (-tags failpoints).
+const Failpoints = fp.Enabled
 
 // The variables that choose how much is tried: FaultsVariable is "" (a glimpse, for `go test ./...`), "pr" or "nightly"; FaultTimeVariable bounds
 // the time of the rounds of each fault, as time.ParseDuration reads it.

@@ -19,6 +19,8 @@ type LoadConfig struct {
 	Clients, Watchers, Keys int
 	// Think is the mean pause of a client between two operations. Default 4 ms.
 	Think time.Duration
+	// Timeout is how long a client waits for an answer. Default 3 s.
+	Timeout time.Duration
 }
 
 // Load is the clients and watchers at work, and what they saw.
@@ -36,9 +38,6 @@ type Load struct {
 	ops []operation
 }
 
-// operationWithin is how long a client waits for an answer.
-const operationWithin = 3 * time.Second
-
 // Load starts clients and watchers. Finish ends them.
 func (c *Cluster) Load(cfg LoadConfig) *Load {
 	c.t.Helper()
@@ -47,6 +46,9 @@ func (c *Cluster) Load(cfg LoadConfig) *Load {
 	orInt(&cfg.Keys, 50)
 	if cfg.Think == 0 {
 		cfg.Think = 4 * time.Millisecond
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 3 * time.Second
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Load{c: c, cfg: cfg, began: time.Now(), stop: stop, ledger: newLedger()}
@@ -67,7 +69,9 @@ func orInt(v *int, d int) {
 	}
 }
 
-// now is the clock of the history.
+// Now is the clock of the history.
+func (l *Load) Now() int64 { return l.now() }
+
 func (l *Load) now() int64 { return int64(time.Since(l.began)) }
 
 // client does one operation after the other on its member, until ctx ends.
@@ -117,7 +121,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // do performs one operation and notes it.
 func (l *Load) do(ctx context.Context, id int, m *Member, in input) operation {
-	ctx, cancel := context.WithTimeout(ctx, operationWithin)
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
 	op := operation{Client: id, Member: m.ID, In: in, Call: l.now()}
 	op.Out = m.operate(ctx, in)
@@ -169,6 +173,50 @@ func (l *Load) Acknowledged(within time.Duration) time.Duration {
 		time.Sleep(2 * time.Millisecond)
 	}
 	return time.Duration(l.now() - began)
+}
+
+// AcknowledgedOnAll waits until every member has acknowledged a write that began after this call.
+func (l *Load) AcknowledgedOnAll(within time.Duration) {
+	l.c.t.Helper()
+	began := l.now()
+	for {
+		seen := map[string]bool{}
+		l.mu.Lock()
+		for i := len(l.ops) - 1; i >= 0 && l.ops[i].Return >= began; i-- {
+			if op := l.ops[i]; op.Out.Rev > 0 && op.Call >= began {
+				seen[op.Member] = true
+			}
+		}
+		l.mu.Unlock()
+		if len(seen) == len(l.c.Members) {
+			return
+		}
+		if time.Duration(l.now()-began) > within {
+			l.c.t.Fatalf("within %s only %v of the members acknowledged a write: %+v", within, seen, l.c.Statuses())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// grace is what may still have been on its way when a partition was cut.
+const grace = 100 * time.Millisecond
+
+// NothingOn fails the test if a member that reached nobody from one time to another acknowledged a write or a read that began and ended between them.
+func (l *Load) NothingOn(m *Member, from, to int64) {
+	l.c.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tried := 0
+	for _, op := range l.ops {
+		if op.Member != m.ID || op.Call < from+int64(grace) || op.Return > to {
+			continue
+		}
+		tried++
+		if op.Out.Failed == "" && op.Out.Unknown == "" {
+			l.c.t.Errorf("%s reached nobody, but answered %s", m.ID, describe(op.In, op.Out))
+		}
+	}
+	l.c.t.Logf("%d operations began and ended in vain on %s while it reached nobody", tried, m.ID)
 }
 
 // Operations is how many there were until now.
