@@ -12,7 +12,7 @@ func TestMain(m *testing.M) { faulttest.Main(m) }
 
 // F1: the leader is killed under load, again and again.
 func TestF1LeaderKilled(t *testing.T) {
-	rounds := faulttest.Rounds(t, 3, 30, 300)
+	rounds := faulttest.Rounds(t, 2, 30, 300)
 	c := faulttest.Start(t, faulttest.Config{})
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration
@@ -28,7 +28,7 @@ func TestF1LeaderKilled(t *testing.T) {
 
 // F2: all members are killed together.
 func TestF2AllKilled(t *testing.T) {
-	rounds := faulttest.Rounds(t, 3, 20, 100)
+	rounds := faulttest.Rounds(t, 2, 20, 100)
 	c := faulttest.Start(t, faulttest.Config{})
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration

@@ -43,7 +43,7 @@ const maxTerms = 2
 func TestF5Partitions(t *testing.T) {
 	for _, s := range shapes {
 		t.Run(s.name, func(t *testing.T) {
-			rounds := faulttest.Rounds(t, 1, 4, 40)
+			rounds := faulttest.Rounds(t, 0, 4, 40)
 			c := faulttest.Start(t, faulttest.Config{Network: true})
 			load := c.Load(faulttest.LoadConfig{Timeout: 700 * time.Millisecond})
 			for rounds.Next() {

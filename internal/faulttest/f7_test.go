@@ -11,7 +11,7 @@ import (
 // F7: the leader or a follower stands still for a while and then goes on as if nothing had been, and reads are held up between the
 // proof of leadership and the look at the state.
 func TestF7Paused(t *testing.T) {
-	rounds := faulttest.Rounds(t, 2, 20, 200)
+	rounds := faulttest.Rounds(t, 0, 20, 200)
 	c := faulttest.Start(t, faulttest.Config{})
 	load := c.Load(faulttest.LoadConfig{})
 	for rounds.Next() {
