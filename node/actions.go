@@ -84,6 +84,7 @@ func (a *Agent) setup(ctx context.Context, pod *corev1.Pod) func(*worker) {
 	return func(w *worker) {
 		if err == nil {
 			w.have.Sandbox, w.have.Set, w.have.IP = &sb, true, ip
+			w.refreshed = time.Now()
 			delete(w.have.Waiting, "")
 			w.checkpoint()
 			return

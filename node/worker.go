@@ -296,13 +296,11 @@ func (w *worker) checkpoint() {
 	}
 }
 
-// refresh keeps volumes that follow objects up to date.
+// refresh keeps volumes that follow objects up to date. Those of an adopted pod are looked at once at the start: an object may have changed
+// while no agent was there.
 func (w *worker) refresh(ctx context.Context, now time.Time) time.Time {
 	if !w.follows || !w.have.Set || w.have.Gone || w.have.Orphan || w.have.Ending {
 		return time.Time{}
-	}
-	if w.refreshed.IsZero() {
-		w.refreshed = now
 	}
 	if due := w.refreshed.Add(volumeInterval); now.Before(due) {
 		return due

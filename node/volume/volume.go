@@ -62,11 +62,26 @@ func (p Pod) Setup(ctx context.Context) error {
 func (p Pod) Update(ctx context.Context) error {
 	var errs []error
 	for _, v := range p.Pod.Spec.Volumes {
-		if v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil {
-			errs = append(errs, p.setup(ctx, v))
+		if follows(v) {
+			errs = append(errs, p.follow(ctx, v))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// follows tells whether a volume's files are those of objects.
+func follows(v corev1.Volume) bool {
+	return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
+}
+
+// follow writes a volume's files into its folder as it stands: containers have that folder mounted, and a mount over it would not be seen
+// by them.
+func (p Pod) follow(ctx context.Context, v corev1.Volume) error {
+	files, err := p.files(ctx, v)
+	if err != nil {
+		return err
+	}
+	return p.writeFiles(v.Name, files)
 }
 
 func (p Pod) setup(ctx context.Context, v corev1.Volume) error {
@@ -75,12 +90,13 @@ func (p Pod) setup(ctx context.Context, v corev1.Volume) error {
 		return p.emptyDir(v.Name, v.EmptyDir)
 	case v.HostPath != nil:
 		return hostPath(v.HostPath)
-	case v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil:
-		files, err := p.files(ctx, v)
-		if err != nil {
+	case v.ConfigMap != nil:
+		return p.follow(ctx, v)
+	case v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil:
+		if err := inMemory(p.dir(v.Name)); err != nil {
 			return err
 		}
-		return p.writeFiles(v.Name, files)
+		return p.follow(ctx, v)
 	}
 	return configError("its kind is not supported yet; emptyDir, configMap, secret, downwardAPI, projected and hostPath are")
 }
@@ -99,17 +115,40 @@ func (p Pod) emptyDir(name string, e *corev1.EmptyDirVolumeSource) error {
 		if e.SizeLimit != nil && e.SizeLimit.Value() > 0 {
 			opts += ",size=" + strconv.FormatInt(e.SizeLimit.Value(), 10)
 		}
-		// Memory must not go to swap where the kernel can promise that (6.4 and later).
-		err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, opts+",noswap")
-		if errors.Is(err, unix.EINVAL) {
-			err = unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, opts)
-		}
-		if err != nil {
+		if err := mountTmpfs(dir, opts); err != nil {
 			return err
 		}
 		return p.ownGroup(dir, 0o777|os.ModeSticky)
 	}
 	return p.ownGroup(dir, 0o777)
+}
+
+// mountTmpfs mounts memory that does not go to swap where the kernel can promise that (6.4 and later).
+func mountTmpfs(dir, opts string) error {
+	err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, opts+",noswap")
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, opts)
+	}
+	if err != nil {
+		return fmt.Errorf("mount memory at %s: %w", dir, err)
+	}
+	return nil
+}
+
+// inMemory makes a folder of memory for what must never be on disk: Secrets, and what the kubelet keeps as they are kept (projected and
+// downward API volumes). What is there on disk is removed.
+func inMemory(dir string) error {
+	ok, err := mountinfo.Mounted(dir)
+	if ok || err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return mountTmpfs(dir, "mode=0755")
 }
 
 // ownGroup gives a folder its mode, and to the pod's fsGroup, with what is made in it from now on.
@@ -193,8 +232,7 @@ func (p Pod) Mounts(c *corev1.Container, env map[string]string) ([]runtime.Mount
 
 // readOnly: what follows an object must not be written by containers.
 func (p Pod) readOnly(i int) bool {
-	v := p.Pod.Spec.Volumes[i]
-	return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
+	return follows(p.Pod.Spec.Volumes[i])
 }
 
 func volumeIndex(pod *corev1.Pod, name string) int {

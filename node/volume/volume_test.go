@@ -9,10 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"reconcile/node/runtime"
 	"reconcile/node/volume"
 )
 
@@ -39,7 +42,18 @@ func (g getter) Secret(_ context.Context, _, name string) (*corev1.Secret, error
 }
 
 func newPod(t *testing.T, g getter, vols ...corev1.Volume) volume.Pod {
-	return volume.Pod{Dir: t.TempDir(), IP: "10.0.0.2", Get: g, Pod: &corev1.Pod{
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		if err := runtime.RemoveTree(dir); err != nil { // with what is mounted there
+			t.Error(err)
+		}
+	})
+	for _, v := range vols {
+		if os.Geteuid() != 0 && (v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil) {
+			t.Skip("skipped: secrets are kept in memory, and to mount a tmpfs needs root; run `sudo -E make test`")
+		}
+	}
+	return volume.Pod{Dir: dir, IP: "10.0.0.2", Get: g, Pod: &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u", Labels: map[string]string{"app": "web", "tier": "1"}}, Spec: corev1.PodSpec{NodeName: "n1", Volumes: vols}}}
 }
 
@@ -170,4 +184,85 @@ func FuzzExpand(f *testing.F) {
 			t.Errorf("%q became %q", s, got)
 		}
 	})
+}
+
+// inMemory tells whether a path is on a tmpfs.
+func inMemory(t *testing.T, path string) bool {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Type == unix.TMPFS_MAGIC
+}
+
+// TestSecretsStayInMemory: what may hold secrets is never written to disk, as in Kubernetes, also when it changes and after a reboot.
+func TestSecretsStayInMemory(t *testing.T) {
+	ref := corev1.LocalObjectReference{Name: "c"}
+	g := getter{"cm/c": {"k": "open"}, "secret/s": {"k": "hidden"}}
+	p := newPod(t, g,
+		corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}},
+		corev1.Volume{Name: "projected", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+			{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}}}}}}},
+		corev1.Volume{Name: "downward", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{
+			Items: []corev1.DownwardAPIVolumeFile{{Path: "k", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}}}}},
+		corev1.Volume{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: ref}}})
+	disk := inMemory(t, p.Dir)
+	check := func(when, secret string) {
+		t.Helper()
+		for name, memory := range map[string]bool{"secret": true, "projected": true, "downward": true, "config": disk} {
+			if got := inMemory(t, filepath.Join(p.Dir, "volumes", name, "k")); got != memory {
+				t.Errorf("%s: %s in memory: %v, want %v", when, name, got, memory)
+			}
+		}
+		if a, b := text(t, p, "secret/k"), text(t, p, "projected/k"); a != secret || b != secret {
+			t.Errorf("%s: %q and %q, want %q", when, a, b, secret)
+		}
+		mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(p.Dir))
+		if err != nil || len(mounts) != 3 {
+			t.Errorf("%s: %d mounts, %v, want 3", when, len(mounts), err)
+		}
+	}
+	if err := p.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check("set up", "hidden")
+	if err := p.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check("set up again", "hidden")
+	g["secret/s"] = map[string]string{"k": "other"}
+	if err := p.Update(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check("changed", "other")
+	// A reboot takes the mounts. What an earlier version has left there on disk must go, too.
+	for _, name := range []string{"secret", "projected", "downward"} {
+		dir := filepath.Join(p.Dir, "volumes", name)
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%s left %v on disk, %v", name, left, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "left"), []byte("hidden"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check("after a reboot", "other")
+	dir := filepath.Join(p.Dir, "volumes", "secret")
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("on disk is still %v, %v", left, err)
+	}
+	// Its container has this folder mounted: what changes now must reach it there.
+	g["secret/s"] = map[string]string{"k": "third"}
+	if err := p.Update(t.Context()); err != nil || text(t, p, "secret/k") != "third" {
+		t.Errorf("%v, %q", err, text(t, p, "secret/k"))
+	}
 }

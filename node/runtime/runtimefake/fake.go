@@ -109,7 +109,7 @@ func (r *Runtime) RemoveSandbox(_ context.Context, uid string) error {
 		}
 	}
 	delete(d.sandboxes, uid)
-	return os.RemoveAll(d.root + "/pods/" + uid)
+	return runtime.RemoveTree(d.root + "/pods/" + uid) // volumes may be mounted below it
 }
 
 // Sandboxes implements runtime.Runtime.
