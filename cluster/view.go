@@ -109,7 +109,7 @@ func decode(r *raftstore.Record) any {
 	}
 	o, err := object.Decode(r.Value)
 	if err != nil {
-		return fmt.Errorf("read the stored %s at revision %d: %w", k, r.Rev, err)
+		return fmt.Errorf("read the stored %s at revision %d: %w", k, r.ModRev, err)
 	}
 	return o
 }

@@ -52,7 +52,7 @@ func (w *Watch) Next(ctx context.Context) ([]Event, uint64, error) {
 	}
 	out := make([]Event, 0, len(events))
 	for i := range events {
-		if e, ok := typed(&events[i]); ok {
+		if e, ok := typed(events[i]); ok {
 			out = append(out, e)
 		}
 	}
@@ -72,7 +72,7 @@ func typed(e *raftstore.Event) (Event, bool) {
 		out.Type = Deleted
 		out.Object = e.Rec.Decoded(func(r *raftstore.Record) any {
 			last := object.Copy(out.Prev)
-			last.SetResourceVersion(strconv.FormatUint(r.Rev, 10))
+			last.SetResourceVersion(strconv.FormatUint(r.ModRev, 10))
 			return last
 		}).(object.Object)
 		return out, true

@@ -258,7 +258,7 @@ func (w *world) refused(want string, args ...string) string {
 		w.t.Fatalf("git %s: success %v, want a failure with %q:\n%s", strings.Join(args, " "), ok, want, out)
 	}
 	for r := range w.store.View().Range("/git/") {
-		if r.Rev > before {
+		if r.ModRev > before {
 			w.t.Errorf("a refused push wrote %s", r.Key)
 		}
 	}

@@ -46,8 +46,13 @@ type Config struct {
 	SnapshotEntries, TrailingEntries uint64
 	// SnapshotInterval is how often the number is looked at. Default 30 s.
 	SnapshotInterval time.Duration
-	// HistoryEvents and HistoryBytes bound what watches can look back on. Defaults 65536 and 64 MiB.
+	// HistoryEvents and HistoryBytes bound the ring of events that watches share. Defaults 65536 and 64 MiB.
 	HistoryEvents, HistoryBytes int
+	// RetainAge, RetainRevisions and RetainBytes bound the history, that is the older versions of keys that reads and watches can go back
+	// to: the leader compacts it when one of them is passed. Age is by the times of entries, bytes are those of keys and values. A
+	// negative age, or the greatest number, does not bound. Defaults 10 min, 200,000 and 256 MiB.
+	RetainAge                    time.Duration
+	RetainRevisions, RetainBytes uint64
 	// Logger is where the store and raft log. Default: nowhere.
 	Logger *slog.Logger
 }
@@ -115,6 +120,13 @@ func (c *Config) defaults() {
 	}
 	if c.HistoryBytes == 0 {
 		c.HistoryBytes = 64 << 20
+	}
+	orDuration(&c.RetainAge, 10*time.Minute)
+	if c.RetainRevisions == 0 {
+		c.RetainRevisions = 200_000
+	}
+	if c.RetainBytes == 0 {
+		c.RetainBytes = 256 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,13 +16,14 @@ const MaxEntry = 256 << 10
 // reads a greater one stops: skipping the entry would make its state differ from the others'.
 const (
 	Format       = 1
-	FeatureLevel = 1
+	FeatureLevel = 2
 )
 
 // OpKind is what an operation of an entry does.
 type OpKind uint8
 
-// The kinds of operations. Put, PutRef and Delete take one revision each; the others take none.
+// The kinds of operations. Put, PutRef and Delete take one revision each, or share that of the operation before (Op.SameRev); those that
+// functions make (LeaseGrant, LeaseRevoke, LeaseCheckpoint) are described there. The others take none.
 const (
 	// Put stores Value under Key.
 	Put OpKind = 1 + iota
@@ -37,6 +39,11 @@ const (
 	opSwitch
 	opDrop
 	opCompact
+	opLeaseGrant
+	opLeaseRevoke
+	opLeaseCheckpoint
+
+	opLast = opLeaseCheckpoint
 )
 
 // Op is one decided write. The store keeps Key and Value: the caller must not change Value afterwards.
@@ -44,6 +51,12 @@ type Op struct {
 	Kind  OpKind
 	Key   string
 	Value []byte
+	// Lease, if not 0, is the lease that a Put hangs its key on: the key goes when the lease goes. The entry is refused if there is no
+	// such lease.
+	Lease int64
+	// SameRev makes a Put or Delete share the revision of the write before it in the entry, as the writes of one etcd transaction do.
+	// An entry whose first write has it is refused.
+	SameRev bool
 	// Decoded, if set, is what Value means, for Record.Decoded on the member that proposes: it saves decoding it again.
 	// It is not replicated.
 	Decoded any
@@ -57,7 +70,7 @@ type Entry struct {
 	Time int64
 	// Nonce identifies the entry among those of this member; 0 takes the next one. Outcome finds it again.
 	Nonce uint64
-	// Ops are the writes; op i gets revision Base+1+i. A key should stand only once among them.
+	// Ops are the writes; without SameRev op i gets revision Base+1+i. A key should stand only once among them.
 	Ops []Op
 
 	node uint64
@@ -68,10 +81,16 @@ type Entry struct {
 // The envelope, big endian:
 //
 //	0 format u8 | 1 flags u8 | 2 feature level u16 | 4 crc32c u32 | 8 base u64 | 16 time i64 | 24 node u64 | 32 nonce u64 | 40 count u32
-//	44 count * ( kind u8 | uvarint len, key | uvarint len, value )
+//	44 count * ( kind u8 | uvarint len, key | uvarint len, value | lease i64 if the kind has bitLease )
 //
 // The checksum covers everything but itself.
 const headerSize = 44
+
+// The high bits of an operation's kind.
+const (
+	bitSameRev = 0x80
+	bitLease   = 0x40
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -103,18 +122,28 @@ func Size(ops []Op) int { return headerSize + opsSize(ops) }
 func opsSize(ops []Op) int {
 	n := 0
 	for _, op := range ops {
-		n += 1 + 2*binary.MaxVarintLen32 + len(op.Key) + len(op.Value)
+		n += 1 + 2*binary.MaxVarintLen32 + len(op.Key) + len(op.Value) + 8
 	}
 	return n
 }
 
 func appendOps(b []byte, ops []Op) []byte {
 	for _, op := range ops {
-		b = append(b, byte(op.Kind))
+		kind := byte(op.Kind)
+		if op.SameRev {
+			kind |= bitSameRev
+		}
+		if op.Lease != 0 {
+			kind |= bitLease
+		}
+		b = append(b, kind)
 		b = binary.AppendUvarint(b, uint64(len(op.Key)))
 		b = append(b, op.Key...)
 		b = binary.AppendUvarint(b, uint64(len(op.Value)))
 		b = append(b, op.Value...)
+		if op.Lease != 0 {
+			b = binary.BigEndian.AppendUint64(b, uint64(op.Lease))
+		}
 	}
 	return b
 }
@@ -152,34 +181,58 @@ func decodeEntry(b []byte) (*Entry, error) {
 	return e, nil
 }
 
+// decodeOps reads a list of operations. A value is copied where it would keep a list alive that is more than twice its size: values
+// live long, and lists are made of many.
 func decodeOps(b []byte, count uint32) ([]Op, error) {
 	if uint64(count) > uint64(len(b))/3 {
 		return nil, fmt.Errorf("%w: %d operations in %d bytes", errMalformed, count, len(b))
 	}
+	whole := len(b)
 	ops := make([]Op, 0, count)
 	for i := range count {
-		if len(b) == 0 {
-			return nil, fmt.Errorf("%w: operation %d of %d is missing", errMalformed, i, count)
+		op, rest, err := decodeOp(b)
+		if err != nil {
+			return nil, fmt.Errorf("%w: operation %d of %d %w", errMalformed, i, count, err)
 		}
-		op := Op{Kind: OpKind(b[0])}
-		if op.Kind < Put || op.Kind > opCompact {
-			return nil, fmt.Errorf("%w: operation %d has kind %d", errMalformed, i, op.Kind)
+		if 2*len(op.Value) < whole {
+			op.Value = bytes.Clone(op.Value)
 		}
-		key, rest, ok := cutBytes(b[1:])
-		if !ok {
-			return nil, fmt.Errorf("%w: operation %d is cut in its key", errMalformed, i)
-		}
-		value, rest, ok := cutBytes(rest)
-		if !ok {
-			return nil, fmt.Errorf("%w: operation %d is cut in its value", errMalformed, i)
-		}
-		op.Key, op.Value, b = string(key), value, rest
-		ops = append(ops, op)
+		ops, b = append(ops, op), rest
 	}
 	if len(b) > 0 {
 		return nil, fmt.Errorf("%w: %d bytes follow the last operation", errMalformed, len(b))
 	}
 	return ops, nil
+}
+
+func decodeOp(b []byte) (op Op, rest []byte, err error) {
+	if len(b) == 0 {
+		return op, nil, errors.New("is missing")
+	}
+	op.Kind, op.SameRev = OpKind(b[0]&^(bitSameRev|bitLease)), b[0]&bitSameRev != 0
+	if op.Kind < Put || op.Kind > opLast {
+		return op, nil, fmt.Errorf("has kind %d", op.Kind)
+	}
+	key, rest, ok := cutBytes(b[1:])
+	if !ok {
+		return op, nil, errors.New("is cut in its key")
+	}
+	value, rest, ok := cutBytes(rest)
+	if !ok {
+		return op, nil, errors.New("is cut in its value")
+	}
+	op.Key, op.Value = string(key), value
+	if b[0]&bitLease == 0 {
+		return op, rest, nil
+	}
+	if len(rest) < 8 {
+		return op, nil, errors.New("is cut in its lease")
+	}
+	op.Lease = int64(binary.BigEndian.Uint64(rest))
+	if op.Lease == 0 {
+		return op, nil, errors.New("has lease 0")
+	}
+	return op, rest[8:], nil
 }
 
 // cutBytes takes a uvarint length and as many bytes off b.

@@ -16,6 +16,8 @@ var (
 	ErrRefused = errors.New("the entry was refused")
 	// ErrCompacted tells that the history no longer reaches back to the wanted revision. List again and watch from there.
 	ErrCompacted = errors.New("the revision has been compacted")
+	// ErrFuture tells that a revision is greater than the newest that the member has applied.
+	ErrFuture = errors.New("the revision is in the future")
 	// ErrStopped tells that the member has stopped, by Close or by a fault that Run returns.
 	ErrStopped = errors.New("the store has stopped")
 	// ErrDamaged tells that the disk does not hold what was written to it: the error around it names the file and what to do.

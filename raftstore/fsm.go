@@ -28,10 +28,14 @@ type fsm struct {
 	pending   map[uint64][]Op // by nonce: own proposals' operations, for their decoded values
 	snapshots int             // views of snapshots being written: blobs are not removed meanwhile
 	doomed    []string
+	// compacted holds a token when versions may be taken out of memory.
+	compacted chan struct{}
 }
 
 func newFSM(st *state, hist *history, blobs Blobs, self uint64, fail func(error)) *fsm {
-	return &fsm{hist: hist, blobs: blobs, fail: fail, st: st, moved: make(chan struct{}), self: self, pending: map[uint64][]Op{}}
+	f := &fsm{hist: hist, blobs: blobs, fail: fail, st: st, moved: make(chan struct{}), self: self, pending: map[uint64][]Op{}, compacted: make(chan struct{}, 1)}
+	hist.view = f.view
+	return f
 }
 
 // Apply implements raft.FSM. It returns an Outcome, or an error if the member has stopped.
@@ -61,7 +65,7 @@ func (f *fsm) applyLocked(l *raft.Log) (Outcome, error) {
 		e.own = f.pending[e.Nonce]
 	}
 	f.cached = nil
-	out, fx, err := f.st.apply(e, f.blobs.Get)
+	out, fx, err := f.st.apply(e, position{term: l.Term, index: l.Index}, f.blobs.Get)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -74,7 +78,9 @@ func (f *fsm) applyLocked(l *raft.Log) (Outcome, error) {
 	f.sweepLocked()
 	f.hist.publish(f.st.rev, fx.events)
 	if fx.compact > 0 {
-		f.hist.compact(fx.compact)
+		// The events of that very revision stay: the history shows the state at it.
+		f.hist.compact(fx.compact - 1)
+		f.tellCompacted()
 	}
 	return out, nil
 }
@@ -195,6 +201,29 @@ func (f *fsm) released() {
 	defer f.mu.Unlock()
 	f.snapshots--
 	f.sweepLocked()
+	f.tellCompacted()
+}
+
+func (f *fsm) tellCompacted() {
+	select {
+	case f.compacted <- struct{}{}:
+	default:
+	}
+}
+
+// collectSlice is how many versions are taken out of memory while the state is locked: under a millisecond.
+const collectSlice = 10_000
+
+// collectVersions takes a slice of the versions out of memory that the history no longer shows, and tells whether there may be more. A
+// snapshot that is being written needs them.
+func (f *fsm) collectVersions() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.snapshots > 0 {
+		return false
+	}
+	f.cached = nil
+	return f.st.collect(collectSlice)
 }
 
 // Restore implements raft.FSM. The snapshot is read and checked wholly before it takes the place of the state.

@@ -37,7 +37,7 @@ func (p *packer) pack(ops []Op) []byte {
 	return p.enc.EncodeAll(appendOps(b, ops), nil)
 }
 
-// unpack returns errMalformed for what is not a packed list of puts and deletes.
+// unpack returns errMalformed for what is not a packed list of puts, deletes and lease operations.
 func (p *packer) unpack(body []byte) ([]Op, error) {
 	b, err := p.dec.DecodeAll(body, nil)
 	if err != nil {
@@ -51,7 +51,9 @@ func (p *packer) unpack(body []byte) ([]Op, error) {
 		return nil, err
 	}
 	for i, op := range ops {
-		if op.Kind != Put && op.Kind != PutRef && op.Kind != Delete {
+		switch op.Kind {
+		case Put, PutRef, Delete, opLeaseGrant, opLeaseRevoke:
+		default:
 			return nil, fmt.Errorf("%w: packed operation %d has kind %d", errMalformed, i, op.Kind)
 		}
 	}

@@ -17,33 +17,64 @@ import (
 type row struct {
 	value                 string
 	rev, created, version uint64
+	lease                 int64
 }
 
-// model is the naive store: a map, and the list of all events.
+// model is the naive store: a map for every revision, and the list of all events.
 type model struct {
 	rev    uint64
+	floor  uint64
 	keys   map[string]row
+	at     map[uint64]map[string]row
+	leases map[int64]Lease
 	events []string
+}
+
+func newModel() *model {
+	return &model{keys: map[string]row{}, at: map[uint64]map[string]row{0: {}}, leases: map[int64]Lease{}}
+}
+
+func (m *model) remove(key string) {
+	if _, had := m.keys[key]; had {
+		delete(m.keys, key)
+		m.events = append(m.events, fmt.Sprintf("%d -%s", m.rev, key))
+	}
 }
 
 func (m *model) apply(ops []Op) {
 	for _, op := range ops {
-		m.rev++
-		old, had := m.keys[op.Key]
+		if !op.SameRev {
+			m.rev++
+		}
 		if op.Kind == Delete {
-			if had {
-				delete(m.keys, op.Key)
-				m.events = append(m.events, fmt.Sprintf("%d -%s", m.rev, op.Key))
+			m.remove(op.Key)
+		} else {
+			r := row{value: string(op.Value), rev: m.rev, created: m.rev, version: 1, lease: op.Lease}
+			if old, had := m.keys[op.Key]; had {
+				r.created, r.version = old.created, old.version+1
 			}
+			m.keys[op.Key] = r
+			m.events = append(m.events, fmt.Sprintf("%d +%s=%s", m.rev, op.Key, op.Value))
+		}
+		m.at[m.rev] = maps.Clone(m.keys)
+	}
+}
+
+// revoke ends a lease as etcd does.
+func (m *model) revoke(id int64) {
+	delete(m.leases, id)
+	first := true
+	for _, k := range slices.Sorted(maps.Keys(m.keys)) {
+		if m.keys[k].lease != id {
 			continue
 		}
-		r := row{value: string(op.Value), rev: m.rev, created: m.rev, version: 1}
-		if had {
-			r.created, r.version = old.created, old.version+1
+		if first {
+			m.rev++
+			first = false
 		}
-		m.keys[op.Key] = r
-		m.events = append(m.events, fmt.Sprintf("%d +%s=%s", m.rev, op.Key, op.Value))
+		m.remove(k)
 	}
+	m.at[m.rev] = maps.Clone(m.keys)
 }
 
 // byFirst is an index function for the test: a row for the value's first letter.
@@ -96,22 +127,158 @@ func (mc *machine) applyEntry(t *rapid.T, e *Entry) Outcome {
 	return out
 }
 
-func drawOps(t *rapid.T) []Op {
-	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Op {
+// drawOps draws writes that may hang on the leases.
+func (mc *machine) drawOps(t *rapid.T) []Op {
+	leases := append(slices.Sorted(maps.Keys(mc.m.leases)), 0)
+	ops := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Op {
 		op := Op{Kind: Put, Key: "/" + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "group") + "/" + rapid.StringMatching(`[a-e]{1,2}`).Draw(t, "key")}
 		if rapid.IntRange(0, 3).Draw(t, "delete") == 0 {
 			op.Kind = Delete
 			return op
 		}
 		op.Value = []byte(rapid.StringMatching(`[xyz][a-z]{0,4}`).Draw(t, "value"))
+		op.Lease = rapid.SampledFrom(leases).Draw(t, "lease")
 		return op
 	}), 1, 12).Draw(t, "ops")
+	for i := 1; i < len(ops); i++ {
+		ops[i].SameRev = rapid.IntRange(0, 2).Draw(t, "same revision") == 0
+	}
+	return ops
+}
+
+// blockOf is how many revisions the operations take.
+func blockOf(ops []Op) uint64 {
+	n := uint64(0)
+	for _, op := range ops {
+		if !op.SameRev {
+			n++
+		}
+	}
+	return n
+}
+
+// Grant makes a lease, or is refused because there is one.
+func (mc *machine) Grant(t *rapid.T) {
+	id, ttl := rapid.Int64Range(0, 4).Draw(t, "lease"), rapid.Int64Range(0, 1000).Draw(t, "ttl")
+	_, exists := mc.m.leases[id]
+	out := mc.applyEntry(t, &Entry{Ops: []Op{LeaseGrant(id, ttl)}})
+	if want := exists || id == 0 || ttl == 0; out.Refused != want {
+		t.Fatalf("grant of %d for %d s: %+v, exists %v", id, ttl, out, exists)
+	}
+	if !out.Refused {
+		mc.m.leases[id] = Lease{ID: id, TTL: ttl, Granted: mc.index}
+	}
+}
+
+// Revoke ends a lease, or does nothing if it is another one than was meant or another term.
+func (mc *machine) Revoke(t *rapid.T) {
+	id := rapid.Int64Range(1, 4).Draw(t, "lease")
+	l, exists := mc.m.leases[id]
+	granted := rapid.SampledFrom([]uint64{0, l.Granted, l.Granted + 1}).Draw(t, "granted")
+	term := rapid.Uint64Range(0, 2).Draw(t, "term")
+	before := mc.m.rev
+	if exists && granted <= l.Granted && term <= 1 {
+		mc.m.revoke(id)
+	}
+	out := mc.applyEntry(t, &Entry{Base: before, Ops: []Op{LeaseRevoke(id, granted, term)}})
+	if out.Refused || out.Last != mc.m.rev {
+		t.Fatalf("revoke: %+v, want revision %d", out, mc.m.rev)
+	}
+}
+
+// Checkpoint writes down what a lease has left.
+func (mc *machine) Checkpoint(t *rapid.T) {
+	id, left := rapid.Int64Range(1, 4).Draw(t, "lease"), rapid.Int64Range(-5, 2000).Draw(t, "left")
+	l, exists := mc.m.leases[id]
+	mc.applyEntry(t, &Entry{Ops: []Op{LeaseCheckpoint([]Lease{{ID: id, Granted: l.Granted, Remaining: left}})}})
+	if exists {
+		l.Remaining = min(max(left, 1), l.TTL)
+		mc.m.leases[id] = l
+	}
+}
+
+// WithoutLease is refused.
+func (mc *machine) WithoutLease(t *rapid.T) {
+	if out := mc.applyEntry(t, &Entry{Base: mc.m.rev, Ops: []Op{put("/a/a", "x"), {Kind: Put, Key: "/a/b", Lease: 9}}}); !out.Refused {
+		t.Fatal("a key was hung on a lease that does not exist")
+	}
+	if out := mc.applyEntry(t, &Entry{Base: mc.m.rev, Ops: []Op{{Kind: Put, Key: "/a/b", SameRev: true}}}); !out.Refused {
+		t.Fatal("the first write shares a revision")
+	}
+}
+
+// Collect takes versions out of memory, which nobody may see.
+func (mc *machine) Collect(t *rapid.T) {
+	mc.f.st.collect(rapid.IntRange(0, 20).Draw(t, "versions"))
+}
+
+// Past compares the state at an earlier revision.
+func (mc *machine) Past(t *rapid.T) {
+	rev := rapid.Uint64Range(0, mc.m.rev+1).Draw(t, "at")
+	v, err := mc.f.view().At(rev)
+	switch {
+	case rev > mc.m.rev:
+		if !errors.Is(err, ErrFuture) {
+			t.Fatalf("read at %d of %d: %v", rev, mc.m.rev, err)
+		}
+		return
+	case rev < mc.m.floor:
+		if !errors.Is(err, ErrCompacted) {
+			t.Fatalf("read at %d, compacted to %d: %v", rev, mc.m.floor, err)
+		}
+		return
+	case err != nil:
+		t.Fatal(err)
+	}
+	check(t, v, mc.m.at[rev])
+	mc.pages(t, v, mc.m.at[rev])
+}
+
+// pages reads a span in pages, both ways, and one key.
+func (mc *machine) pages(t *rapid.T, v *View, keys map[string]row) {
+	bounds := rapid.SampledFrom([]string{"", "/", "/a/b", "/a/cc", "/b/", "/b/d", "0"})
+	sp := Span{From: bounds.Draw(t, "from"), To: bounds.Draw(t, "to")}
+	q := Query{Span: sp, Limit: rapid.IntRange(1, 5).Draw(t, "limit"), Reverse: rapid.Bool().Draw(t, "reverse"), Count: true}
+	var want, got []string
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if sp.Contains(k) {
+			want = append(want, k)
+		}
+	}
+	if q.Reverse {
+		slices.Reverse(want)
+	}
+	for {
+		p, err := v.Select(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Count != len(want) || v.Count(sp) != len(want) || len(p.Records) > q.Limit {
+			t.Fatalf("%+v counts %d and %d, want %d", q, p.Count, v.Count(sp), len(want))
+		}
+		for _, r := range p.Records {
+			got = append(got, r.Key)
+			q.After = r.Key
+			if one, ok := v.Get(r.Key); !ok || one != r {
+				t.Fatalf("get %s gives %+v", r.Key, one)
+			}
+		}
+		if !p.More {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("%+v gives %v, want %v", q, got, want)
+	}
+	if _, ok := v.Get("/nothing"); ok {
+		t.Fatal("a key is there that never was")
+	}
 }
 
 func (mc *machine) Put(t *rapid.T) {
-	ops := drawOps(t)
+	ops := mc.drawOps(t)
 	out := mc.applyEntry(t, &Entry{Base: mc.m.rev, Ops: ops})
-	if out.Refused || out.First != mc.m.rev+1 || out.Last != mc.m.rev+uint64(len(ops)) {
+	if out.Refused || out.First != mc.m.rev+1 || out.Last != mc.m.rev+blockOf(ops) {
 		t.Fatalf("outcome %+v at revision %d", out, mc.m.rev)
 	}
 	mc.m.apply(ops)
@@ -119,13 +286,13 @@ func (mc *machine) Put(t *rapid.T) {
 
 func (mc *machine) Stale(t *rapid.T) {
 	base := rapid.Uint64Range(0, mc.m.rev+2).Filter(func(b uint64) bool { return b != mc.m.rev }).Draw(t, "base")
-	if out := mc.applyEntry(t, &Entry{Base: base, Ops: drawOps(t)}); !out.Refused {
+	if out := mc.applyEntry(t, &Entry{Base: base, Ops: mc.drawOps(t)}); !out.Refused {
 		t.Fatalf("an entry based on %d was taken at %d", base, mc.m.rev)
 	}
 }
 
 func (mc *machine) Staged(t *rapid.T) {
-	ops := drawOps(t)
+	ops := mc.drawOps(t)
 	body := mc.f.st.packer.pack(ops)
 	digest := Digest(body)
 	cut := rapid.IntRange(1, len(body)).Draw(t, "cut")
@@ -146,7 +313,7 @@ func (mc *machine) Staged(t *rapid.T) {
 }
 
 func (mc *machine) Packed(t *rapid.T) {
-	ops := drawOps(t)
+	ops := mc.drawOps(t)
 	if out := mc.applyEntry(t, &Entry{Base: mc.m.rev, Ops: []Op{{Kind: opPacked, Value: mc.f.st.packer.pack(ops)}}}); out.Refused {
 		t.Fatalf("refused: %s", out.Reason)
 	}
@@ -157,12 +324,13 @@ func (mc *machine) Compact(t *rapid.T) {
 	mc.drain(t)
 	rev := rapid.Uint64Range(0, mc.m.rev).Draw(t, "compact up to")
 	mc.applyEntry(t, &Entry{Ops: []Op{{Kind: opCompact, Value: u64s(nil, rev)}}})
-	if rev > 0 {
-		if _, err := mc.f.hist.watch("/", rev-1); !errors.Is(err, ErrCompacted) {
+	mc.m.floor = max(mc.m.floor, rev)
+	if mc.m.floor > 1 {
+		if _, err := mc.f.hist.watch(Prefix("/"), mc.m.floor-2); !errors.Is(err, ErrCompacted) {
 			t.Fatalf("watch from %d after a compaction up to %d: %v", rev-1, rev, err)
 		}
 	}
-	if _, err := mc.f.hist.watch("/", mc.m.rev); err != nil {
+	if _, err := mc.f.hist.watch(Prefix("/"), mc.m.rev); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -186,11 +354,14 @@ func (mc *machine) Restore(t *rapid.T) {
 	if err := Equal(mc.f.view(), other.view()); err != nil {
 		t.Fatalf("after a restore: %v", err)
 	}
+	if mc.f.st.digest() != other.st.digest() {
+		t.Fatal("the digests differ after a restore")
+	}
 	if !maps.Equal(mc.f.st.outcomes, other.st.outcomes) || !slices.Equal(mc.f.st.order, other.st.order) {
 		t.Fatal("the outcomes differ after a restore")
 	}
 	mc.f = other
-	if mc.watch, err = mc.f.hist.watch("/", mc.m.rev); err != nil {
+	if mc.watch, err = mc.f.hist.watch(Prefix("/"), mc.m.rev); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -206,11 +377,8 @@ func (mc *machine) Look(t *rapid.T) {
 // Resume begins a second watch anywhere and compares it with what was seen.
 func (mc *machine) Resume(t *rapid.T) {
 	mc.drain(t)
-	mc.f.hist.mu.Lock()
-	floor := mc.f.hist.floor
-	mc.f.hist.mu.Unlock()
-	rev := rapid.Uint64Range(floor, mc.m.rev).Draw(t, "from")
-	w, err := mc.f.hist.watch("/", rev)
+	rev := rapid.Uint64Range(max(mc.m.floor, 1)-1, mc.m.rev).Draw(t, "from")
+	w, err := mc.f.hist.watch(Prefix("/"), rev)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,16 +426,42 @@ func (mc *machine) Check(t *rapid.T) {
 	for _, old := range mc.views {
 		check(t, old.v, old.keys)
 	}
+	mc.checkLeases(t)
 	mc.drain(t)
 	if !slices.Equal(mc.seen, mc.m.events) {
 		t.Fatalf("events %v, want %v", mc.seen, mc.m.events)
 	}
 }
 
+func (mc *machine) checkLeases(t *rapid.T) {
+	v := mc.f.view()
+	got := map[int64]Lease{}
+	for l := range v.Leases() {
+		got[l.ID] = *l
+		for k := range v.LeaseKeys(l.ID) {
+			if mc.m.keys[k].lease != l.ID {
+				t.Fatalf("key %s hangs on lease %d, want %d", k, l.ID, mc.m.keys[k].lease)
+			}
+		}
+	}
+	if !maps.Equal(got, mc.m.leases) {
+		t.Fatalf("leases %v, want %v", got, mc.m.leases)
+	}
+	attached := 0
+	for _, r := range mc.m.keys {
+		if r.lease != 0 {
+			attached++
+		}
+	}
+	if n := mc.f.st.attached.Len(); n != attached {
+		t.Fatalf("%d keys hang on leases, want %d", n, attached)
+	}
+}
+
 func check(t *rapid.T, v *View, want map[string]row) {
 	var keys, rows, wantRows []string
 	for r := range v.Range("/") {
-		have := row{value: string(r.Value), rev: r.Rev, created: r.Created, version: r.Version}
+		have := row{value: string(r.Value), rev: r.ModRev, created: r.CreateRev, version: r.Version, lease: r.Lease}
 		if w, ok := want[r.Key]; !ok || w != have {
 			t.Fatalf("key %s is %+v, want %+v", r.Key, have, w)
 		}
@@ -291,10 +485,11 @@ func check(t *rapid.T, v *View, want map[string]row) {
 
 func TestStateMachineEqualsANaiveMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		mc := &machine{f: newMachine(byFirst), m: &model{keys: map[string]row{}}}
-		mc.watch, _ = mc.f.hist.watch("/", 0)
+		mc := &machine{f: newMachine(byFirst), m: newModel()}
+		mc.watch, _ = mc.f.hist.watch(Prefix("/"), 0)
 		t.Repeat(map[string]func(*rapid.T){
 			"": mc.Check, "put": mc.Put, "stale": mc.Stale, "staged": mc.Staged, "packed": mc.Packed, "compact": mc.Compact, "restore": mc.Restore, "look": mc.Look, "resume": mc.Resume,
+			"past": mc.Past, "collect": mc.Collect, "grant": mc.Grant, "revoke": mc.Revoke, "checkpoint": mc.Checkpoint, "without lease": mc.WithoutLease,
 		})
 	})
 }

@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -96,15 +95,6 @@ func (s *Store) Outcome(nonce uint64) (Outcome, bool) { return s.fsm.outcome(ori
 
 // Nonce reserves a nonce for an Entry.
 func (s *Store) Nonce() uint64 { return s.nonce.Add(1) }
-
-// Compact forgets the history up to rev: watches from before get ErrCompacted.
-func (s *Store) Compact(ctx context.Context, rev uint64) error {
-	_, err := s.proposeOwn(ctx, Op{Kind: opCompact, Value: binary.BigEndian.AppendUint64(nil, rev)})
-	if err != nil {
-		return fmt.Errorf("compact up to revision %d: %w", rev, err)
-	}
-	return nil
-}
 
 // proposeOwn proposes operations that take no revision.
 func (s *Store) proposeOwn(ctx context.Context, ops ...Op) (Outcome, error) {

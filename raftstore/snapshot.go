@@ -2,7 +2,9 @@ package raftstore
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -21,7 +23,9 @@ const (
 	snapMagic = "reconcile-snapshot-1\n"
 
 	frameHead    = 'h' // rev, stamp, floor: 3 * u64
-	frameRecord  = 'r' // rev, created, version u64; ref u8; uvarint key, value
+	frameVersion = 'v' // flags u8; modRev, createRev, version, lease u64; sub u32; uvarint key, value: of each key, oldest first
+	frameLease   = 'l' // id, ttl, granted, remaining u64
+	frameMoment  = 'm' // stamp, rev, bytes u64; the last one has only bytes: those since
 	frameBlob    = 'b' // size, have u64; staged i64; done u8; uvarint digest: its bytes follow in frameBytes
 	frameBytes   = 'd' // the next bytes of the blob
 	frameOutcome = 'o' // node, nonce, first, last u64; refused u8; uvarint reason
@@ -37,10 +41,18 @@ type snapshot struct {
 	release func()
 }
 
-// freeze is a copy that later changes of s do not touch.
+// The flags of a version.
+const (
+	versionRef = 1 << iota
+	versionTomb
+	// versionOld is one that has a successor.
+	versionOld
+)
+
+// freeze is a copy that later changes of s do not touch, as long as collect waits.
 func (s *state) freeze() *state {
 	f := *s
-	f.keys, f.index = s.keys.Clone(), s.index.Clone()
+	f.tables, f.versions = s.tables.clone(), s.versions.freeze()
 	f.outcomes, f.order = maps.Clone(s.outcomes), slices.Clone(s.order)
 	f.blobs = make(map[string]*blobInfo, len(s.blobs))
 	for d, b := range s.blobs {
@@ -50,6 +62,22 @@ func (s *state) freeze() *state {
 	}
 	return &f
 }
+
+// digest is the SHA-256 of everything that members hold alike, blobs by their digests: equal for equal states, also where one has
+// taken out of memory what the history no longer shows. s must be frozen or locked.
+func (s *state) digest() string {
+	h := sha256.New()
+	fw := &frameWriter{w: bufio.NewWriterSize(h, 64<<10), sum: crc32.New(castagnoli)}
+	(&snapshot{st: s, blobs: noBytes{}}).frames(fw)
+	_ = fw.w.Flush() // a hash does not fail
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// noBytes is Blobs for a digest of the state.
+type noBytes struct{ Blobs }
+
+// Get implements Blobs.
+func (noBytes) Get(string) ([]byte, error) { return nil, nil }
 
 // Persist implements raft.FSMSnapshot; it runs beside Apply.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
@@ -80,22 +108,58 @@ func (s *snapshot) write(w io.Writer) error {
 
 func (s *snapshot) frames(fw *frameWriter) {
 	st := s.st
-	fw.frame(frameHead, u64s(nil, st.rev, uint64(st.stamp), st.floor))
+	fw.frame(frameHead, u64s(nil, st.rev, uint64(st.stamp), st.floor.Load()))
 	for _, digest := range slices.Sorted(maps.Keys(st.blobs)) {
 		s.blob(fw, digest, st.blobs[digest])
 	}
-	var buf []byte
-	st.keys.Ascend(func(r *Record) bool {
-		buf = appendBool(u64s(buf[:0], r.Rev, r.Created, r.Version), r.ref)
-		buf = appendBytes(appendBytes(buf, []byte(r.Key)), r.Value)
-		fw.frame(frameRecord, buf)
+	st.leases.Ascend(func(l *Lease) bool {
+		fw.frame(frameLease, u64s(nil, uint64(l.ID), uint64(l.TTL), l.Granted, uint64(l.Remaining)))
 		return fw.err == nil
 	})
+	for _, m := range st.moments {
+		fw.frame(frameMoment, u64s(nil, uint64(m.stamp), m.rev, m.bytes))
+	}
+	fw.frame(frameMoment, u64s(nil, st.since))
+	s.versions(fw)
+	var buf []byte
 	for _, o := range st.order {
 		out := st.outcomes[o]
 		buf = appendBool(u64s(buf[:0], o.node, o.nonce, out.First, out.Last), out.Refused)
 		fw.frame(frameOutcome, appendBytes(buf, []byte(out.Reason)))
 	}
+}
+
+// versions writes what the history shows of every key.
+func (s *snapshot) versions(fw *frameWriter) {
+	var buf []byte
+	var chain []*Record
+	write := func(newest *Record) bool {
+		chain = chain[:0]
+		s.st.shown(newest, func(r *Record) { chain = append(chain, r) })
+		for i, r := range slices.Backward(chain) {
+			buf = appendVersion(buf[:0], r, i > 0)
+			fw.frame(frameVersion, buf)
+		}
+		return fw.err == nil
+	}
+	s.st.keys.Ascend(write)
+	s.st.graves.Ascend(write)
+}
+
+func appendVersion(buf []byte, r *Record, old bool) []byte {
+	var flags byte
+	if r.ref {
+		flags |= versionRef
+	}
+	if r.tomb {
+		flags |= versionTomb
+	}
+	if old {
+		flags |= versionOld
+	}
+	buf = u64s(append(buf, flags), r.ModRev, r.CreateRev, r.Version, uint64(r.Lease))
+	buf = binary.BigEndian.AppendUint32(buf, r.sub)
+	return appendBytes(append(binary.AppendUvarint(buf, uint64(len(r.Key))), r.Key...), r.Value)
 }
 
 func (s *snapshot) blob(fw *frameWriter, digest string, b *blobInfo) {
@@ -148,6 +212,7 @@ type snapLoader struct {
 	digest string // of the blob being read
 	body   []byte
 	ended  bool
+	prev   *Record // the version before the next one, if that is of the same key
 }
 
 func (l *snapLoader) frame(kind byte, b []byte) error {
@@ -159,16 +224,17 @@ func (l *snapLoader) frame(kind byte, b []byte) error {
 	d := fieldReader{b: b}
 	switch kind {
 	case frameHead:
-		l.st.rev, l.st.stamp, l.st.floor = d.u64(), int64(d.u64()), d.u64()
-		l.st.floor = l.st.rev // the history before a snapshot is gone
-	case frameRecord:
-		r := &Record{Rev: d.u64(), Created: d.u64(), Version: d.u64(), ref: d.bool()}
-		r.Key, r.Value = string(d.bytes()), d.bytes()
-		if r.ref && l.st.blobs[string(r.Value)] == nil {
-			return fmt.Errorf("key %s names the blob %s, which the snapshot lacks", r.Key, r.Value)
-		}
-		if d.err == nil {
-			l.st.insert(r)
+		l.st.rev, l.st.stamp = d.u64(), int64(d.u64())
+		l.st.floor.Store(d.u64())
+	case frameVersion:
+		return l.version(&d)
+	case frameLease:
+		l.st.leases.ReplaceOrInsert(&Lease{ID: int64(d.u64()), TTL: int64(d.u64()), Granted: d.u64(), Remaining: int64(d.u64())})
+	case frameMoment:
+		if len(b) == 8 {
+			l.st.since = d.u64()
+		} else {
+			l.st.moments = append(l.st.moments, moment{int64(d.u64()), d.u64(), d.u64()})
 		}
 	case frameBlob:
 		info := &blobInfo{size: d.u64(), have: d.u64(), staged: int64(d.u64()), done: d.bool()}
@@ -185,11 +251,47 @@ func (l *snapLoader) frame(kind byte, b []byte) error {
 		if len(b) != 4 || binary.BigEndian.Uint32(b) != l.fr.before {
 			return fmt.Errorf("%w: it says %x, its bytes make %08x", errChecksum, b, l.fr.before)
 		}
+		l.st.adopt()
 		l.ended = true
 	default:
 		return fmt.Errorf("%w: frame of type %q", errNewer, kind)
 	}
 	return d.err
+}
+
+// version adds one version of a key behind those before it.
+func (l *snapLoader) version(d *fieldReader) error {
+	flags := d.take(1)[0]
+	r := &Record{ModRev: d.u64(), CreateRev: d.u64(), Version: d.u64(), Lease: int64(d.u64()), sub: binary.BigEndian.Uint32(d.take(4))}
+	r.Key, r.Value = string(d.bytes()), d.bytes()
+	if flags&versionTomb != 0 {
+		r.Value = nil
+	}
+	r.ref, r.tomb = flags&versionRef != 0, flags&versionTomb != 0
+	if d.err != nil {
+		return d.err
+	}
+	prev := l.prev
+	if l.prev = nil; flags&versionOld != 0 {
+		l.prev = r
+	}
+	if prev != nil {
+		r.Key = prev.Key
+		r.prev.Store(prev)
+	}
+	if prev != nil || r.tomb {
+		l.st.heirs = append(l.st.heirs, r)
+	}
+	switch {
+	case flags&versionOld != 0:
+	case r.tomb:
+		l.st.graves.ReplaceOrInsert(r)
+	case r.ref && l.st.blobs[string(r.Value)] == nil:
+		return fmt.Errorf("key %s names the blob %s, which the snapshot lacks", r.Key, r.Value)
+	default:
+		l.st.insert(r)
+	}
+	return nil
 }
 
 func (l *snapLoader) endBlob() error {

@@ -1,8 +1,8 @@
 package raftstore
 
 import (
-	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -37,9 +37,10 @@ type origin struct{ node, nonce uint64 }
 type state struct {
 	rev   uint64
 	stamp int64
-	floor uint64
-	keys  *btree.BTreeG[*Record]
-	index *btree.BTreeG[indexItem]
+	// sub numbers the versions of the revision rev.
+	sub uint32
+	tables
+	versions
 	// indexOf is the injected index function.
 	indexOf func(*Record) []string
 	packer  *packer
@@ -49,33 +50,54 @@ type state struct {
 	order    []origin // of outcomes, oldest first
 }
 
+// tables are what views and snapshots freeze in constant time.
+type tables struct {
+	// keys are the newest versions of the keys that exist, graves those (tombstones) of keys that were deleted and that the history still
+	// shows; older versions hang behind both (Record.prev).
+	keys, graves *btree.BTreeG[*Record]
+	index        *btree.BTreeG[indexItem]
+	leases       *btree.BTreeG[*Lease]
+	attached     *btree.BTreeG[attachment]
+}
+
+func newTables() tables {
+	return tables{keys: newKeys(), graves: newKeys(), index: newIndex(), leases: newLeaseTable(), attached: newAttachments()}
+}
+
+func (t *tables) clone() tables {
+	return tables{keys: t.keys.Clone(), graves: t.graves.Clone(), index: t.index.Clone(), leases: t.leases.Clone(), attached: t.attached.Clone()}
+}
+
 func newState(indexOf func(*Record) []string) *state {
-	return &state{keys: newKeys(), index: newIndex(), indexOf: indexOf, packer: newPacker(), blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
+	return &state{tables: newTables(), versions: newVersions(), indexOf: indexOf, packer: newPacker(), blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
 }
 
 // effects are what an entry did besides changing the state: events for watches, blobs to write and to remove.
 type effects struct {
-	events  []Event
+	events  []*Event
 	store   map[string][]byte
 	remove  []string
 	compact uint64
 }
 
 // apply performs an entry wholly or refuses it wholly. Blobs are read through load, which must give the same on every member.
-func (s *state) apply(e *Entry, load func(digest string) ([]byte, error)) (Outcome, effects, error) {
+func (s *state) apply(e *Entry, at position, load func(digest string) ([]byte, error)) (Outcome, effects, error) {
 	var fx effects
 	ops, err := s.expand(e.Ops, load, &fx)
 	if err != nil {
 		return Outcome{}, fx, err
 	}
-	out := s.check(e, ops)
-	if out.Refused {
-		fx = effects{}
+	out := Outcome{First: s.rev, Last: s.rev}
+	if err := s.check(e, ops, at); err != nil {
+		out.Refused, out.Reason, fx = true, err.Error(), effects{}
 	} else {
+		s.note()
 		s.stamp = max(s.stamp, e.Time)
 		takeDecoded(ops, e.own)
-		s.perform(ops, &fx)
-		out.Last = s.rev
+		s.perform(ops, at, &fx)
+		if out.Last = s.rev; out.Last > out.First {
+			out.First++
+		}
 	}
 	s.remember(origin{e.node, e.Nonce}, out)
 	return out, fx, nil
@@ -94,7 +116,7 @@ func takeDecoded(ops, own []Op) {
 }
 
 // expand puts packed operations, and those of a switched-on blob, in the place of the operation that brings them. What cannot be
-// expanded stays, and check refuses it. Values are copied where they would keep a whole packed list alive.
+// expanded stays, and check refuses it.
 func (s *state) expand(ops []Op, load func(string) ([]byte, error), fx *effects) ([]Op, error) {
 	for i, op := range ops {
 		body := op.Value
@@ -116,71 +138,80 @@ func (s *state) expand(ops []Op, load func(string) ([]byte, error), fx *effects)
 		if err != nil {
 			continue
 		}
-		for k := range inner {
-			inner[k].Value = bytes.Clone(inner[k].Value)
-		}
 		// An entry brings one list at most; more stay as they are and are refused.
 		return append(append(append([]Op(nil), ops[:i]...), inner...), ops[i+1:]...), nil
 	}
 	return ops, nil
 }
 
-// check decides whether the entry may be performed.
-func (s *state) check(e *Entry, ops []Op) Outcome {
-	refuse := func(format string, args ...any) Outcome {
-		return Outcome{First: s.rev, Last: s.rev, Refused: true, Reason: fmt.Sprintf(format, args...)}
-	}
+// check decides whether the entry may be performed: nil, or why not.
+func (s *state) check(e *Entry, ops []Op, at position) error {
 	writes := false
-	for _, op := range ops {
-		switch op.Kind {
-		case Put, Delete:
-			writes = true
-		case PutRef:
-			writes = true
-			if b := s.blobs[string(op.Value)]; b == nil || !b.complete() {
-				return refuse("key %s names the blob %s, which is not complete", op.Key, op.Value)
-			}
-		case opPacked:
-			return refuse("the packed operations cannot be read")
-		case opSwitch:
-			return refuse("the staged blob %s is not there or not a list of operations", op.Key)
-		case opChunk:
-			if _, err := decodeChunk(op.Value); err != nil {
-				return refuse("blob %s: %v", op.Key, err)
-			}
-		case opCompact:
-			if len(op.Value) != 8 {
-				return refuse("a compaction has %d bytes for its revision", len(op.Value))
-			}
+	leases := leaseCheck{s: s, at: at}
+	for i, op := range ops {
+		if op.SameRev && (i == 0 || !ops[i-1].writes() || !op.writes()) {
+			return fmt.Errorf("operation %d shares the revision of a write before it, and there is none", i)
 		}
+		if op.Lease != 0 && !leases.exists(op.Lease) {
+			return fmt.Errorf("key %s names the lease %d, which does not exist", op.Key, op.Lease)
+		}
+		if err := s.checkOp(op); err != nil {
+			return err
+		}
+		took, err := leases.op(op)
+		if err != nil {
+			return err
+		}
+		writes = writes || took || op.writes()
 	}
 	if writes && e.Base != s.rev {
-		return refuse("it is based on revision %d, the store is at %d", e.Base, s.rev)
+		return fmt.Errorf("it is based on revision %d, the store is at %d", e.Base, s.rev)
 	}
-	first := s.rev
-	if writes {
-		first++
-	}
-	return Outcome{First: first}
+	return nil
 }
 
-func (s *state) perform(ops []Op, fx *effects) {
+// writes tells whether the operation always takes a revision, or shares one.
+func (op *Op) writes() bool { return op.Kind == Put || op.Kind == PutRef || op.Kind == Delete }
+
+func (s *state) checkOp(op Op) error {
+	switch op.Kind {
+	case PutRef:
+		if b := s.blobs[string(op.Value)]; b == nil || !b.complete() {
+			return fmt.Errorf("key %s names the blob %s, which is not complete", op.Key, op.Value)
+		}
+	case opPacked:
+		return errors.New("the packed operations cannot be read")
+	case opSwitch:
+		return fmt.Errorf("the staged blob %s is not there or not a list of operations", op.Key)
+	case opChunk:
+		if _, err := decodeChunk(op.Value); err != nil {
+			return fmt.Errorf("blob %s: %w", op.Key, err)
+		}
+	case opCompact:
+		if len(op.Value) != 8 {
+			return fmt.Errorf("a compaction has %d bytes for its revision", len(op.Value))
+		}
+	}
+	return nil
+}
+
+func (s *state) perform(ops []Op, at position, fx *effects) {
 	for _, op := range ops {
 		switch op.Kind {
 		case Put, PutRef:
-			s.rev++
+			s.step(op.SameRev)
 			s.put(op, fx)
 		case Delete:
-			s.rev++
+			s.step(op.SameRev)
 			s.delete(op.Key, fx)
 		case opChunk:
 			s.chunk(op, fx)
 		case opDrop:
 			s.drop(op.Key, fx)
 		case opCompact:
-			rev := min(binary.BigEndian.Uint64(op.Value), s.rev)
-			s.floor = max(s.floor, rev)
-			fx.compact = s.floor
+			fx.compact = s.compact(min(binary.BigEndian.Uint64(op.Value), s.rev))
+		case opLeaseGrant, opLeaseRevoke, opLeaseCheckpoint:
+			s.lease(op, at, fx)
 		}
 	}
 	fx.remove = slices.DeleteFunc(fx.remove, func(digest string) bool { return s.blobs[digest] != nil && s.blobs[digest].refs > 0 })
@@ -189,19 +220,32 @@ func (s *state) perform(ops []Op, fx *effects) {
 	}
 }
 
+// step goes on to the next revision, or to the next version of this one.
+func (s *state) step(same bool) {
+	if same {
+		s.sub++
+		return
+	}
+	s.rev, s.sub = s.rev+1, 0
+}
+
 func (s *state) put(op Op, fx *effects) {
-	r := &Record{Key: op.Key, Value: op.Value, Rev: s.rev, Created: s.rev, Version: 1, ref: op.Kind == PutRef}
+	r := &Record{Key: op.Key, Value: op.Value, ModRev: s.rev, CreateRev: s.rev, Version: 1, Lease: op.Lease, ref: op.Kind == PutRef, sub: s.sub}
 	r.setDecoded(op.Decoded)
 	prev, had := s.keys.Get(r)
 	if had {
-		r.Created, r.Version = prev.Created, prev.Version+1
+		r.Key, r.CreateRev, r.Version = prev.Key, prev.CreateRev, prev.Version+1
 		s.unlink(prev)
+		s.supersede(r, prev)
+	} else if grave, ok := s.graves.Delete(r); ok {
+		r.Key = grave.Key
+		s.supersede(r, grave)
 	}
 	s.insert(r)
-	fx.events = append(fx.events, Event{Rev: s.rev, Key: op.Key, Rec: r, Prev: prev})
+	fx.events = append(fx.events, &Event{Rev: s.rev, Key: r.Key, Rec: r, Prev: prev})
 }
 
-// insert adds a record with its index rows and its reference to a blob.
+// insert adds a record with its index rows, its reference to a blob and its lease.
 func (s *state) insert(r *Record) {
 	r.index = s.indexOf(r)
 	for _, k := range r.index {
@@ -210,16 +254,23 @@ func (s *state) insert(r *Record) {
 	if r.ref {
 		s.blobs[string(r.Value)].refs++
 	}
+	if r.Lease != 0 {
+		s.attached.ReplaceOrInsert(attachment{r.Lease, r.Key})
+	}
 	s.keys.ReplaceOrInsert(r)
 }
 
-// unlink takes a record's index rows and reference away; the row of the key itself stays.
+// unlink takes a record's index rows, reference and lease away; the row of the key itself stays.
 func (s *state) unlink(r *Record) {
 	for _, k := range r.index {
 		s.index.Delete(indexItem{key: k})
 	}
+	r.index = nil
 	if r.ref {
 		s.blobs[string(r.Value)].refs--
+	}
+	if r.Lease != 0 {
+		s.attached.Delete(attachment{r.Lease, r.Key})
 	}
 }
 
@@ -229,8 +280,10 @@ func (s *state) delete(key string, fx *effects) {
 		return
 	}
 	s.unlink(prev)
-	tomb := &Record{Key: key, Rev: s.rev, Created: prev.Created, Version: prev.Version + 1}
-	fx.events = append(fx.events, Event{Rev: s.rev, Key: key, Rec: tomb, Prev: prev, Deleted: true})
+	grave := &Record{Key: prev.Key, ModRev: s.rev, tomb: true, sub: s.sub}
+	s.supersede(grave, prev)
+	s.graves.ReplaceOrInsert(grave)
+	fx.events = append(fx.events, &Event{Rev: s.rev, Key: grave.Key, Rec: grave, Prev: prev, Deleted: true})
 }
 
 // remember keeps the outcome of an entry, and forgets the oldest beyond the bound.
@@ -245,7 +298,7 @@ func (s *state) remember(o origin, out Outcome) {
 	}
 }
 
-// view is a frozen copy of the keys and their index, made in constant time.
+// view is a frozen copy of the tables, made in constant time.
 func (s *state) view() *View {
-	return &View{rev: s.rev, stamp: s.stamp, keys: s.keys.Clone(), index: s.index.Clone()}
+	return &View{rev: s.rev, stamp: s.stamp, tables: s.tables.clone(), floor: s.floor, indexOf: s.indexOf}
 }

@@ -101,6 +101,7 @@ func (s *Store) start() error {
 		wire.stand(raft.ServerID(s.id.ServerID), s.stopped)
 	}
 	s.wg.Go(s.collect)
+	s.wg.Go(s.bound)
 	return nil
 }
 
@@ -195,8 +196,13 @@ func (s *Store) Identity() Identity { return s.id }
 func (s *Store) View() *View { return s.fsm.view() }
 
 // Watch follows the keys that begin with prefix, after revision rev. It returns ErrCompacted if the history does not reach back so
-// far. A rev greater than the store's waits until the store has come so far.
-func (s *Store) Watch(prefix string, rev uint64) (*Watch, error) { return s.hist.watch(prefix, rev) }
+// far (rev+1 is below View.Floor). A rev greater than the store's waits until the store has come so far.
+func (s *Store) Watch(prefix string, rev uint64) (*Watch, error) {
+	return s.hist.watch(Prefix(prefix), rev)
+}
+
+// WatchSpan is Watch for any span of keys.
+func (s *Store) WatchSpan(span Span, rev uint64) (*Watch, error) { return s.hist.watch(span, rev) }
 
 // WaitRev blocks until this member has applied revision rev.
 func (s *Store) WaitRev(ctx context.Context, rev uint64) error {

@@ -269,7 +269,7 @@ func (m *member) watch(w http.ResponseWriter, r *http.Request) {
 	flush := http.NewResponseController(w).Flush
 	in, err := m.store.Watch(keyPrefix, from)
 	for err == nil {
-		var events []raftstore.Event
+		var events []*raftstore.Event
 		var upTo uint64
 		ctx, cancel := context.WithTimeout(r.Context(), 200*time.Millisecond)
 		events, upTo, err = in.Next(ctx)
@@ -315,7 +315,7 @@ func digest(v *raftstore.View) string {
 	}
 	put(fmt.Sprint(v.Rev(), v.Time().UnixNano(), v.Len()))
 	for r := range v.Range("") {
-		put(r.Key, string(r.Value), fmt.Sprint(r.Rev, r.Created, r.Version))
+		put(r.Key, string(r.Value), fmt.Sprint(r.ModRev, r.CreateRev, r.Version))
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

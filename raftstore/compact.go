@@ -1,0 +1,66 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Compact forgets the history before rev: watches from earlier revisions and reads at them get ErrCompacted. The state at rev itself, and the
+// events of that revision, stay. Only the leader can. Errors: ErrCompacted if it has gone so far already, ErrFuture beyond the newest
+// revision, else Propose's.
+func (s *Store) Compact(ctx context.Context, rev uint64) error {
+	v := s.View()
+	switch {
+	case rev > v.Rev():
+		return fmt.Errorf("compact up to revision %d: %w: this server is at %d", rev, ErrFuture, v.Rev())
+	case rev <= v.Floor():
+		return fmt.Errorf("compact up to revision %d: %w: it has gone to %d", rev, ErrCompacted, v.Floor())
+	}
+	if _, err := s.proposeOwn(ctx, Op{Kind: opCompact, Value: u64s(nil, rev)}); err != nil {
+		return fmt.Errorf("compact up to revision %d: %w", rev, err)
+	}
+	return nil
+}
+
+// compactEvery is how often the leader looks whether the history has outgrown its bounds.
+const compactEvery = 10 * time.Second
+
+// bound has the leader keep the history within its bounds, and every member take out of memory what the history no longer shows.
+func (s *Store) bound() {
+	t := time.NewTicker(compactEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stopped:
+			return
+		case <-s.fatal:
+			return
+		case <-s.fsm.compacted:
+			for s.fsm.collectVersions() {
+			}
+		case <-t.C:
+			if s.Leader().Self {
+				s.boundOnce()
+			}
+		}
+	}
+}
+
+func (s *Store) boundOnce() {
+	rev := s.fsm.due(retain{age: int64(s.cfg.RetainAge), revisions: s.cfg.RetainRevisions, size: s.cfg.RetainBytes})
+	if rev == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), enqueueTimeout)
+	defer cancel()
+	if err := s.Compact(ctx, rev); err != nil {
+		s.cfg.Logger.Debug("the history was not compacted; the next round tries again", "revision", rev, "error", err)
+	}
+}
+
+func (f *fsm) due(r retain) uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.st.due(r)
+}
