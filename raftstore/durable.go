@@ -94,7 +94,7 @@ func (d *durable) StoreLogs(logs []*raft.Log) error {
 			sealed[i] = &c
 		}
 	}
-	if err := d.LogStore.StoreLogs(sealed); err != nil {
+	if err := d.do(func() error { return d.LogStore.StoreLogs(sealed) }); err != nil {
 		if errors.Is(err, wal.ErrNoSpace) {
 			return err
 		}
@@ -138,12 +138,7 @@ func (d *durable) bridge(index uint64) error {
 
 // GetLog implements raft.LogStore.
 func (d *durable) GetLog(index uint64, l *raft.Log) error {
-	var err error
-	if d.checked {
-		err = d.LogStore.GetLog(index, l)
-	} else {
-		err = guard(func() error { return d.LogStore.GetLog(index, l) })
-	}
+	err := d.do(func() error { return d.LogStore.GetLog(index, l) })
 	if errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
@@ -151,9 +146,17 @@ func (d *durable) GetLog(index uint64, l *raft.Log) error {
 		err = unseal(index, l)
 	}
 	if err != nil {
-		return d.stop("read the log", err)
+		return d.stop("read the log", damaged(err))
 	}
 	return nil
+}
+
+// do calls the log. bbolt panics at a page that makes no sense.
+func (d *durable) do(f func() error) error {
+	if d.checked {
+		return f()
+	}
+	return guard(f)
 }
 
 func unseal(index uint64, l *raft.Log) error {
@@ -186,7 +189,7 @@ func (d *durable) DeleteRange(lo, hi uint64) error {
 			return err
 		}
 	}
-	if err := d.LogStore.DeleteRange(lo, hi); err != nil {
+	if err := d.do(func() error { return d.LogStore.DeleteRange(lo, hi) }); err != nil {
 		return d.stop("cut the log", err)
 	}
 	return nil

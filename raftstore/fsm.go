@@ -23,6 +23,8 @@ type fsm struct {
 	applied uint64        // index of the last entry that st holds
 	moved   chan struct{} // closed and replaced when applied or st changes
 	failed  error
+	// unrestored is why a snapshot was not taken over: raft does not hand it on at its start.
+	unrestored error
 
 	self      uint64
 	pending   map[uint64][]Op // by nonce: own proposals' operations, for their decoded values
@@ -230,11 +232,12 @@ func (f *fsm) collectVersions() bool {
 func (f *fsm) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
 	st, err := readSnapshot(rc, f.st.indexOf, f.blobs)
-	if err != nil {
-		return fmt.Errorf("restore a snapshot: %w", err)
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err != nil {
+		f.unrestored = fmt.Errorf("restore a snapshot: %w", err)
+		return f.unrestored
+	}
 	if f.failed != nil {
 		return f.failed
 	}

@@ -92,7 +92,7 @@ func (s *Store) start() error {
 		}
 	}
 	wire := newWire(s.cfg.Transport)
-	if s.raft, err = raft.NewRaft(conf, s.fsm, cache, disk, s.storage.snaps, wire); err != nil {
+	if err := s.startRaft(conf, cache, wire); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	s.follow()
@@ -102,6 +102,20 @@ func (s *Store) start() error {
 	}
 	s.wg.Go(s.collect)
 	s.wg.Go(s.bound)
+	return nil
+}
+
+// startRaft begins raft. It panics at an entry that cannot be read, and keeps to itself why a snapshot was not taken over.
+func (s *Store) startRaft(conf *raft.Config, log raft.LogStore, wire raft.Transport) (err error) {
+	defer func() {
+		if cause := s.disk.failed(); cause != nil {
+			_ = recover()
+			err = cause
+		}
+	}()
+	if s.raft, err = raft.NewRaft(conf, s.fsm, log, s.disk, s.storage.snaps, wire); err != nil {
+		return errors.Join(err, s.fsm.unrestored)
+	}
 	return nil
 }
 
