@@ -19,7 +19,10 @@ type batch struct {
 	// overlay holds the accepted writes, nil as long as there are none. With one request it is that request's own.
 	overlay *cluster.Overlay
 	raw     *rawLayer
+	// jobs are the accepted requests. answers are those of the others: a refusal or a dry run was decided on the head, and on what this
+	// batch had accepted before, and is told only when all that is committed.
 	jobs    []*job
+	answers []verdict
 	// requested are the changes of the requests' own operations, by job; outcome is that of all.
 	requested [][]controller.Change
 	outcome   Outcome
@@ -58,7 +61,8 @@ func (b *batch) fits(req *Request) bool {
 func (b *batch) add(j *job) {
 	if l, ok := b.t.leases.renewal(b.reader(), j.req); ok {
 		b.t.leases.keep(l)
-		j.reply(Result{Rev: b.head.rev, Objects: []object.Object{l}}, nil)
+		// The revision is a committed one: the head's may never come.
+		j.reply(Result{Rev: b.t.s.store.View().Rev(), Objects: []object.Object{l}}, nil)
 		return
 	}
 	d := &b.t.s.decider
@@ -67,15 +71,20 @@ func (b *batch) add(j *job) {
 		decide, b.settled, b.full = d.decide, true, true
 	}
 	dec, err := decide(b.reader(), b.raw.get, j.req, b.now)
-	if err != nil {
-		j.reply(Result{}, err)
-		return
+	switch {
+	case err != nil:
+		b.answer(verdict{job: j, err: err})
+	case j.req.DryRun:
+		b.answer(verdict{job: j, res: Result{Rev: b.head.rev, Objects: objectsOf(j.req, dec.overlay, byKey(dec.outcome.Written)), Outcome: dec.outcome}})
+	default:
+		b.accept(j, dec)
 	}
-	if j.req.DryRun {
-		j.reply(Result{Rev: b.head.rev, Objects: objectsOf(j.req, dec.overlay, byKey(dec.outcome.Written)), Outcome: dec.outcome}, nil)
-		return
-	}
-	b.accept(j, dec)
+}
+
+// answer keeps what a request that writes nothing is told.
+func (b *batch) answer(v verdict) {
+	b.answers = append(b.answers, v)
+	b.full = b.full || len(b.jobs)+len(b.answers) >= maxBatch
 }
 
 func (b *batch) reader() cluster.Reader {
@@ -99,7 +108,7 @@ func (b *batch) accept(j *job, dec *decision) {
 	for i := range j.req.Ops {
 		b.touched[j.req.Ops[i].Key] = true
 	}
-	b.full = b.full || len(b.jobs) >= maxBatch || b.overlay.Len() > b.t.s.cfg.Budget
+	b.full = b.full || len(b.jobs)+len(b.answers) >= maxBatch || b.overlay.Len() > b.t.s.cfg.Budget
 }
 
 // settle runs the controllers for all requests, unless the one request was decided whole.
@@ -125,24 +134,28 @@ func (b *batch) run(o *cluster.Overlay, triggers []controller.Trigger) {
 	b.outcome = b.t.s.decider.run(o, Outcome{Base: b.head.reader, After: o, Written: changes(o)}, triggers, b.now)
 }
 
-// answers are the jobs' results, but for the revision. written are the changes as they were sealed.
-func (b *batch) answers(written []controller.Change) []Result {
+// verdicts are what all requests of the batch are told, but for the revision. written are the changes as they were sealed.
+func (b *batch) verdicts(written []controller.Change) []verdict {
 	changed := byKey(written)
-	out := make([]Result, len(b.jobs))
+	out := b.answers
 	for i, j := range b.jobs {
 		outcome := b.outcome
 		outcome.Requested = b.requested[i]
-		out[i] = Result{Objects: objectsOf(j.req, b.overlay, changed), Outcome: outcome}
+		out = append(out, verdict{job: j, writes: true, res: Result{Objects: objectsOf(j.req, b.overlay, changed), Outcome: outcome}})
 	}
 	return out
 }
 
-// fail answers all requests of the batch and empties it.
+// fail answers the accepted requests with err and empties the batch. The others are tried again, for they may have been decided on
+// those.
 func (b *batch) fail(err error) {
 	for _, j := range b.jobs {
 		j.reply(Result{}, err)
 	}
-	b.jobs, b.requested, b.overlay, b.outcome, b.raw = nil, nil, nil, Outcome{}, newRawLayer(b.head.raw)
+	for _, a := range b.answers {
+		a.job.reply(Result{}, errAgain)
+	}
+	b.jobs, b.answers, b.requested, b.overlay, b.outcome, b.raw = nil, nil, nil, nil, Outcome{}, newRawLayer(b.head.raw)
 }
 
 func byKey(list []controller.Change) map[object.Key]controller.Change {

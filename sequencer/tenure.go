@@ -47,9 +47,19 @@ type flight struct {
 	changes []cluster.Change
 	raw     *rawLayer
 	last    uint64
-	jobs    []*job
-	results []Result
+	// empty tells that nothing is written: only the answers wait, until what they were decided on is known to be committed.
+	empty   bool
+	answers []verdict
 	done    chan error
+}
+
+// verdict is what a request is told when the entry that it was decided with, or behind, is committed.
+type verdict struct {
+	job *job
+	res Result
+	err error
+	// writes tells that the entry holds writes of the request; the others are refused, dry runs, or would change nothing.
+	writes bool
 }
 
 // lead works until leadership or ctx ends, or a proposal fails: then everything that was decided and not committed is void, and the next
@@ -136,19 +146,32 @@ func (t *tenure) land(err error) {
 		return
 	}
 	t.flights = t.flights[1:]
-	for i, j := range f.jobs {
-		if j.req.Commit != "" {
-			t.s.cfg.Logger.Info("entry committed", "commit", object.ShortCommit(j.req.Commit), "rev", f.last, "writes", len(f.changes),
-				"placed", len(f.results[i].Outcome.Settled.Placements), "unplaced", len(f.results[i].Outcome.Settled.Unplaced))
+	for _, a := range f.answers {
+		if a.writes && a.job.req.Commit != "" {
+			t.s.cfg.Logger.Info("entry committed", "commit", object.ShortCommit(a.job.req.Commit), "rev", f.last, "writes", len(f.changes),
+				"placed", len(a.res.Outcome.Settled.Placements), "unplaced", len(a.res.Outcome.Settled.Unplaced))
 		}
 	}
 	f.succeed()
 }
 
 func (f *flight) succeed() {
-	for i, j := range f.jobs {
-		f.results[i].Rev = f.last
-		j.reply(f.results[i], nil)
+	for _, a := range f.answers {
+		if a.writes {
+			a.res.Rev = f.last
+		}
+		a.job.reply(a.res, a.err)
+	}
+}
+
+// fail answers with err what the entry would have written. What it would not is tried again: it was decided on what did not come true.
+func (f *flight) fail(err error) {
+	for _, a := range f.answers {
+		if !a.writes {
+			a.job.reply(Result{}, errAgain)
+			continue
+		}
+		a.job.reply(Result{}, err)
 	}
 }
 
@@ -273,7 +296,7 @@ func (t *tenure) propose(ctx context.Context, b *batch) {
 	t.leftover = append(t.leftover, b.outcome.Settled.Leftover...)
 	t.wakes.add(b.outcome.Settled.Wakes)
 	empty := len(b.outcome.Written)+len(b.raw.order) == 0
-	if len(b.jobs) == 0 && empty {
+	if len(b.jobs)+len(b.answers) == 0 && empty {
 		return
 	}
 	s, err := seal(b.head.rev, b.now, b.outcome.Written, b.raw)
@@ -281,7 +304,7 @@ func (t *tenure) propose(ctx context.Context, b *batch) {
 		b.fail(apierrors.NewInternalError(fmt.Errorf("encode the changes: %w", err)))
 		return
 	}
-	f := &flight{nonce: t.s.store.Nonce(), raw: b.raw, last: s.last, jobs: b.jobs, results: b.answers(s.changes), done: make(chan error, 1)}
+	f := &flight{nonce: t.s.store.Nonce(), raw: b.raw, last: s.last, empty: empty, answers: b.verdicts(s.changes), done: make(chan error, 1)}
 	for _, c := range s.changes {
 		f.changes = append(f.changes, cluster.Change(c))
 	}
@@ -303,8 +326,8 @@ func (t *tenure) propose(ctx context.Context, b *batch) {
 	})
 }
 
-// confirm is for requests that change nothing: they are answered when this server is known to lead, and what they were decided on is
-// committed.
+// confirm is for what changes nothing: it is answered when this server is known to lead, and the entries before it, on which it was
+// decided, are committed (land goes by their order).
 func (t *tenure) confirm(ctx context.Context, f *flight) {
 	t.flights = append(t.flights, f)
 	t.wg.Go(func() {
@@ -321,9 +344,13 @@ func (t *tenure) end() {
 	if t.next != nil && t.next.take() {
 		t.next.reply(Result{}, errAgain)
 	}
+	failed := false
 	for _, f := range t.flights {
 		err := <-f.done
+		failed = failed || err != nil
 		switch {
+		case failed && f.empty:
+			f.fail(errAgain)
 		case err == nil:
 			f.succeed()
 		case errors.Is(err, raftstore.ErrUnknown):
@@ -335,12 +362,6 @@ func (t *tenure) end() {
 	}
 	t.wg.Wait()
 	t.s.cfg.Logger.Info("this server no longer leads, or begins anew", "term", t.term)
-}
-
-func (f *flight) fail(err error) {
-	for _, j := range f.jobs {
-		j.reply(Result{}, err)
-	}
 }
 
 // resolveWithin is how long the outcome of an entry is looked for.
