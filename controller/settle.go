@@ -153,7 +153,7 @@ func (p panicked) Error() string { return p.text }
 func (s *settling) reconcile(j job) (res Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked{fmt.Sprintf("controller panicked: %v\n%s", p, debug.Stack())}
+			err = panicked{fmt.Sprintf("controller panicked: %s\n%s", PanicText(p), debug.Stack())}
 		}
 	}()
 	return s.set.controllers[j.controller].Reconcile(s.o, j.key, s.now)

@@ -247,7 +247,7 @@ func TestQuarantine(t *testing.T) {
 		failed = append(failed, q.Trigger.Key.Name+": "+q.Reason)
 	}
 	sort.Strings(held)
-	if want := []string{"flaps: it never settles: 64 runs in a row changed something", "panics: controller panicked: boom"}; !slices.Equal(held, want) {
+	if want := []string{"flaps: it never settles: 64 runs in a row changed something", "panics: controller panicked: a panic with a string"}; !slices.Equal(held, want) {
 		t.Errorf("quarantined %q, want %q", held, want)
 	}
 	if want := []string{"fails: no luck"}; !slices.Equal(failed, want) {

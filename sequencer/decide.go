@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -21,6 +22,7 @@ type decider struct {
 	budget  int
 	token   func(Request, Outcome) string
 	hasBlob func(string) bool
+	log     *slog.Logger
 }
 
 // decision is what a request comes to on a state.
@@ -52,7 +54,7 @@ func (d *decider) decide(base cluster.Reader, raw func(string) ([]byte, bool), r
 
 // try applies the request's own operations to a new overlay on base, and settles nothing.
 func (d *decider) try(base cluster.Reader, raw func(string) ([]byte, bool), req *Request, now time.Time) (dec *decision, err error) {
-	defer recovered(&err)
+	defer d.recovered(&err)
 	dec = &decision{overlay: cluster.NewOverlay(base), raw: newRawLayer(raw)}
 	if err := d.apply(dec, req, now); err != nil {
 		return nil, err
@@ -64,23 +66,27 @@ func (d *decider) try(base cluster.Reader, raw func(string) ([]byte, bool), req 
 
 // settle runs the controllers on what an outcome's requested changes wake, and completes the outcome.
 func (d *decider) settle(o *cluster.Overlay, out Outcome, now time.Time) (_ Outcome, err error) {
-	defer recovered(&err)
-	return d.run(o, out, d.settler.Triggers(o, out.Requested), now), nil
+	defer d.recovered(&err)
+	return d.run(o, out, d.settler.Triggers(o, out.Requested), now)
 }
 
-// run runs the controllers on triggers.
-func (d *decider) run(o *cluster.Overlay, out Outcome, triggers []controller.Trigger, now time.Time) Outcome {
+// run runs the controllers on triggers. After an error the overlay is of no use.
+func (d *decider) run(o *cluster.Overlay, out Outcome, triggers []controller.Trigger, now time.Time) (_ Outcome, err error) {
+	defer d.recovered(&err)
 	out.Settled = d.settler.Settle(o, triggers, now, d.budget, d.admit)
 	if out.Settled.Ops > 0 {
 		out.Written = changes(o)
 	}
-	return out
+	return out, nil
 }
 
-// recovered makes an InternalError of a panic: the request is refused and the writer goes on.
-func recovered(err *error) {
+// recovered makes an InternalError of a panic: the request is refused and the writer goes on. The place is for the log, and the
+// panic's value for nobody: it may be a Secret's.
+func (d *decider) recovered(err *error) {
 	if p := recover(); p != nil {
-		*err = apierrors.NewInternalError(fmt.Errorf("the request made the server panic: %v\n%s", p, debug.Stack()))
+		text := controller.PanicText(p)
+		d.log.Error("a decision panicked", "reason", text, "stack", string(debug.Stack()))
+		*err = apierrors.NewInternalError(fmt.Errorf("the request made the server panic (%s); nothing was changed, and the leader's log says where it was", text))
 	}
 }
 

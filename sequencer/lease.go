@@ -78,11 +78,12 @@ func (l *leases) latest(o object.Object) object.Object {
 }
 
 // checkpoint returns the leases whose stored renewal is older than the kept one, as they are now, and forgets the others.
+// They are shared.
 func (l *leases) checkpoint(stored cluster.Reader) []object.Object {
 	var out []object.Object
 	for obj := range stored.List("leases", corev1.NamespaceNodeLease) {
 		if next := l.latest(obj); next != obj {
-			out = append(out, object.Copy(next))
+			out = append(out, next)
 			continue
 		}
 		l.mu.Lock()

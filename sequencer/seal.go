@@ -50,7 +50,12 @@ func seal(base uint64, now time.Time, list []controller.Change, raw *rawLayer) (
 	return s, nil
 }
 
-func (s *sealed) one(i int, ch controller.Change) error {
+func (s *sealed) one(i int, ch controller.Change) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // in a goroutine of its own nothing above would catch it
+			err = fmt.Errorf("encode %s: %s", ch.Key, controller.PanicText(p))
+		}
+	}()
 	s.changes[i] = ch
 	if ch.New == nil {
 		s.entry.Ops[i] = raftstore.Op{Kind: raftstore.Delete, Key: ch.Key.Path()}

@@ -55,7 +55,8 @@ func New(cfg Config) (*Sequencer, error) {
 	cfg.defaults()
 	return &Sequencer{
 		cfg: cfg, store: cfg.Store, queue: make(chan *job, cfg.Queue), ended: make(chan struct{}),
-		decider: decider{settler: cfg.Settler, admit: cfg.Admit, ranges: cfg.Ranges, budget: cfg.Budget, token: cfg.Token, hasBlob: cfg.Store.HasBlob},
+		decider: decider{settler: cfg.Settler, admit: cfg.Admit, ranges: cfg.Ranges, budget: cfg.Budget, token: cfg.Token, hasBlob: cfg.Store.HasBlob,
+			log: cfg.Logger},
 	}, nil
 }
 

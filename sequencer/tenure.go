@@ -33,7 +33,9 @@ type tenure struct {
 	wakes  *wakes
 	// leftover are triggers that are to be run in entries of their own.
 	leftover []controller.Trigger
-	flights  []*flight
+	// suspect are parts of a leftover that panicked as a whole.
+	suspect [][]controller.Trigger
+	flights []*flight
 	// next is a request that was taken off the queue and did not fit into the batch before.
 	next   *job
 	streak int
@@ -180,7 +182,7 @@ func (t *tenure) work(ctx context.Context) bool {
 	if !t.room() {
 		return false
 	}
-	if t.next == nil && (t.streak < maxStreak || len(t.leftover) == 0) {
+	if t.next == nil && (t.streak < maxStreak || !t.restless()) {
 		select {
 		case t.next = <-t.s.queue:
 		default:
@@ -190,7 +192,7 @@ func (t *tenure) work(ctx context.Context) bool {
 	case t.next != nil:
 		t.streak++
 		t.requests(ctx)
-	case len(t.leftover) > 0:
+	case t.restless():
 		t.streak = 0
 		t.settleLeftover(ctx)
 	default:
@@ -264,29 +266,56 @@ func (t *tenure) requests(ctx context.Context) {
 	t.propose(ctx, b)
 }
 
-// settleLeftover runs triggers that came from wakes, from a spent budget or from the beginning of the tenure.
+// settleLeftover runs triggers that came from wakes, from a spent budget or from the beginning of the tenure. If that panics outside of
+// any controller, halves of them are tried, until the one that does it rests for a while alone.
 func (t *tenure) settleLeftover(ctx context.Context) {
 	triggers := t.leftover
 	t.leftover = nil
+	if n := len(t.suspect); len(triggers) == 0 && n > 0 {
+		triggers, t.suspect = t.suspect[n-1], t.suspect[:n-1]
+	}
 	b := t.newBatch(true)
-	b.run(cluster.NewOverlay(b.head.reader), triggers)
-	t.propose(ctx, b)
+	if err := b.run(cluster.NewOverlay(b.head.reader), triggers); err == nil {
+		t.propose(ctx, b)
+		return
+	}
+	if half := len(triggers) / 2; half > 0 {
+		t.suspect = append(t.suspect, triggers[half:], triggers[:half])
+		return
+	}
+	for _, k := range triggers {
+		t.s.cfg.Logger.Error("a key is held back because settling it panics", "controller", k.Controller, "key", k.Key.String(), "for", panicPause)
+		t.wakes.add([]controller.Wake{{Trigger: k, At: b.now.Add(panicPause)}})
+	}
 }
 
-// checkpoint writes the renewals of leases.
+// panicPause is how long a key rests whose settling panicked.
+const panicPause = 30 * time.Second
+
+// restless tells whether triggers wait for an entry of their own.
+func (t *tenure) restless() bool { return len(t.leftover)+len(t.suspect) > 0 }
+
+// checkpoint writes the renewals of leases, and what follows from them; if that panics, the renewals alone.
 func (t *tenure) checkpoint(ctx context.Context) {
 	if !t.room() {
 		return // the next tick does it
 	}
 	b := t.newBatch(false)
-	o := cluster.NewOverlay(b.head.reader)
-	for _, l := range t.leases.checkpoint(b.head.reader) {
-		o.Put(l)
-	}
-	if o.Len() == 0 {
+	renewed := t.leases.checkpoint(b.head.reader)
+	if len(renewed) == 0 {
 		return
 	}
-	b.run(o, t.s.decider.settler.Triggers(o, changes(o)))
+	fill := func() *cluster.Overlay {
+		o := cluster.NewOverlay(b.head.reader)
+		for _, l := range renewed {
+			o.Put(object.Copy(l))
+		}
+		return o
+	}
+	if err := b.run(fill(), nil); err != nil {
+		b.overlay = fill()
+		b.outcome = Outcome{Base: b.head.reader, After: b.overlay, Written: changes(b.overlay)}
+	}
 	t.propose(ctx, b)
 }
 
@@ -301,6 +330,7 @@ func (t *tenure) propose(ctx context.Context, b *batch) {
 	}
 	s, err := seal(b.head.rev, b.now, b.outcome.Written, b.raw)
 	if err != nil {
+		t.s.cfg.Logger.Error("an entry cannot be encoded", "error", err)
 		b.fail(apierrors.NewInternalError(fmt.Errorf("encode the changes: %w", err)))
 		return
 	}

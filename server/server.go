@@ -233,16 +233,26 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 		g.Go(func() error { return s.join(gctx) })
 	}
 	l := &leases{store: s.store, seq: s.seq, id: s.store.Identity().ServerID, address: s.cfg.Advertise, log: s.cfg.Log}
+	caughtUp := make(chan struct{})
 	g.Go(func() error {
 		return l.run(gctx, func() {
 			// The lease is written, and shown here: so is all that was committed before it.
 			s.api.open.Store(true)
-			// The first push is not to pay for reading the repository.
-			if err := s.commits.Warm(gctx); err != nil {
-				s.cfg.Log.Warn("cannot read the repository yet; the next push tries again", "error", err)
-			}
-			ready()
+			close(caughtUp)
 		})
+	})
+	g.Go(func() error {
+		select {
+		case <-caughtUp:
+		case <-gctx.Done():
+			return nil
+		}
+		// The first push is not to pay for reading the repository; nor is the lease, which a large one would keep from being renewed.
+		if err := s.commits.Warm(gctx); err != nil {
+			s.cfg.Log.Warn("cannot read the repository yet; the next push tries again", "error", err)
+		}
+		ready()
+		return nil
 	})
 	g.Go(func() error {
 		select {
