@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -25,7 +26,7 @@ func TestNothingIsAnsweredOnWhatFailed(t *testing.T) {
 		tn.land(<-tn.landed())
 		tn.end()
 		for name, j := range map[string]*job{"the write": write, "the request that changed nothing": same} {
-			if a := <-j.answer; a.err != errAgain {
+			if a := <-j.answer; !errors.Is(a.err, errAgain) {
 				t.Errorf("%s was answered with %v, want another try", name, a.err)
 			}
 		}
