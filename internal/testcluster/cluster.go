@@ -90,11 +90,15 @@ func Start(t testing.TB, cfg Config) *Cluster {
 	}
 	c := &Cluster{t: t, cfg: cfg, net: newNetwork(cfg.Servers), History: newHistory()}
 	c.ctx, c.stop = context.WithCancel(context.Background())
+	dir := ""
+	if cfg.Disk {
+		dir = t.TempDir() // before the cleanup, so that it is removed after it
+	}
 	t.Cleanup(c.close)
 	for i := range cfg.Servers {
 		s := &Server{Index: i, ID: fmt.Sprintf("s%d", i), c: c, storage: raftstore.MemoryStorage()}
 		if cfg.Disk {
-			s.storage, s.dir = nil, filepath.Join(t.TempDir(), s.ID)
+			s.storage, s.dir = nil, filepath.Join(dir, s.ID)
 		}
 		c.servers = append(c.servers, s)
 	}
