@@ -129,7 +129,7 @@ func TestDecodeStrict(t *testing.T) {
 		{`{"apiVersion":"apps/v1","kind":"Deployment","spec":{"template":{"spec":{"containers":[{"imge":"x"}]}}}}`, `unknown field "spec.template.spec.containers[0].imge"`, ""},
 		{`{"apiVersion":"v1","kind":"ConfigMap","data":{"a":"1","a":"2"}}`, `duplicate field "data.a"`, ""},
 		{`{"apiVersion":"apps/v1","kind":"Deployment","spec":{"replicas":"3"}}`, "", "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"},
-		{`{"apiVersion":"batch/v1","kind":"Job"}`, "", `no kind "Job" is registered for version "batch/v1"`},
+		{`{"apiVersion":"batch/v1","kind":"Task"}`, "", `no kind "Task" is registered for version "batch/v1"`},
 		{`{"apiVersion":`, "", "unexpected end of JSON input"},
 	} {
 		_, strict, err := DecodeJSON([]byte(tc.doc))
@@ -140,7 +140,7 @@ func TestDecodeStrict(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", tc.doc, err, tc.hard)
 		}
 	}
-	if _, _, err := DecodeJSON([]byte(`{"apiVersion":"batch/v1","kind":"Job"}`)); !errors.Is(err, object.ErrUnknownKind) {
+	if _, _, err := DecodeJSON([]byte(`{"apiVersion":"batch/v1","kind":"Task"}`)); !errors.Is(err, object.ErrUnknownKind) {
 		t.Errorf("an unknown kind must be recognisable: %v", err)
 	}
 }
@@ -246,7 +246,7 @@ func TestPrepare(t *testing.T) {
 	}
 	st := object.Copy(d)
 	st.Status.Replicas, st.Spec.Paused, st.Labels = 4, true, nil
-	PrepareStatusUpdate(st, d)
+	PrepareStatusUpdate(st, d, now)
 	if st.Status.Replicas != 4 || st.Spec.Paused || st.Labels["team"] != "a" {
 		t.Errorf("a status update must change the status only: %+v", st)
 	}
@@ -299,7 +299,7 @@ func TestNodeStatusKeepsLabels(t *testing.T) {
 	old.Spec.PodCIDR = "10.244.0.0/24"
 	o := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{"kubernetes.io/os": "linux"}}}
 	o.Status.NodeInfo.KernelVersion = "6"
-	PrepareStatusUpdate(o, old)
+	PrepareStatusUpdate(o, old, now)
 	if o.Labels["mine"] != "x" || o.Labels["kubernetes.io/os"] != "linux" || o.Spec.PodCIDR == "" || o.Status.NodeInfo.KernelVersion != "6" || old.Labels["kubernetes.io/os"] != "old" {
 		t.Errorf("%+v %+v", o, old.Labels)
 	}

@@ -5,9 +5,7 @@ import (
 	"slices"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
@@ -26,27 +24,16 @@ func PrepareCreate(o object.Object, uid types.UID, now time.Time) {
 	o.SetDeletionTimestamp(nil)
 	o.SetDeletionGracePeriodSeconds(nil)
 	o.SetSelfLink("")
-	switch o := o.(type) {
-	case *corev1.Pod:
-		o.Generation = 1
-		defaultTolerations(o)
-		o.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qos.ComputePodQOS(o)}
-	case *corev1.Service:
-		o.Status = corev1.ServiceStatus{}
-	case *corev1.Namespace:
-		o.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
-		if !slices.Contains(o.Spec.Finalizers, corev1.FinalizerKubernetes) {
-			o.Spec.Finalizers = append(o.Spec.Finalizers, corev1.FinalizerKubernetes)
-		}
-	case *appsv1.Deployment:
-		o.Generation, o.Status = 1, appsv1.DeploymentStatus{}
-	case *appsv1.ReplicaSet:
-		o.Generation, o.Status = 1, appsv1.ReplicaSetStatus{}
-	default:
-		o.SetGeneration(0)
-		if k, err := object.KindOfObject(o); err == nil && k.Resource == "endpointslices" {
-			o.SetGeneration(1)
-		}
+	r, k := rulesFor(o)
+	if k.Status {
+		setStatus(o, nil)
+	}
+	o.SetGeneration(0)
+	if r.counts {
+		o.SetGeneration(1)
+	}
+	if r.begin != nil {
+		r.begin(o, now)
 	}
 	namespaceLabel(o)
 }
@@ -68,60 +55,46 @@ func namespaceLabel(o object.Object) {
 // It changes o; o may share memory with old afterwards.
 func PrepareUpdate(o, old object.Object) {
 	keepMeta(o, old)
-	switch o := o.(type) {
-	case *corev1.Namespace:
-		was := old.(*corev1.Namespace)
-		o.Spec.Finalizers, o.Status = was.Spec.Finalizers, was.Status
-	case *corev1.Secret:
-		if o.Type == "" {
-			o.Type = old.(*corev1.Secret).Type
-		}
-	case *corev1.Service:
-		keepServiceAddress(o, old.(*corev1.Service))
+	r, k := rulesFor(o)
+	if r.keep != nil {
+		r.keep(o, old)
 	}
-	copyStatus(o, old)
+	if k.Status {
+		setStatus(o, old)
+	}
 	PrepareGeneration(o, old)
 	namespaceLabel(o)
 }
 
-// PrepareStatusUpdate makes a write of the status subresource ready to be stored: everything but the status comes from old.
-// It changes o.
-func PrepareStatusUpdate(o, old object.Object) {
-	switch o := o.(type) {
-	case *corev1.Pod:
-		was := old.(*corev1.Pod)
-		status := o.Status
-		if status.QOSClass == "" {
-			status.QOSClass = was.Status.QOSClass
-		}
-		*o = *was
-		o.Status = status
-	case *corev1.Node:
-		status, meta := o.Status, o.ObjectMeta
-		*o = *old.(*corev1.Node)
-		o.Status = status
+// PrepareStatusUpdate makes a write of the status subresource ready to be stored: everything but the status comes from old, and for
+// most kinds labels and annotations. It changes o.
+func PrepareStatusUpdate(o, old object.Object, now time.Time) {
+	r, _ := rulesFor(o)
+	next := shallow(old)
+	setStatus(next, o)
+	labels, notes, managed := o.GetLabels(), o.GetAnnotations(), o.GetManagedFields()
+	assign(o, next)
+	o.SetManagedFields(managed)
+	switch _, isNode := o.(*corev1.Node); {
+	case isNode:
 		// Agents report labels and annotations with their status, as kubelets do; they add and never take away.
-		o.Labels, o.Annotations = over(o.Labels, meta.Labels), over(o.Annotations, meta.Annotations)
-	case *corev1.Service:
-		status := o.Status
-		*o = *old.(*corev1.Service)
-		o.Status = status
-	case *corev1.Namespace:
-		status := o.Status
-		*o = *old.(*corev1.Namespace)
-		o.Status = status
-	case *appsv1.Deployment:
-		status := o.Status
-		*o = *old.(*appsv1.Deployment)
-		o.Status = status
-	case *appsv1.ReplicaSet:
-		status := o.Status
-		*o = *old.(*appsv1.ReplicaSet)
-		o.Status = status
-	case *object.Commit:
-		status := o.Status
-		*o = *old.(*object.Commit)
-		o.Status = status
+		o.SetLabels(over(o.GetLabels(), labels))
+		o.SetAnnotations(over(o.GetAnnotations(), notes))
+	case !r.strictStatus:
+		o.SetLabels(labels)
+		o.SetAnnotations(notes)
+	}
+	KeepGitOwner(o, old)
+	namespaceLabel(o)
+	if r.keepStatus != nil {
+		r.keepStatus(o, old, now)
+	}
+}
+
+// PrepareRequester writes into a new object who asks for it, where its kind wants to know. It changes o.
+func PrepareRequester(o object.Object, user string, groups []string) {
+	if r, _ := rulesFor(o); r.named != nil {
+		r.named(o, user, groups)
 	}
 }
 
@@ -156,10 +129,13 @@ func Complete(o, old object.Object, now time.Time) error {
 	if o.GetCreationTimestamp().Time.IsZero() {
 		o.SetCreationTimestamp(metav1.NewTime(now.Truncate(time.Second)))
 	}
+	r, _ := rulesFor(o)
+	if r.counts {
+		o.SetGeneration(1)
+	}
 	switch o := o.(type) {
 	case *corev1.Pod:
 		// The template's defaults were filled in with its owner; what is left is what only a pod has.
-		o.Generation = 1
 		defaultTolerations(o)
 		if o.Status.Phase == "" {
 			o.Status.Phase = corev1.PodPending
@@ -170,8 +146,10 @@ func Complete(o, old object.Object, now time.Time) error {
 		return nil
 	case *corev1.Namespace:
 		PrepareCreate(o, o.UID, now)
-	case *appsv1.ReplicaSet, *appsv1.Deployment:
-		o.SetGeneration(1)
+	default:
+		if r.begin != nil {
+			r.begin(o, now)
+		}
 	}
 	Default(o)
 	return nil
@@ -180,14 +158,10 @@ func Complete(o, old object.Object, now time.Time) error {
 // completeGeneration sets the generation of a controller's update. A controller writes annotations beside the status, which
 // does not count; it changes no pod's specification but by binding it, which does not count either.
 func completeGeneration(o, old object.Object) {
-	var grows bool
-	switch o := o.(type) {
-	case *appsv1.ReplicaSet:
-		grows = !equality.Semantic.DeepEqual(o.Spec, old.(*appsv1.ReplicaSet).Spec)
-	case *appsv1.Deployment:
-		grows = !equality.Semantic.DeepEqual(o.Spec, old.(*appsv1.Deployment).Spec)
+	if _, isPod := o.(*corev1.Pod); isPod {
+		return
 	}
-	if grows {
+	if r, k := rulesFor(o); r.counts && k.Status && specChanged(o, old) {
 		o.SetGeneration(old.GetGeneration() + 1)
 	}
 }
@@ -220,41 +194,19 @@ func keepMeta(o, old object.Object) {
 	o.SetGenerateName(old.GetGenerateName())
 }
 
-func copyStatus(o, old object.Object) {
-	switch o := o.(type) {
-	case *corev1.Pod:
-		o.Status = old.(*corev1.Pod).Status
-	case *corev1.Node:
-		o.Status = old.(*corev1.Node).Status
-	case *corev1.Service:
-		o.Status = old.(*corev1.Service).Status
-	case *appsv1.Deployment:
-		o.Status = old.(*appsv1.Deployment).Status
-	case *appsv1.ReplicaSet:
-		o.Status = old.(*appsv1.ReplicaSet).Status
-	case *object.Commit:
-		o.Status = old.(*object.Commit).Status
-	}
-}
-
 // PrepareGeneration sets the generation of a replacement: one more than old's if the specification changed.
 func PrepareGeneration(o, old object.Object) {
-	var grows bool
-	switch o := o.(type) {
-	case *corev1.Pod:
-		grows = !equality.Semantic.DeepEqual(o.Spec, old.(*corev1.Pod).Spec)
-	case *appsv1.Deployment:
-		was := old.(*appsv1.Deployment)
-		grows = !equality.Semantic.DeepEqual(o.Spec, was.Spec) || !equality.Semantic.DeepEqual(o.Annotations, was.Annotations)
-	case *appsv1.ReplicaSet:
-		grows = !equality.Semantic.DeepEqual(o.Spec, old.(*appsv1.ReplicaSet).Spec)
-	default:
+	r, _ := rulesFor(o)
+	if !r.counts {
 		return
 	}
-	if grows {
+	grows := specChanged
+	if r.grows != nil {
+		grows = r.grows
+	}
+	o.SetGeneration(old.GetGeneration())
+	if grows(o, old) {
 		o.SetGeneration(old.GetGeneration() + 1)
-	} else {
-		o.SetGeneration(old.GetGeneration())
 	}
 }
 

@@ -13,10 +13,12 @@ const (
 
 // cacheKey names encoded bytes. Every write of an object has a revision of its own, so the revision names the version. gone tells
 // that these are the bytes of an object as its deletion or its leaving of a selection reports it: the old content with a new revision.
+// as is the API version, empty for the stored one.
 type cacheKey struct {
 	rev  string
 	form encoding
 	gone bool
+	as   string
 }
 
 // byteCache keeps encoded bytes within a bound. It has two generations: what was not asked for while one filled is dropped.

@@ -94,16 +94,37 @@ func (s *Server) newObject(w http.ResponseWriter, r *http.Request, t target) (ob
 			return nil, err
 		}
 	}
+	if o, err = asStored(o, t.kind); err != nil {
+		return nil, err
+	}
 	o.SetManagedFields(nil)
 	admission.KeepGitOwner(o, t.kind.New())
 	admission.Default(o)
+	user := authz.UserFrom(r.Context())
+	admission.PrepareRequester(o, user.Name, user.Groups)
 	admission.PrepareCreate(o, types.UID(uuid.NewString()), s.cfg.Now())
 	named := o
 	if o.GetName() == "" && o.GetGenerateName() != "" {
 		named = object.Copy(o)
 		named.SetName(o.GetGenerateName() + "xxxxx")
 	}
-	return o, admission.Invalid(named, admission.Validate(named, nil))
+	if err := admission.Invalid(named, admission.Validate(named, nil)); err != nil {
+		return nil, err
+	}
+	for _, text := range admission.Warnings(named, nil) {
+		warn(w, text)
+	}
+	return o, nil
+}
+
+// asStored turns an object that a client sent in another served version into the stored one. It is completed by that version's
+// defaults first, which the stored version's would not be.
+func asStored(o object.Object, k object.Kind) (object.Object, error) {
+	if k.IsStored() {
+		return o, nil
+	}
+	admission.Default(o)
+	return admission.Convert(o, k.Stored())
 }
 
 // placeObject puts an object where its path says, and refuses a body that says otherwise.

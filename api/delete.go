@@ -92,6 +92,8 @@ func (s *Server) drop(r *http.Request, old object.Object, o *metav1.DeleteOption
 	op := sequencer.Op{Verb: sequencer.Delete, Key: object.KeyOf(old), GracePeriodSeconds: o.GracePeriodSeconds}
 	if o.PropagationPolicy != nil {
 		op.PropagationPolicy = string(*o.PropagationPolicy)
+	} else if k, err := object.KindOfObject(old); err == nil && k.Orphans && (o.OrphanDependents == nil || *o.OrphanDependents) { //nolint:staticcheck // old clients send it
+		op.PropagationPolicy = string(metav1.DeletePropagationOrphan)
 	}
 	if p := o.Preconditions; p != nil {
 		if p.UID != nil {

@@ -95,10 +95,14 @@ func newDiscovery(kinds []object.Kind, address string) (discoveryDocs, error) {
 			continue
 		}
 		v := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
-		g := metav1.APIGroup{Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v}
-		groups.Groups = append(groups.Groups, g)
-		g.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
-		docs["/apis/"+gv.Group] = g
+		if n := len(groups.Groups); n == 0 || groups.Groups[n-1].Name != gv.Group {
+			groups.Groups = append(groups.Groups, metav1.APIGroup{Name: gv.Group, PreferredVersion: v})
+		}
+		g := &groups.Groups[len(groups.Groups)-1]
+		g.Versions = append(g.Versions, v)
+		one := *g
+		one.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
+		docs["/apis/"+gv.Group] = one
 	}
 	docs["/apis"] = groups
 	for path, doc := range docs {
@@ -134,14 +138,17 @@ func (d discoveryDocs) aggregate(kinds []object.Kind) error {
 	core := apidiscoveryv2.APIGroupDiscoveryList{}
 	rest := apidiscoveryv2.APIGroupDiscoveryList{}
 	for _, gv := range groupVersions(kinds) {
-		g := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: gv.Group}, Versions: []apidiscoveryv2.APIVersionDiscovery{{
-			Version: gv.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent, Resources: discoveryOf(gv, kinds),
-		}}}
+		to := &rest
 		if gv.Group == "" {
-			core.Items = append(core.Items, g)
-		} else {
-			rest.Items = append(rest.Items, g)
+			to = &core
 		}
+		if n := len(to.Items); n == 0 || to.Items[n-1].Name != gv.Group {
+			to.Items = append(to.Items, apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: gv.Group}})
+		}
+		g := &to.Items[len(to.Items)-1]
+		g.Versions = append(g.Versions, apidiscoveryv2.APIVersionDiscovery{
+			Version: gv.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent, Resources: discoveryOf(gv, kinds),
+		})
 	}
 	for path, list := range map[string]apidiscoveryv2.APIGroupDiscoveryList{"/api": core, "/apis": rest} {
 		d.aggregated[path] = map[string][]byte{}

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
+	"reconcile/admission"
 	"reconcile/object"
 )
 
@@ -31,17 +32,24 @@ const (
 	fleeting                // an object that is not stored: a dry run's result
 )
 
-// bytes returns an object in one form. The bytes are shared.
-func (e encoder) bytes(o object.Object, form encoding, v variant) ([]byte, error) {
+// bytes returns an object in one form and in the version that k is. The bytes are shared.
+func (e encoder) bytes(o object.Object, kind object.Kind, form encoding, v variant) ([]byte, error) {
 	rv := o.GetResourceVersion()
 	k := cacheKey{rev: rv, form: form, gone: v == gone}
+	if !kind.IsStored() {
+		k.as = kind.GVK.GroupVersion().String()
+	}
 	keep := v != fleeting && rv != ""
 	if keep {
 		if b, ok := e.cache.get(k); ok {
 			return b, nil
 		}
 	}
-	b, err := encodeAs(o, form)
+	as, err := admission.Convert(o, kind)
+	if err != nil {
+		return nil, err
+	}
+	b, err := encodeAs(as, form)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", object.KeyOf(o), err)
 	}
@@ -101,13 +109,13 @@ func (e encoder) body(o object.Object, k object.Kind, a accepted, v variant) ([]
 		}
 		return asText(b, a)
 	case a.media == mediaProto:
-		raw, err := e.bytes(o, encodeProto, v)
+		raw, err := e.bytes(o, k, encodeProto, v)
 		if err != nil {
 			return nil, err
 		}
 		return envelope(k.GVK, raw), nil
 	}
-	b, err := e.bytes(o, encodeJSON, v)
+	b, err := e.bytes(o, k, encodeJSON, v)
 	if err != nil {
 		return nil, err
 	}

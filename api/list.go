@@ -137,7 +137,7 @@ func (s *Server) jsonList(k object.Kind, items []object.Object, m listMeta) ([][
 	parts = append(parts, []byte(head))
 	comma := []byte(",")
 	for i, o := range items {
-		b, err := s.enc.bytes(o, encodeJSON, stored)
+		b, err := s.enc.bytes(o, k, encodeJSON, stored)
 		if err != nil {
 			return nil, err
 		}
@@ -160,7 +160,7 @@ func (s *Server) protoList(k object.Kind, items []object.Object, m listMeta) ([]
 	size := len(head)
 	raws := make([][]byte, len(items))
 	for i, o := range items {
-		if raws[i], err = s.enc.bytes(o, encodeProto, stored); err != nil {
+		if raws[i], err = s.enc.bytes(o, k, encodeProto, stored); err != nil {
 			return nil, err
 		}
 		size += listItemSize(len(raws[i]))

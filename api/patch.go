@@ -95,7 +95,7 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 	}
 	told := false
 	return s.modify(w, r, t, func(old object.Object) (object.Object, error) {
-		doc, err := s.enc.bytes(old, encodeJSON, stored)
+		doc, err := s.enc.bytes(old, t.kind, encodeJSON, stored)
 		if err != nil {
 			return nil, err
 		}
@@ -116,6 +116,9 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 		}
 		if o.GetName() != old.GetName() || o.GetNamespace() != old.GetNamespace() {
 			return nil, badRequest("the name of the object (%s) does not match the name on the URL (%s)", o.GetName(), t.name)
+		}
+		if o, err = asStored(o, t.kind); err != nil {
+			return nil, err
 		}
 		return unconditional(o, old), nil
 	})

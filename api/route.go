@@ -49,8 +49,7 @@ func parseTarget(u *url.URL) (target, bool) {
 	if len(parts) > 2 {
 		t.subresource = strings.Join(parts[2:], "/")
 	}
-	t.kind, t.known = object.KindOfResource(t.resource)
-	t.known = t.known && t.kind.GVK.GroupVersion() == t.gv
+	t.kind, t.known = object.KindOfGVR(t.gv.WithResource(t.resource))
 	if t.known && !t.kind.Namespaced {
 		if t.resource != "namespaces" && t.namespace != "" {
 			t.known = false

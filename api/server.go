@@ -37,10 +37,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes)}}
 	var err error
-	if s.discovery, err = newDiscovery(object.Kinds(), cfg.ServerAddress); err != nil {
+	if s.discovery, err = newDiscovery(object.Served(), cfg.ServerAddress); err != nil {
 		return nil, fmt.Errorf("make the discovery documents: %w", err)
 	}
-	if s.openapi, err = newOpenAPI(object.Kinds()); err != nil {
+	if s.openapi, err = newOpenAPI(object.Served()); err != nil {
 		return nil, fmt.Errorf("make the OpenAPI documents: %w", err)
 	}
 	return s, nil

@@ -45,9 +45,9 @@ func (s *Server) tableRows(k object.Kind, a accepted, items []object.Object, m l
 		switch include {
 		case "None":
 		case "Object":
-			row.Object.Raw, err = s.enc.bytes(o, encodeJSON, v)
+			row.Object.Raw, err = s.enc.bytes(o, k, encodeJSON, v)
 		default:
-			row.Object, err = s.rowMeta(o, v)
+			row.Object, err = s.rowMeta(o, k.Stored(), v)
 		}
 		if err != nil {
 			return nil, err
@@ -58,7 +58,7 @@ func (s *Server) tableRows(k object.Kind, a accepted, items []object.Object, m l
 }
 
 // rowMeta is an object's metadata for its row. Managed fields are left out: no table shows them, and they are most of the bytes.
-func (s *Server) rowMeta(o object.Object, v variant) (runtime.RawExtension, error) {
-	b, err := s.enc.bytes(o, encodePartial, v)
+func (s *Server) rowMeta(o object.Object, k object.Kind, v variant) (runtime.RawExtension, error) {
+	b, err := s.enc.bytes(o, k, encodePartial, v)
 	return runtime.RawExtension{Raw: b}, err
 }

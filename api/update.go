@@ -38,6 +38,9 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target) error 
 	if err := placeObject(body, t); err != nil {
 		return err
 	}
+	if body, err = asStored(body, t.kind); err != nil {
+		return err
+	}
 	return s.modify(w, r, t, func(object.Object) (object.Object, error) { return object.Copy(body), nil })
 }
 
@@ -102,8 +105,11 @@ func (s *Server) replace(r *http.Request, t target, o, old object.Object, dry bo
 	o.SetManagedFields(old.GetManagedFields())
 	if t.subresource == "status" {
 		op.Verb = sequencer.UpdateStatus
-		admission.PrepareStatusUpdate(o, old)
+		admission.PrepareStatusUpdate(o, old, s.cfg.Now())
 		if err := admission.Invalid(o, admission.ValidateStatus(o, old)); err != nil {
+			return nil, err
+		}
+		if err := s.gitAllows(r, o, old); err != nil {
 			return nil, err
 		}
 	} else {

@@ -202,7 +202,7 @@ func (e *eventWriter) event(kind apiwatch.EventType, o object.Object, v variant)
 	switch {
 	case e.a.shape == shapeWhole && e.a.media == mediaProto:
 		var raw []byte
-		if raw, err = e.s.enc.bytes(o, encodeProto, v); err == nil {
+		if raw, err = e.s.enc.bytes(o, e.kind, encodeProto, v); err == nil {
 			e.buf = appendFrame(e.buf[:0], string(kind), e.kind.GVK, raw)
 		}
 	case e.a.media == mediaProto:
@@ -244,7 +244,7 @@ func (e *eventWriter) line(kind apiwatch.EventType, b []byte) {
 
 // bookmark tells the watcher how far it has got; end marks where the initial objects end.
 func (e *eventWriter) bookmark(rev uint64, end bool) bool {
-	o := e.kind.New()
+	o := e.kind.Stored().New()
 	o.SetResourceVersion(formatRev(rev))
 	if end {
 		o.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})

@@ -120,9 +120,38 @@ func (c *checker) document(v *verdict, root *node, locate func() Fields) {
 	for _, f := range faults {
 		v.findings = append(v.findings, Finding{f.pos, discreet(k.Resource, f.path, f.msg)})
 	}
-	if len(faults) == 0 {
-		v.manifests = append(v.manifests, &Manifest{Object: o, Key: object.KeyOf(o), Set: root.appendJSON(nil), Position: root.pos, locate: locate})
+	if len(faults) > 0 {
+		return
 	}
+	o, set, err := asStored(k, o, root.appendJSON(nil))
+	if err != nil {
+		v.report(root.pos, "%v", err)
+		return
+	}
+	v.manifests = append(v.manifests, &Manifest{Object: o, Key: object.KeyOf(o), Set: set, Position: root.pos, locate: locate})
+}
+
+// asStored turns an object of a version that is not the stored one into that, and the document with it, so that its fields are owned
+// by the names under which they are stored.
+func asStored(k object.Kind, o object.Object, set []byte) (object.Object, []byte, error) {
+	if k.IsStored() {
+		return o, set, nil
+	}
+	plain, _, err := admission.DecodeJSON(set)
+	if err != nil {
+		return nil, nil, err
+	}
+	if plain, err = admission.Convert(plain, k.Stored()); err != nil {
+		return nil, nil, err
+	}
+	if set, err = object.EncodeJSON(plain); err != nil {
+		return nil, nil, err
+	}
+	if o, err = admission.Convert(o, k.Stored()); err != nil {
+		return nil, nil, err
+	}
+	admission.Default(o)
+	return o, set, nil
 }
 
 // discreet is a message without the value if the field is one of a Secret's values: those are shown nowhere.

@@ -24,6 +24,9 @@ func Encode(o Object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !k.IsStored() {
+		return nil, fmt.Errorf("encode %s: %s is not the version that is stored: convert it first", KeyOf(o), k.GVK.GroupVersion())
+	}
 	if _, ok := o.(interface{ Marshal() ([]byte, error) }); !ok {
 		return encodeUnknown(k, o)
 	}

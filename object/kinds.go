@@ -1,18 +1,35 @@
 package object
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/version"
 )
 
 // Object is what every kind is: a runtime object with Kubernetes' metadata.
@@ -23,7 +40,8 @@ type Object interface {
 
 // Kind is one row of the table of kinds: everything that code in the path of a request may know about a kind.
 type Kind struct {
-	// GVK is the one version that is stored and served.
+	// GVK is the version in which objects of the kind are stored. A Kind that KindOf, KindOfGVR or Served gave out may be another
+	// served version of the same kind: then GVK is that one, New makes its type, and Stored is the stored one.
 	GVK schema.GroupVersionKind
 	// Resource is the plural under which the kind is served and stored ("pods"). It is unique over all kinds.
 	Resource string
@@ -41,9 +59,34 @@ type Kind struct {
 	Status bool
 	// Scale tells whether the kind has a scale subresource.
 	Scale bool
+	// Orphans tells that a deletion which names no propagation policy leaves the dependents, as old clients expect of the kind.
+	Orphans bool
+	// Selectable adds the fields beyond name and namespace that a field selector may name, for any object of the stored version; nil
+	// for none.
+	Selectable func(Object, fields.Set)
 
 	make func() Object
+	also []servedVersion
+	// stored is the stored version's GVK in a Kind that is another version.
+	stored schema.GroupVersionKind
 }
+
+// servedVersion is a further version in which a kind is served.
+type servedVersion struct {
+	gvk  schema.GroupVersionKind
+	make func() Object
+}
+
+// Stored is the kind in the version in which it is stored: k itself for most.
+func (k Kind) Stored() Kind {
+	if k.stored.Empty() {
+		return k
+	}
+	return byResource[k.Resource]
+}
+
+// IsStored tells whether k is the version that is stored.
+func (k Kind) IsStored() bool { return k.stored.Empty() }
 
 // New returns an empty object of the kind with its apiVersion and kind set. The caller owns it.
 func (k Kind) New() Object {
@@ -68,54 +111,57 @@ func (k Kind) String() string {
 	return k.GVK.Kind + "." + k.GVK.Group
 }
 
-// kinds is the table. It is never changed after the program has started.
-var kinds = []Kind{
-	{GVK: corev1.SchemeGroupVersion.WithKind("Namespace"), Resource: "namespaces", Singular: "namespace", ShortNames: []string{"ns"},
-		FromGit: true, Status: true, make: func() Object { return &corev1.Namespace{} }},
-	{GVK: corev1.SchemeGroupVersion.WithKind("Node"), Resource: "nodes", Singular: "node", ShortNames: []string{"no"},
-		Status: true, make: func() Object { return &corev1.Node{} }},
-	{GVK: corev1.SchemeGroupVersion.WithKind("Pod"), Resource: "pods", Singular: "pod", ShortNames: []string{"po"}, Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Status: true, make: func() Object { return &corev1.Pod{} }},
-	{GVK: corev1.SchemeGroupVersion.WithKind("Service"), Resource: "services", Singular: "service", ShortNames: []string{"svc"}, Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Status: true, make: func() Object { return &corev1.Service{} }},
-	{GVK: corev1.SchemeGroupVersion.WithKind("Endpoints"), Resource: "endpoints", Singular: "endpoints", ShortNames: []string{"ep"},
-		Namespaced: true, FromGit: true, make: func() Object { return &corev1.Endpoints{} }},
-	{GVK: corev1.SchemeGroupVersion.WithKind("ConfigMap"), Resource: "configmaps", Singular: "configmap", ShortNames: []string{"cm"},
-		Namespaced: true, FromGit: true, make: func() Object { return &corev1.ConfigMap{} }},
-	{GVK: corev1.SchemeGroupVersion.WithKind("Secret"), Resource: "secrets", Singular: "secret",
-		Namespaced: true, FromGit: true, make: func() Object { return &corev1.Secret{} }},
-	{GVK: corev1.SchemeGroupVersion.WithKind("Event"), Resource: "events", Singular: "event", ShortNames: []string{"ev"},
-		Namespaced: true, make: func() Object { return &corev1.Event{} }},
-	{GVK: appsv1.SchemeGroupVersion.WithKind("Deployment"), Resource: "deployments", Singular: "deployment", ShortNames: []string{"deploy"}, Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Status: true, Scale: true, make: func() Object { return &appsv1.Deployment{} }},
-	{GVK: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), Resource: "replicasets", Singular: "replicaset", ShortNames: []string{"rs"}, Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Status: true, Scale: true, make: func() Object { return &appsv1.ReplicaSet{} }},
-	{GVK: discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), Resource: "endpointslices", Singular: "endpointslice",
-		Namespaced: true, FromGit: true, make: func() Object { return &discoveryv1.EndpointSlice{} }},
-	{GVK: coordinationv1.SchemeGroupVersion.WithKind("Lease"), Resource: "leases", Singular: "lease",
-		Namespaced: true, FromGit: true, make: func() Object { return &coordinationv1.Lease{} }},
-	{GVK: CommitGVK, Resource: "commits", Singular: "commit", ShortNames: []string{"gc"},
-		Status: true, make: func() Object { return &Commit{} }},
+// kinds is the table, put together from the groups' (kinds_GROUP.go). It is never changed after the program has started.
+var kinds = slices.Concat(coreKinds, appsKinds, autoscalingKinds, batchKinds, certificatesKinds, coordinationKinds, discoveryKinds, networkingKinds,
+	nodeKinds, policyKinds, rbacKinds, schedulingKinds, storageKinds, ownKinds)
+
+// of makes empty objects of one Go type.
+func of[T any, P interface {
+	*T
+	Object
+}]() Object {
+	return P(new(T))
 }
 
 var (
-	byResource = index(func(k Kind) string { return k.Resource })
-	byGVK      = index(func(k Kind) schema.GroupVersionKind { return k.GVK })
+	byResource = index(kinds, func(k Kind) string { return k.Resource })
+	served     = servedKinds()
+	byGVK      = index(served, func(k Kind) schema.GroupVersionKind { return k.GVK })
+	byGVR      = index(served, Kind.GVR)
 	scheme     = newScheme()
 )
 
-func index[K comparable](key func(Kind) K) map[K]Kind {
-	m := make(map[K]Kind, len(kinds))
-	for _, k := range kinds {
+func index[K comparable](of []Kind, key func(Kind) K) map[K]Kind {
+	m := make(map[K]Kind, len(of))
+	for _, k := range of {
 		m[key(k)] = k
 	}
 	return m
 }
 
+// servedKinds has every kind once a version.
+func servedKinds() []Kind {
+	var out []Kind
+	for _, k := range kinds {
+		out = append(out, k)
+		for _, v := range k.also {
+			other := k
+			other.GVK, other.make, other.also, other.stored = v.gvk, v.make, nil, k.GVK
+			out = append(out, other)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Kind) int {
+		return cmp.Or(cmp.Compare(a.GVK.Group, b.GVK.Group), version.CompareKubeAwareVersionStrings(b.GVK.Version, a.GVK.Version), cmp.Compare(a.Resource, b.Resource))
+	})
+	return out
+}
+
 func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, appsv1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme, metav1.AddMetaToScheme, addOwnKinds,
+		corev1.AddToScheme, appsv1.AddToScheme, authenticationv1.AddToScheme, authorizationv1.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme,
+		batchv1.AddToScheme, certificatesv1.AddToScheme, coordinationv1.AddToScheme, discoveryv1.AddToScheme, eventsv1.AddToScheme, networkingv1.AddToScheme,
+		nodev1.AddToScheme, policyv1.AddToScheme, rbacv1.AddToScheme, schedulingv1.AddToScheme, storagev1.AddToScheme, metav1.AddMetaToScheme, addOwnKinds,
 	} {
 		utilruntime.Must(add(s))
 	}
@@ -138,7 +184,14 @@ func Kinds() []Kind {
 	return out
 }
 
-// KindOf finds the kind by group, version and kind.
+// Served returns every kind in every version in which it is served, ordered by group, version (the preferred first) and resource. The
+// caller owns the slice.
+func Served() []Kind { return slices.Clone(served) }
+
+// KindOfGVR finds the kind, in the version that is named, by what stands in a path of the API.
+func KindOfGVR(gvr schema.GroupVersionResource) (Kind, bool) { k, ok := byGVR[gvr]; return k, ok }
+
+// KindOf finds the kind, in the version that is named, by group, version and kind.
 func KindOf(gvk schema.GroupVersionKind) (Kind, bool) { k, ok := byGVK[gvk]; return k, ok }
 
 // KindOfResource finds the kind by its plural ("pods").

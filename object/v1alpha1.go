@@ -144,6 +144,11 @@ func (l *CommitList) DeepCopyObject() runtime.Object {
 	return out
 }
 
+// ownKinds are the kinds of our own.
+var ownKinds = []Kind{
+	{GVK: CommitGVK, Resource: "commits", Singular: "commit", ShortNames: []string{"gc"}, Status: true, make: of[Commit]},
+}
+
 func addOwnKinds(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion, &Commit{}, &CommitList{})
 	metav1.AddToGroupVersion(s, GroupVersion)

@@ -129,7 +129,7 @@ func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 
 func (a applier) updateStatus(o *cluster.Overlay, op *Op, live object.Object) error {
 	obj := own(op.Object)
-	admission.PrepareStatusUpdate(obj, live)
+	admission.PrepareStatusUpdate(obj, live, a.now)
 	put(o, obj, live)
 	return nil
 }

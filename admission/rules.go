@@ -1,0 +1,87 @@
+package admission
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"reconcile/object"
+)
+
+// rules are what admission knows of one kind. Every part may be left out: a kind without a row is stored as it is sent.
+type rules struct {
+	// create, update and status validate Kubernetes' internal types. status is for the status subresource; nil is update.
+	create         func(runtime.Object) field.ErrorList
+	update, status func(o, old runtime.Object) field.ErrorList
+	// warn tells a client what is allowed and unwise; old is nil for a creation.
+	warn func(o, old runtime.Object) []string
+
+	// begin completes an object that is created, after its status was emptied. It may be called twice.
+	begin func(o object.Object, now time.Time)
+	// keep takes from the stored object what an update may not change, besides metadata and status.
+	keep func(o, old object.Object)
+	// keepStatus does the same for a write of the status.
+	keepStatus func(o, old object.Object, now time.Time)
+	// counts tells that metadata.generation starts at 1, and grows tells whether an update makes it grow; nil is specChanged.
+	counts bool
+	grows  func(o, old object.Object) bool
+	// strictStatus tells that a write of the status changes no label and no annotation.
+	strictStatus bool
+	// named is told who asks for a creation.
+	named func(o object.Object, user string, groups []string)
+}
+
+// checks are a kind's validations on its internal type.
+func checks[T runtime.Object](create func(T) field.ErrorList, update, status func(o, old T) field.ErrorList) rules {
+	r := rules{
+		create: func(o runtime.Object) field.ErrorList { return create(o.(T)) },
+		update: func(o, old runtime.Object) field.ErrorList { return update(o.(T), old.(T)) },
+	}
+	if status != nil {
+		r.status = func(o, old runtime.Object) field.ErrorList { return status(o.(T), old.(T)) }
+	}
+	return r
+}
+
+// counted makes the kind count generations.
+func (r rules) counted() rules { r.counts = true; return r }
+
+// warns adds the kind's warnings.
+func warns[T runtime.Object](r rules, f func(o, old T) []string) rules {
+	r.warn = func(o, old runtime.Object) []string {
+		var was T
+		if old != nil {
+			was = old.(T)
+		}
+		return f(o.(T), was)
+	}
+	return r
+}
+
+// both runs a creation's validation before an update's, as some kinds' strategies do.
+func both[T any](create func(T) field.ErrorList, update func(o, old T) field.ErrorList) func(o, old T) field.ErrorList {
+	return func(o, old T) field.ErrorList { return append(create(o), update(o, old)...) }
+}
+
+// anyStatus is for kinds whose status nobody judges.
+func anyStatus[T any](T, T) field.ErrorList { return nil }
+
+// rulesOf finds a kind's row.
+func rulesOf(resource string) rules {
+	for _, table := range []map[string]rules{coreRules, workloadRules, clusterRules} {
+		if r, ok := table[resource]; ok {
+			return r
+		}
+	}
+	return rules{}
+}
+
+// rulesFor is rulesOf for an object.
+func rulesFor(o object.Object) (rules, object.Kind) {
+	k, err := object.KindOfObject(o)
+	if err != nil {
+		return rules{}, k
+	}
+	return rulesOf(k.Resource), k
+}
