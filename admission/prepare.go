@@ -25,7 +25,7 @@ func PrepareCreate(o object.Object, uid types.UID, now time.Time) {
 	o.SetDeletionGracePeriodSeconds(nil)
 	o.SetSelfLink("")
 	r, k := rulesFor(o)
-	if k.Status {
+	if k.Status && r.create != nil && !r.bornWithStatus {
 		setStatus(o, nil)
 	}
 	o.SetGeneration(0)

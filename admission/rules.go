@@ -28,6 +28,8 @@ type rules struct {
 	grows  func(o, old object.Object) bool
 	// strictStatus tells that a write of the status changes no label and no annotation.
 	strictStatus bool
+	// bornWithStatus tells that a creation may bring a status, as a node's does.
+	bornWithStatus bool
 	// named is told who asks for a creation.
 	named func(o object.Object, user string, groups []string)
 }

@@ -32,7 +32,7 @@ var coreRules = map[string]rules{
 		}, nil),
 	"limitranges": checks(validation.ValidateLimitRange, func(o, _ *core.LimitRange) field.ErrorList { return validation.ValidateLimitRange(o) }, nil),
 	"namespaces":  namespaceRules(),
-	"nodes":       checks(validation.ValidateNode, both(validation.ValidateNode, validation.ValidateNodeUpdate), validation.ValidateNodeUpdate),
+	"nodes":       nodeRules(),
 
 	"persistentvolumes":      volumeRules(),
 	"persistentvolumeclaims": claimRules(),
@@ -75,6 +75,12 @@ func namespaceRules() rules {
 	r.keep = func(o, old object.Object) {
 		o.(*corev1.Namespace).Spec.Finalizers = old.(*corev1.Namespace).Spec.Finalizers
 	}
+	return r
+}
+
+func nodeRules() rules {
+	r := checks(validation.ValidateNode, both(validation.ValidateNode, validation.ValidateNodeUpdate), validation.ValidateNodeUpdate)
+	r.bornWithStatus = true
 	return r
 }
 
