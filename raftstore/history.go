@@ -69,6 +69,7 @@ func newHistory(maxEvents, maxBytes int) *history {
 // publish appends one entry's events and wakes the watches that want them. It is called by one goroutine at a time.
 func (h *history) publish(rev uint64, events []*Event) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.rev = rev
 	number := h.first + uint64(len(h.events))
 	h.events = append(h.events, events...)
@@ -76,8 +77,8 @@ func (h *history) publish(rev uint64, events []*Event) {
 		h.bytes += e.size()
 	}
 	h.trimLocked()
-	h.mu.Unlock()
-	// A watch registers before it looks whether it is at the end: what it did not see, wakes it here.
+	// A watch registers before it looks whether it is at the end: what it did not see, wakes it here. Under the lock, so that a watch that
+	// gives up waiting finds either no event or that it was woken.
 	h.waits.wake(number, events)
 }
 
@@ -122,18 +123,18 @@ func (h *history) compact(rev uint64) {
 // reset is for a state that came from elsewhere: the ring is empty then, and what was before rev is in the state only.
 func (h *history) reset(rev uint64) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.first += uint64(len(h.events)) + 1 // nobody stands at the new end
 	h.events, h.bytes, h.rev, h.floor = nil, 0, rev, rev
-	h.mu.Unlock()
 	h.waits.wakeAll()
 }
 
 func (h *history) close(err error) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.closed == nil {
 		h.closed = err
 	}
-	h.mu.Unlock()
 	h.waits.wakeAll()
 }
 

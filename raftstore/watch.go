@@ -66,8 +66,8 @@ func (w *Watch) Next(ctx context.Context) ([]*Event, uint64, error) {
 			w.next = max(w.next, g.number)
 			w.after = max(w.after, max(g.rev, 1)-1)
 		case <-ctx.Done():
+			w.advance(g) // as long as it would be woken
 			w.h.waits.leave(g)
-			w.advance(g)
 			return nil, w.after, ctx.Err()
 		}
 	}

@@ -71,8 +71,8 @@ func TestJudgeOfWatches(t *testing.T) {
 	}{
 		{name: "the same", events: whole},
 		{name: "resumed", from: 2, events: []event{at(3, "c")}},
-		{name: "one left out", from: 1, events: []event{at(3, "c")}, want: "left out [2]"},
-		{name: "one left out at the end", from: 1, events: []event{at(2, "b"), {Rev: 4}}, want: "left out [3]"},
+		{name: "one left out", from: 1, events: []event{at(3, "c")}, want: "left out [2] "},
+		{name: "one left out at the end", from: 1, events: []event{at(2, "b"), {Rev: 4}}, want: "left out [3] "},
 		{name: "twice", events: []event{at(1, "a"), at(1, "a")}, want: "told 1 (k) after"},
 		{name: "out of order", events: []event{at(2, "b"), at(1, "a")}, want: "told 1 (k) after"},
 		{name: "from before the beginning", from: 2, events: []event{at(2, "b")}, want: "told 2 (k) after"},

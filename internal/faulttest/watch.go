@@ -107,7 +107,7 @@ func (l *ledger) completeLocked(s *stream, all []uint64) {
 	hi, _ := slices.BinarySearch(all, s.upTo+1)
 	if want := all[lo:max(lo, hi)]; !slices.Equal(want, s.revs) {
 		missing := slices.DeleteFunc(slices.Clone(want), func(rev uint64) bool { return slices.Contains(s.revs, rev) })
-		l.faultLocked("a watch on %s from revision %d to %d told %d events of %d; it left out %v", s.member, s.from, s.upTo, len(s.revs), len(want), missing)
+		l.faultLocked("a watch on %s from revision %d to %d told %d events of %d; it left out %v …", s.member, s.from, s.upTo, len(s.revs), len(want), missing[:min(len(missing), 10)])
 	}
 }
 
