@@ -81,6 +81,9 @@ func pairAddresses(o object.Object) {
 	}
 }
 
+// Knows tells whether a kind has Kubernetes' own rules: those of our own have not.
+func Knows(k object.Kind) bool { return internal.Recognizes(k.GVK) }
+
 // Convert makes an object the given version of its kind, with Kubernetes' own conversions. The result shares memory with o, which is
 // not changed; it is o itself if it has that version already.
 func Convert(o object.Object, k object.Kind) (object.Object, error) {

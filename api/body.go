@@ -74,10 +74,14 @@ func decodeObject(k object.Kind, b []byte, media string) (o object.Object, stric
 			return nil, nil, badRequest("%s in version %q cannot be handled as a %s: %v", k.GVK.Kind, k.GVK.GroupVersion(), k.GVK.Kind, err)
 		}
 	case mediaYAML:
-		if b, err = yaml.YAMLToJSONStrict(b); err != nil {
+		var twice []error
+		if b, twice, err = yamlToJSON(b); err != nil {
 			return nil, nil, badRequest("error converting YAML to JSON: %v", err)
 		}
-		fallthrough
+		if strict, err = decodeJSON(k, b, o); err != nil {
+			return nil, nil, err
+		}
+		strict = append(twice, strict...)
 	case mediaJSON:
 		if strict, err = decodeJSON(k, b, o); err != nil {
 			return nil, nil, err
@@ -100,6 +104,18 @@ func decodeJSON(k object.Kind, b []byte, into object.Object) ([]error, error) {
 // cannotHandle is Kubernetes' sentence about a body that does not decode.
 func cannotHandle(k object.Kind, err error) error {
 	return badRequest("%s in version %q cannot be handled as a %s: %v", k.GVK.Kind, k.GVK.Version, k.GVK.Kind, err)
+}
+
+// yamlToJSON converts YAML; strict are the keys that stand twice.
+func yamlToJSON(b []byte) (j []byte, strict []error, err error) {
+	if j, err = yaml.YAMLToJSONStrict(b); err == nil {
+		return j, nil, nil
+	}
+	twice := err
+	if j, err = yaml.YAMLToJSON(b); err != nil {
+		return nil, nil, err
+	}
+	return j, []error{twice}, nil
 }
 
 // sameKind refuses a body that says it is of another kind than its path.
@@ -187,3 +203,6 @@ func decodePlain(b []byte, media string, into runtime.Object) error {
 
 // errBusy is why a write that set no condition gave up.
 var errBusy = errors.New("the object is being changed by others: try again")
+
+// errAppliedGone is why an apply that names a version makes no object.
+var errAppliedGone = errors.New("the object that was applied to is not there any more; leave uid and resourceVersion out to make it")

@@ -45,7 +45,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, t target) error 
 			// The stem is cut so that the name stays a label, as in Kubernetes.
 			o.SetName(stem[:min(len(stem), 58)] + utilrand.String(5))
 		}
-		made, err := s.store(r, sequencer.Op{Verb: sequencer.Create, Object: o}, dry)
+		made, err := s.storeNew(r, o, dry)
 		if err == nil {
 			s.sendObject(w, r, http.StatusCreated, t.kind, a, made, written(dry))
 			return nil
@@ -84,6 +84,18 @@ func (s *Server) newObject(w http.ResponseWriter, r *http.Request, t target) (ob
 	if o.GetResourceVersion() != "" {
 		return nil, badRequest("resourceVersion should not be set on objects to be created")
 	}
+	if o, err = asStored(o, t.kind); err != nil {
+		return nil, err
+	}
+	admission.Default(o)
+	if o, err = s.manage(r, t, o, t.kind.Stored().New()); err != nil {
+		return nil, err
+	}
+	return s.complete(w, r, t, o)
+}
+
+// complete makes an object of the stored version, whose fields have their managers, ready to be stored as a new one, and judges it.
+func (s *Server) complete(w http.ResponseWriter, r *http.Request, t target, o object.Object) (object.Object, error) {
 	view := s.cfg.Store.View()
 	if err := admission.CheckNamespace(view, o); err != nil {
 		// This server may be a little behind: the namespace may just have been made.
@@ -94,11 +106,7 @@ func (s *Server) newObject(w http.ResponseWriter, r *http.Request, t target) (ob
 			return nil, err
 		}
 	}
-	if o, err = asStored(o, t.kind); err != nil {
-		return nil, err
-	}
-	o.SetManagedFields(nil)
-	admission.KeepGitOwner(o, t.kind.New())
+	admission.KeepGitOwner(o, t.kind.Stored().New())
 	admission.Default(o)
 	user := authz.UserFrom(r.Context())
 	admission.PrepareRequester(o, user.Name, user.Groups)
@@ -115,6 +123,11 @@ func (s *Server) newObject(w http.ResponseWriter, r *http.Request, t target) (ob
 		warn(w, text)
 	}
 	return o, nil
+}
+
+// storeNew submits the creation of an object.
+func (s *Server) storeNew(r *http.Request, o object.Object, dry bool) (object.Object, error) {
+	return s.store(r, sequencer.Op{Verb: sequencer.Create, Object: o}, dry)
 }
 
 // asStored turns an object that a client sent in another served version into the stored one. It is completed by that version's

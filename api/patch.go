@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"mime"
 	"net/http"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -55,11 +56,8 @@ func readPatch(r *http.Request) (patch, []error, error) {
 	case types.StrategicMergePatchType:
 		strict, err := checkJSON(b)
 		return func(doc []byte, schema any) ([]byte, error) { return strategic(doc, b, schema) }, strict, err
-	case types.ApplyYAMLPatchType:
-		return nil, nil, statusError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
-			"server-side apply is not served by this version of reconcile: use `kubectl apply` without --server-side, or push the manifest to the cluster's repository")
 	}
-	return nil, nil, unsupportedMedia(media, string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType))
+	return nil, nil, unsupportedMedia(media, string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
 }
 
 // checkJSON refuses a patch that is no JSON object and returns the duplicate fields of one that is.
@@ -85,7 +83,16 @@ func strategic(doc, b []byte, schema any) ([]byte, error) {
 	return nil, statusError(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, err.Error())
 }
 
+// isApply tells whether a PATCH is a server-side apply.
+func isApply(r *http.Request) bool {
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && media == string(types.ApplyYAMLPatchType)
+}
+
 func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
+	if isApply(r) {
+		return s.apply(w, r, t)
+	}
 	p, strict, err := readPatch(r)
 	if err != nil {
 		return err

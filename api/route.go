@@ -20,7 +20,9 @@ type target struct {
 	namespace   string
 	name        string
 	subresource string
-	query       url.Values
+	// via is the subresource by which the whole object is changed: its managers are noted under it.
+	via   string
+	query url.Values
 }
 
 // parseTarget reads /api/v1/… and /apis/GROUP/VERSION/…, as Kubernetes' RequestInfo does. It answers false for paths that name no

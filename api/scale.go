@@ -106,8 +106,8 @@ func (s *Server) modifyScale(w http.ResponseWriter, r *http.Request, t target, f
 		return err
 	}
 	whole := t
-	whole.subresource = ""
-	o, err := s.rewrite(r, whole, dry, func(old object.Object) (object.Object, error) {
+	whole.subresource, whole.via = "", "scale"
+	o, err := s.rewrite(w, r, whole, dry, func(old object.Object) (object.Object, error) {
 		was, err := scaleOf(old)
 		if err != nil {
 			return nil, err

@@ -21,6 +21,7 @@ type Server struct {
 	pages     pages
 	discovery discoveryDocs
 	openapi   map[string][]byte
+	managers  fieldManagers
 }
 
 // New makes a Server. It starts nothing; requests run in the goroutines of the http.Server that calls it, and watches end with

@@ -55,7 +55,7 @@ func (s *Server) modify(w http.ResponseWriter, r *http.Request, t target, f chan
 	if err != nil {
 		return err
 	}
-	o, err := s.rewrite(r, t, dry, f)
+	o, err := s.rewrite(w, r, t, dry, f)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (s *Server) modify(w http.ResponseWriter, r *http.Request, t target, f chan
 }
 
 // rewrite is modify without the answer.
-func (s *Server) rewrite(r *http.Request, t target, dry bool, f change) (object.Object, error) {
+func (s *Server) rewrite(w http.ResponseWriter, r *http.Request, t target, dry bool, f change) (object.Object, error) {
 	for try := 1; ; try++ {
 		old, err := s.live(r.Context(), t, "")
 		if err != nil {
@@ -75,7 +75,7 @@ func (s *Server) rewrite(r *http.Request, t target, dry bool, f change) (object.
 			return nil, err
 		}
 		free := o.GetResourceVersion() == "" || o.GetResourceVersion() == "0"
-		done, err := s.replace(r, t, o, old, dry)
+		done, err := s.replace(r, t, edit{object: o, dry: dry, w: w}, old)
 		if err == nil {
 			return done, nil
 		}
@@ -94,39 +94,59 @@ func (t target) hasUID(err error) bool {
 	return st.Details != nil && len(st.Details.Causes) > 0 && st.Details.Causes[0].Field == "metadata.uid"
 }
 
+// edit is one replacement of an object. The object is the edit's.
+type edit struct {
+	object object.Object
+	// managed tells that its managedFields are settled: it comes from an apply.
+	managed bool
+	dry     bool
+	// w takes the warnings.
+	w http.ResponseWriter
+}
+
 // replace judges one replacement and submits it. A replacement that changes nothing is answered without a write.
-func (s *Server) replace(r *http.Request, t target, o, old object.Object, dry bool) (object.Object, error) {
+func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (object.Object, error) {
+	o := e.object
 	if err := sameObject(t, o, old); err != nil {
 		return nil, err
 	}
-	op := sequencer.Op{Verb: sequencer.Update, Object: o, UID: string(old.GetUID()), ResourceVersion: old.GetResourceVersion()}
+	op := sequencer.Op{Verb: sequencer.Update, UID: string(old.GetUID()), ResourceVersion: old.GetResourceVersion()}
 	o.SetResourceVersion(old.GetResourceVersion())
 	o.SetUID(old.GetUID())
-	o.SetManagedFields(old.GetManagedFields())
-	if t.subresource == "status" {
-		op.Verb = sequencer.UpdateStatus
-		admission.PrepareStatusUpdate(o, old, s.cfg.Now())
-		if err := admission.Invalid(o, admission.ValidateStatus(o, old)); err != nil {
-			return nil, err
-		}
-		if err := s.gitAllows(r, o, old); err != nil {
-			return nil, err
-		}
-	} else {
-		admission.KeepGitOwner(o, old)
+	if t.subresource == "" {
 		admission.Default(o)
-		admission.PrepareUpdate(o, old)
-		if err := admission.Invalid(o, admission.Validate(o, old)); err != nil {
-			return nil, err
-		}
-		if err := s.gitAllows(r, o, old); err != nil {
+	}
+	if !e.managed {
+		var err error
+		if o, err = s.manage(r, t, o, old); err != nil {
 			return nil, err
 		}
 	}
+	validate := admission.Validate
+	if t.subresource == "status" {
+		op.Verb, validate = sequencer.UpdateStatus, admission.ValidateStatus
+		admission.PrepareStatusUpdate(o, old, s.cfg.Now())
+	} else {
+		admission.KeepGitOwner(o, old)
+		admission.PrepareUpdate(o, old)
+	}
+	if err := admission.Invalid(o, validate(o, old)); err != nil {
+		return nil, err
+	}
+	if err := s.gitAllows(r, o, old); err != nil {
+		return nil, err
+	}
+	keepTimes(o, old)
 	if equality.Semantic.DeepEqual(o, old) {
 		return old, nil
 	}
-	return s.store(r, op, dry)
+	if t.subresource == "" {
+		for _, text := range admission.Warnings(o, old) {
+			warn(e.w, text)
+		}
+	}
+	op.Object = o
+	return s.store(r, op, e.dry)
 }
 
 // sameObject holds the conditions that a body sets against the stored object.

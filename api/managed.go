@@ -1,0 +1,359 @@
+package api
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/client-go/applyconfigurations"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"reconcile/admission"
+	"reconcile/authz"
+	"reconcile/object"
+)
+
+// fieldManagers keep metadata.managedFields, and merge what is applied, with Kubernetes' own package. The schema, which takes a tenth
+// of a second to read, is read when the first write needs it. It is safe for use by several goroutines.
+type fieldManagers struct {
+	once  sync.Once
+	types managedfields.TypeConverter
+	mu    sync.Mutex
+	made  map[managerKey]*managedfields.FieldManager
+}
+
+type managerKey struct {
+	gvk         schema.GroupVersionKind
+	subresource string
+}
+
+// of returns the manager of a version of a kind, nil for kinds that have no schema.
+func (m *fieldManagers) of(k object.Kind, subresource string) (*managedfields.FieldManager, error) {
+	if !admission.Knows(k) {
+		return nil, nil
+	}
+	m.once.Do(func() { m.types = applyconfigurations.NewTypeConverter(object.Scheme()) })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := managerKey{k.GVK, subresource}
+	if f, ok := m.made[key]; ok {
+		return f, nil
+	}
+	f, err := managedfields.NewDefaultFieldManager(m.types, versions{}, versions{}, object.Scheme(), k.GVK, k.Stored().GVK.GroupVersion(), subresource, resetFields(k, subresource))
+	if err != nil {
+		return nil, fmt.Errorf("make the field manager of %s: %w", k, err)
+	}
+	if m.made == nil {
+		m.made = map[managerKey]*managedfields.FieldManager{}
+	}
+	m.made[key] = f
+	return f, nil
+}
+
+// resetFields are what a write of the whole object, or of a subresource, cannot set: nobody comes to own them by it.
+func resetFields(k object.Kind, subresource string) map[fieldpath.APIVersion]fieldpath.Filter {
+	var paths []fieldpath.Path
+	switch {
+	case subresource == "status":
+		paths = append(paths, fieldpath.MakePathOrDie("spec"), fieldpath.MakePathOrDie("metadata", "ownerReferences"), fieldpath.MakePathOrDie("metadata", "deletionTimestamp"))
+	case subresource == "" && k.Status:
+		paths = append(paths, fieldpath.MakePathOrDie("status"))
+	default:
+		return nil
+	}
+	set := fieldpath.NewSet(paths...)
+	sets := map[fieldpath.APIVersion]*fieldpath.Set{}
+	for _, v := range object.Served() {
+		if v.Resource == k.Resource {
+			sets[fieldpath.APIVersion(v.GVK.GroupVersion().String())] = set
+		}
+	}
+	return fieldpath.NewExcludeFilterSetMap(sets)
+}
+
+// versions converts and completes objects for the field managers.
+type versions struct{}
+
+// Default implements runtime.ObjectDefaulter.
+func (versions) Default(in runtime.Object) {
+	if o, ok := in.(object.Object); ok {
+		if _, raw := in.(*unstructured.Unstructured); !raw {
+			admission.Default(o)
+		}
+	}
+}
+
+// ConvertToVersion implements runtime.ObjectConvertor. The result is new.
+func (versions) ConvertToVersion(in runtime.Object, gv runtime.GroupVersioner) (runtime.Object, error) {
+	o, kind, err := typedCopy(in)
+	if err != nil {
+		return nil, err
+	}
+	var offered []schema.GroupVersionKind
+	for _, v := range object.Served() {
+		if v.Resource == kind.Resource {
+			offered = append(offered, v.GVK)
+		}
+	}
+	to, ok := gv.KindForGroupVersionKinds(offered)
+	if !ok {
+		return nil, runtime.NewNotRegisteredErrForTarget("reconcile", nil, gv)
+	}
+	target, _ := object.KindOf(to)
+	return admission.Convert(o, target)
+}
+
+// typedCopy is an object as its Go type, with its apiVersion and kind set.
+func typedCopy(in runtime.Object) (object.Object, object.Kind, error) {
+	raw, isRaw := in.(*unstructured.Unstructured)
+	if !isRaw {
+		o, ok := in.(object.Object)
+		if !ok {
+			return nil, object.Kind{}, fmt.Errorf("convert %T: %w", in, object.ErrUnknownKind)
+		}
+		k, err := object.KindOfObject(o)
+		if err != nil {
+			return nil, k, err
+		}
+		o = object.Copy(o)
+		o.GetObjectKind().SetGroupVersionKind(k.GVK)
+		return o, k, nil
+	}
+	gvk := raw.GroupVersionKind()
+	k, ok := object.KindOf(gvk)
+	if !ok {
+		return nil, k, fmt.Errorf("convert %s: %w", gvk, object.ErrUnknownKind)
+	}
+	o := k.New()
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw.Object, o); err != nil {
+		return nil, k, cannotHandle(k, err)
+	}
+	return o, k, nil
+}
+
+// Convert implements runtime.ObjectConvertor; field managers do not call it.
+func (versions) Convert(_, _, _ any) error {
+	return fmt.Errorf("convert between Go types: %w", object.ErrUnknownKind)
+}
+
+// ConvertFieldLabel implements runtime.ObjectConvertor; field managers do not call it.
+func (versions) ConvertFieldLabel(schema.GroupVersionKind, string, string) (string, string, error) {
+	return "", "", fmt.Errorf("convert a field label: %w", object.ErrUnknownKind)
+}
+
+// managerName is who a write's fields belong to: the fieldManager parameter, or the program that the User-Agent names.
+func managerName(r *http.Request, t target) (string, error) {
+	name := t.query.Get("fieldManager")
+	if faults := validation.ValidateFieldManager(name, nil); len(faults) > 0 {
+		return "", apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "UpdateOptions"}, "", faults)
+	}
+	if strings.HasPrefix(name, gitManagers) {
+		return "", badRequest("fieldManager %q: names that begin with %q belong to sources of git", name, gitManagers)
+	}
+	if name == "" {
+		name = agentName(r.UserAgent())
+	}
+	return name, nil
+}
+
+// gitManagers is what the field managers of git's sources begin with (object.GitManager).
+const gitManagers = "git:"
+
+func agentName(agent string) string {
+	agent, _, _ = strings.Cut(agent, "/")
+	var b strings.Builder
+	for _, c := range agent {
+		if !unicode.IsPrint(c) {
+			continue
+		}
+		if b.Len()+utf8.RuneLen(c) > validation.FieldManagerMaxLength {
+			break
+		}
+		b.WriteRune(c)
+	}
+	return strings.TrimPrefix(b.String(), gitManagers)
+}
+
+// manage notes who set which fields: o is what will be stored in place of old (an empty object for a creation), with the managedFields
+// that the client sent. Agents report many statuses and share their objects with nobody, so nothing is noted for them.
+func (s *Server) manage(r *http.Request, t target, o, old object.Object) (object.Object, error) {
+	name, err := managerName(r, t)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.managers.of(t.kind, cmp.Or(t.via, t.subresource))
+	if err != nil {
+		return nil, err
+	}
+	if f == nil || authz.UserFrom(r.Context()).Node() != "" {
+		o.SetManagedFields(old.GetManagedFields())
+		return o, nil
+	}
+	done, ok := f.UpdateNoErrors(old, o, name).(object.Object)
+	if !ok {
+		return nil, fmt.Errorf("note the fields of %s: the field manager gave no object", object.KeyOf(o))
+	}
+	return done, nil
+}
+
+// keepTimes gives o old's managedFields if they differ in times only, so that a write that changes nothing is none.
+func keepTimes(o, old object.Object) {
+	a, b := o.GetManagedFields(), old.GetManagedFields()
+	if len(a) != len(b) {
+		return
+	}
+	for i := range a {
+		x, y := a[i], b[i]
+		if x.Manager != y.Manager || x.Operation != y.Operation || x.APIVersion != y.APIVersion || x.Subresource != y.Subresource || !sameFields(x.FieldsV1, y.FieldsV1) {
+			return
+		}
+	}
+	o.SetManagedFields(b)
+}
+
+func sameFields(a, b *metav1.FieldsV1) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equal(*b)
+}
+
+// apply serves server-side apply: the body is what the manager wants, and the object is made if there is none.
+func (s *Server) apply(w http.ResponseWriter, r *http.Request, t target) error {
+	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartial)
+	if err != nil {
+		return err
+	}
+	in, err := s.readApply(w, r, t)
+	if err != nil {
+		return err
+	}
+	for try := 1; ; try++ {
+		o, code, err := s.applyOnce(w, r, t, in)
+		if err == nil {
+			s.sendObject(w, r, code, t.kind, a, o, written(in.dry))
+			return nil
+		}
+		again := apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) && !isManagerConflict(err) && in.doc.GetResourceVersion() == ""
+		if !again || try == conflictTries {
+			return err
+		}
+	}
+}
+
+// applied is the body and the parameters of an apply.
+type applied struct {
+	doc     *unstructured.Unstructured
+	manager string
+	force   bool
+	dry     bool
+}
+
+func (s *Server) readApply(w http.ResponseWriter, r *http.Request, t target) (applied, error) {
+	var in applied
+	b, _, err := readBody(r)
+	if err != nil {
+		return in, err
+	}
+	opts := &metav1.PatchOptions{DryRun: t.query["dryRun"], FieldManager: t.query.Get("fieldManager")}
+	if v := t.query.Get("force"); v != "" {
+		in.force = isTrue(v)
+		opts.Force = &in.force
+	}
+	if faults := validation.ValidatePatchOptions(opts, types.ApplyYAMLPatchType); len(faults) > 0 {
+		return in, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}, "", faults)
+	}
+	if in.manager, err = managerName(r, t); err != nil {
+		return in, err
+	}
+	if in.dry, err = dryRun(t.query["dryRun"]); err != nil {
+		return in, err
+	}
+	j, strict, err := yamlToJSON(b)
+	if err != nil {
+		return in, badRequest("error decoding YAML: %v", err)
+	}
+	typed := t.kind.New()
+	faults, err := decodeJSON(t.kind, j, typed)
+	if err != nil {
+		return in, err
+	}
+	if err := judgeStrict(w, r, t.kind, append(strict, faults...)); err != nil {
+		return in, err
+	}
+	in.doc = &unstructured.Unstructured{}
+	if err := in.doc.UnmarshalJSON(j); err != nil {
+		return in, badRequest("error decoding YAML: %v", err)
+	}
+	return in, placeObject(in.doc, t)
+}
+
+// applyOnce merges the document into what is stored now and submits the result. The code is 201 for an object that was made.
+func (s *Server) applyOnce(w http.ResponseWriter, r *http.Request, t target, in applied) (object.Object, int, error) {
+	f, err := s.managers.of(t.kind, cmp.Or(t.via, t.subresource))
+	if err != nil {
+		return nil, 0, err
+	}
+	if f == nil {
+		return nil, 0, unsupportedMedia(string(types.ApplyYAMLPatchType), string(types.JSONPatchType), string(types.MergePatchType))
+	}
+	old, err := s.live(r.Context(), t, "")
+	made := apierrors.IsNotFound(err) && t.subresource == ""
+	if err != nil && !made {
+		return nil, 0, err
+	}
+	if made {
+		if rv := in.doc.GetResourceVersion(); rv != "" || in.doc.GetUID() != "" {
+			return nil, 0, apierrors.NewConflict(t.groupResource(), t.name, errAppliedGone)
+		}
+		old = t.kind.Stored().New()
+	}
+	merged, err := f.Apply(object.Copy(old), in.doc.DeepCopy(), in.manager, in.force)
+	if err != nil {
+		return nil, 0, err
+	}
+	if merged == nil {
+		// Nothing is changed by it, not even who owns what.
+		return old, http.StatusOK, nil
+	}
+	o, ok := merged.(object.Object)
+	if !ok {
+		return nil, 0, fmt.Errorf("apply %s: the field manager gave no object", t.key())
+	}
+	if o, err = admission.Convert(o, t.kind.Stored()); err != nil {
+		return nil, 0, err
+	}
+	o.GetObjectKind().SetGroupVersionKind(t.kind.Stored().GVK)
+	if !made {
+		done, err := s.replace(r, t, edit{object: o, managed: true, dry: in.dry, w: w}, old)
+		return done, http.StatusOK, err
+	}
+	if err := placeObject(o, t); err != nil {
+		return nil, 0, err
+	}
+	if o, err = s.complete(w, r, t, o); err != nil {
+		return nil, 0, err
+	}
+	if err := s.authorizeCreate(r, t, o); err != nil {
+		return nil, 0, err
+	}
+	done, err := s.storeNew(r, o, in.dry)
+	return done, http.StatusCreated, err
+}
+
+// isManagerConflict tells a conflict between field managers from one between versions.
+func isManagerConflict(err error) bool {
+	return apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict)
+}
