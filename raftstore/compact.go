@@ -17,11 +17,14 @@ func (s *Store) Compact(ctx context.Context, rev uint64) error {
 	case rev <= v.Floor():
 		return fmt.Errorf("compact up to revision %d: %w: it has gone to %d", rev, ErrCompacted, v.Floor())
 	}
-	if _, err := s.proposeOwn(ctx, Op{Kind: opCompact, Value: u64s(nil, rev)}); err != nil {
+	if _, err := s.proposeOwn(ctx, Compaction(rev)); err != nil {
 		return fmt.Errorf("compact up to revision %d: %w", rev, err)
 	}
 	return nil
 }
+
+// Compaction is the operation that forgets the history before rev, for one who decides it at the head of the log. It takes no revision.
+func Compaction(rev uint64) Op { return Op{Kind: opCompact, Value: u64s(nil, rev)} }
 
 // compactEvery is how often the leader looks whether the history has outgrown its bounds.
 const compactEvery = 10 * time.Second

@@ -71,6 +71,10 @@ type Config struct {
 	Budget int
 	// LeaseCheckpoint is how often renewals of leases, which the leader keeps in memory, are written. Default 10 s.
 	LeaseCheckpoint time.Duration
+	// Txns reads transactions that came from other servers; nil refuses all transactions (SubmitTxn).
+	Txns TxnCodec
+	// TxnPatience is how long a transaction waits for a leader. Default 1 s.
+	TxnPatience time.Duration
 	// Logger is where the sequencer logs. Default: nowhere.
 	Logger *slog.Logger
 }
@@ -84,8 +88,8 @@ func (c *Config) Validate() error {
 	if c.Settler == nil {
 		errs = append(errs, errors.New("the field Settler is missing"))
 	}
-	if c.Queue < 0 || c.Budget < 0 || c.LeaseCheckpoint < 0 {
-		errs = append(errs, errors.New("the fields Queue, Budget and LeaseCheckpoint must not be negative"))
+	if c.Queue < 0 || c.Budget < 0 || c.LeaseCheckpoint < 0 || c.TxnPatience < 0 {
+		errs = append(errs, errors.New("the fields Queue, Budget, LeaseCheckpoint and TxnPatience must not be negative"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("configure the sequencer: %w", err)
@@ -105,6 +109,9 @@ func (c *Config) defaults() {
 	}
 	if c.LeaseCheckpoint == 0 {
 		c.LeaseCheckpoint = 10 * time.Second
+	}
+	if c.TxnPatience == 0 {
+		c.TxnPatience = txnPatience
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

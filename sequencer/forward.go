@@ -114,6 +114,9 @@ func (e *wireError) err() error {
 // Serve answers a message that a follower's Forwarder brought. It blocks until the answer is known; what it returns is for the
 // Forwarder to carry back. The caller must have made sure that the message comes from a server of the cluster.
 func (s *Sequencer) Serve(ctx context.Context, body []byte) ([]byte, error) {
+	if len(body) > 0 && body[0] == txnFrame {
+		return s.serveTxns(ctx, body)
+	}
 	var m message
 	if err := json.Unmarshal(body, &m); err != nil {
 		return nil, fmt.Errorf("read a forwarded message: %w", err)

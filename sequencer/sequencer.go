@@ -20,8 +20,10 @@ type Sequencer struct {
 	store   *raftstore.Store
 	decider decider
 	queue   chan *job
-	ended   chan struct{} // closed when Run has returned
-	wg      sync.WaitGroup
+	// txns wait for this server to decide them, remote to be sent to the leader.
+	txns, remote *txnQueue
+	ended        chan struct{} // closed when Run has returned
+	wg           sync.WaitGroup
 }
 
 // job is one waiting request.
@@ -54,7 +56,7 @@ func New(cfg Config) (*Sequencer, error) {
 	}
 	cfg.defaults()
 	return &Sequencer{
-		cfg: cfg, store: cfg.Store, queue: make(chan *job, cfg.Queue), ended: make(chan struct{}),
+		cfg: cfg, store: cfg.Store, queue: make(chan *job, cfg.Queue), txns: newTxnQueue(), remote: newTxnQueue(), ended: make(chan struct{}),
 		decider: decider{settler: cfg.Settler, admit: cfg.Admit, ranges: cfg.Ranges, budget: cfg.Budget, token: cfg.Token, hasBlob: cfg.Store.HasBlob,
 			log: cfg.Logger},
 	}, nil
@@ -65,6 +67,9 @@ func New(cfg Config) (*Sequencer, error) {
 func (s *Sequencer) Run(ctx context.Context) error {
 	defer close(s.ended)
 	defer s.wg.Wait()
+	if s.cfg.Forwarder != nil && s.cfg.Txns != nil {
+		s.wg.Go(func() { s.forwardTxns(ctx) })
+	}
 	for {
 		changed := s.store.LeaderChanged()
 		if l := s.store.Leader(); l.Self {
@@ -81,6 +86,8 @@ func (s *Sequencer) Run(ctx context.Context) error {
 			if j.take() {
 				j.reply(Result{}, errAgain)
 			}
+		case <-s.txns.ready:
+			s.rejectTxns()
 		case <-changed:
 		case <-time.After(retryEvery):
 		}

@@ -37,7 +37,9 @@ type tenure struct {
 	suspect [][]controller.Trigger
 	flights []*flight
 	// next is a request that was taken off the queue and did not fit into the batch before.
-	next   *job
+	next *job
+	// other tells that transactions had their turn last, so that requests are next if both wait.
+	other  bool
 	streak int
 	now    time.Time
 	over   bool
@@ -53,6 +55,11 @@ type flight struct {
 	empty   bool
 	answers []verdict
 	done    chan error
+
+	// txns are those of an entry of transactions. kv is what the entry wrote, nil until somebody asks; ops are its operations.
+	txns []txnVerdict
+	kv   *kvLayer
+	ops  []raftstore.Op
 }
 
 // verdict is what a request is told when the entry that it was decided with, or behind, is committed.
@@ -92,12 +99,14 @@ func (t *tenure) loop(ctx context.Context) {
 			continue
 		}
 		var queue <-chan *job
+		var txns <-chan struct{}
 		if t.room() {
-			queue = t.s.queue
+			queue, txns = t.s.queue, t.s.txns.ready
 		}
 		select {
 		case j := <-queue:
 			t.next = j
+		case <-txns: // the next round looks
 		case err := <-t.landed():
 			t.land(err)
 		case <-t.alarm():
@@ -164,6 +173,9 @@ func (f *flight) succeed() {
 		}
 		a.job.reply(a.res, a.err)
 	}
+	for _, t := range f.txns {
+		t.job.reply(t.answer, nil)
+	}
 }
 
 // fail answers with err what the entry would have written. What it would not is tried again: it was decided on what did not come true.
@@ -175,6 +187,13 @@ func (f *flight) fail(err error) {
 		}
 		a.job.reply(Result{}, err)
 	}
+	for _, t := range f.txns {
+		if t.writes {
+			t.job.reply(nil, err)
+		} else {
+			t.job.reply(nil, errAgain)
+		}
+	}
 }
 
 // work decides what is next, if there is room: requests first, and now and then leftovers between them.
@@ -182,6 +201,13 @@ func (t *tenure) work(ctx context.Context) bool {
 	if !t.room() {
 		return false
 	}
+	if t.txnsTurn() {
+		t.other = true
+		t.streak++
+		t.txnBatch(ctx)
+		return true
+	}
+	t.other = false
 	if t.next == nil && (t.streak < maxStreak || !t.restless()) {
 		select {
 		case t.next = <-t.s.queue:
@@ -343,7 +369,13 @@ func (t *tenure) propose(ctx context.Context, b *batch) {
 		t.confirm(ctx, f)
 		return
 	}
-	p, err := t.s.store.Start(ctx, s.entry)
+	f.ops = s.entry.Ops
+	t.start(ctx, f, s.entry)
+}
+
+// start sends an entry off.
+func (t *tenure) start(ctx context.Context, f *flight, e raftstore.Entry) {
+	p, err := t.s.store.Start(ctx, e)
 	t.flights = append(t.flights, f)
 	if err != nil {
 		// Nothing of this entry itself has been proposed, only pieces that nobody sees.
@@ -374,6 +406,7 @@ func (t *tenure) end() {
 	if t.next != nil && t.next.take() {
 		t.next.reply(Result{}, errAgain)
 	}
+	t.s.rejectTxns()
 	failed := false
 	for _, f := range t.flights {
 		err := <-f.done

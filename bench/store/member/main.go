@@ -1,0 +1,95 @@
+// Command member runs one bare member of the control plane (internal/testcluster/member) as a process, for measurements of the store and for
+// etcd's own judge. It prints `ready` when a write is served.
+//
+//	member -id 1 -data-dir DIR -peers 1=127.0.0.1:7001/127.0.0.1:7101/127.0.0.1:7201,2=...
+//
+// where the three addresses of a peer are those of raft, of forwarded writes and of etcd's API.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"reconcile/internal/testcluster/member"
+	"reconcile/raftstore"
+	"reconcile/sequencer"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "member:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	id := flag.String("id", "1", "this member")
+	dir := flag.String("data-dir", "", "folder for the store")
+	list := flag.String("peers", "", "all members: ID=RAFT/FORWARD/ETCD,...")
+	heartbeat := flag.Duration("heartbeat", time.Second, "time without a leader after which a member stands for election")
+	first := flag.Bool("first-revision", false, "write one hidden key in an empty store: etcd begins with revision 1")
+	progress := flag.Duration("progress-every", 10*time.Minute, "how often quiet watches are told how far they have come")
+	keep := flag.Bool("keep-history", false, "never compact by itself")
+	snapshots := flag.Uint64("snapshot-entries", 0, "entries between snapshots")
+	level := flag.Int("log-level", int(slog.LevelWarn), "slog's number")
+	flag.Parse()
+	var peers []member.Peer
+	for _, p := range strings.Split(*list, ",") {
+		name, addrs, _ := strings.Cut(p, "=")
+		a := strings.Split(addrs, "/")
+		if len(a) != 3 {
+			return fmt.Errorf("-peers: %q is not ID=RAFT/FORWARD/ETCD", p)
+		}
+		peers = append(peers, member.Peer{ID: name, Raft: a[0], Forward: a[1], Etcd: a[2]})
+	}
+	store := raftstore.Config{Dir: filepath.Join(*dir, "store"), Heartbeat: *heartbeat, SnapshotEntries: *snapshots}
+	if *keep {
+		store.RetainAge, store.RetainRevisions, store.RetainBytes = 1000*time.Hour, 1<<60, 1<<40
+	}
+	m, err := member.Start(member.Config{
+		ID: *id, Peers: peers, Store: store, AllowRegistryWrites: true, ProgressEvery: *progress,
+		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.Level(*level)})),
+	})
+	if err != nil {
+		return err
+	}
+	if err := ready(ctx, m, *first); err != nil {
+		return errors.Join(err, m.Close())
+	}
+	fmt.Println("ready")
+	select {
+	case <-ctx.Done():
+	case <-m.Done:
+	}
+	return m.Close()
+}
+
+// ready waits until there is a leader, and on it makes the first revision.
+func ready(ctx context.Context, m *member.Member, first bool) error {
+	for ctx.Err() == nil {
+		turn, cancel := context.WithTimeout(ctx, time.Second)
+		err := m.Sequencer.Barrier(turn)
+		if err == nil && first && m.Store.View().Rev() == 0 {
+			_, err = m.Sequencer.Submit(turn, sequencer.Request{Raw: []sequencer.Raw{{Key: "/reconcile/first", Value: []byte("1"), Check: true}}})
+			if errors.Is(err, sequencer.ErrStale) {
+				err = nil
+			}
+		}
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return ctx.Err()
+}

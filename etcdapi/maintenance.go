@@ -1,0 +1,100 @@
+package etcdapi
+
+import (
+	"context"
+	"hash/crc32"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"reconcile/raftstore"
+)
+
+// apiVersion is the version of etcd whose API this is: clients look for features by it.
+const (
+	apiVersion     = "3.7.3"
+	storageVersion = "3.7.0"
+)
+
+type maintenanceService struct {
+	pb.UnimplementedMaintenanceServer
+	s *Server
+}
+
+// Status implements etcdserverpb.MaintenanceServer.
+func (m maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+	store := m.s.cfg.Store
+	v, l, st := store.View(), store.Leader(), store.Stats()
+	out := &pb.StatusResponse{
+		Header: m.s.header(v.Rev()), Version: apiVersion, StorageVersion: storageVersion,
+		DbSize: max(st.DiskBytes, 1), DbSizeInUse: max(st.DiskBytes, 1), // clients divide by it
+		RaftIndex: st.LastIndex, RaftTerm: l.Term, RaftAppliedIndex: st.AppliedIndex,
+	}
+	if l.ID == "" {
+		out.Errors = append(out.Errors, "etcdserver: no leader")
+	} else {
+		out.Leader = number(l.ID)
+	}
+	servers, err := store.Servers()
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, "etcdserver: "+err.Error())
+	}
+	for _, sv := range servers {
+		if sv.ID == store.Identity().ServerID {
+			out.IsLearner = !sv.Voter
+		}
+	}
+	return out, nil
+}
+
+// Alarm implements etcdserverpb.MaintenanceServer: the one alarm is a store that has stopped because it found corrupt data.
+func (m maintenanceService) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	if r.Action == pb.AlarmRequest_ACTIVATE {
+		return nil, status.Error(codes.Unimplemented, "etcdserver: alarms follow from the state of the store and are not set from outside")
+	}
+	out := &pb.AlarmResponse{Header: m.s.header(m.s.cfg.Store.View().Rev())}
+	select {
+	case <-m.s.cfg.Store.Failed():
+		out.Alarms = []*pb.AlarmMember{{MemberID: m.s.memberID, Alarm: pb.AlarmType_CORRUPT}}
+	default:
+	}
+	return out, nil
+}
+
+// Defragment implements etcdserverpb.MaintenanceServer: there is nothing to defragment, for the state is in memory.
+func (m maintenanceService) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	return &pb.DefragmentResponse{Header: m.s.header(m.s.cfg.Store.View().Rev())}, nil
+}
+
+// Hash implements etcdserverpb.MaintenanceServer.
+func (m maintenanceService) Hash(context.Context, *pb.HashRequest) (*pb.HashResponse, error) {
+	v := m.s.cfg.Store.View()
+	return &pb.HashResponse{Header: m.s.header(v.Rev()), Hash: hashOf(v)}, nil
+}
+
+// HashKV implements etcdserverpb.MaintenanceServer: all members give the same for a revision.
+func (m maintenanceService) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	v := m.s.cfg.Store.View()
+	at, err := past(v, r.Revision)
+	if err != nil {
+		return nil, err
+	}
+	sum := hashOf(at)
+	if err := at.Err(); err != nil {
+		return nil, historyError(err)
+	}
+	return &pb.HashKVResponse{Header: m.s.header(v.Rev()), Hash: sum, CompactRevision: int64(v.Floor()), HashRevision: int64(at.Rev())}, nil
+}
+
+// hashOf is a checksum over all that a state shows, our own keys too.
+func hashOf(v *raftstore.View) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum := uint32(0)
+	var b []byte
+	for r := range v.Range("") {
+		b = appendRecord(b[:0], 1, r, false)
+		sum = crc32.Update(sum, table, b)
+	}
+	return sum
+}

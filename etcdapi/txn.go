@@ -1,0 +1,298 @@
+package etcdapi
+
+import (
+	"bytes"
+	"cmp"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"reconcile/raftstore"
+	"reconcile/sequencer"
+)
+
+// Decide implements sequencer.Txn: what the request means on the state that all before it have made.
+func (w *write) Decide(kv *sequencer.KV) (sequencer.Answer, bool) {
+	d := decision{kv: kv}
+	a := &answer{kind: w.kind}
+	switch m := w.msg.(type) {
+	case *pb.PutRequest:
+		if a.err = d.checkPut(m); a.err == nil {
+			a.msg = d.put(m)
+		}
+	case *pb.DeleteRangeRequest:
+		a.msg = d.remove(m)
+	case *pb.TxnRequest:
+		a.msg, a.err = d.run(m)
+	case *pb.LeaseGrantRequest:
+		a.msg, a.err = d.grant(m)
+	case *pb.LeaseRevokeRequest:
+		a.msg, a.err = d.revoke(m)
+	case *pb.CompactionRequest:
+		a.msg, a.err = d.compact(m)
+	}
+	a.rev = kv.Rev()
+	return a, a.err == nil
+}
+
+// decision performs one request on a state. What it must not do has been refused before it came here (check.go), what depends on the state is
+// refused before the first write.
+type decision struct{ kv *sequencer.KV }
+
+// run performs a transaction.
+func (d *decision) run(r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	paths := map[*pb.TxnRequest]bool{}
+	d.choose(r, paths)
+	if err := d.checkPath(r, paths); err != nil {
+		return nil, err
+	}
+	return d.perform(r, paths), nil
+}
+
+// choose compares, for the transaction and all nested ones, before anything is written, as etcd does.
+func (d *decision) choose(r *pb.TxnRequest, paths map[*pb.TxnRequest]bool) {
+	ok := true
+	for _, c := range r.Compare {
+		ok = ok && d.compare(c)
+	}
+	paths[r] = ok
+	for _, op := range branch(r, ok) {
+		if t := op.GetRequestTxn(); t != nil {
+			d.choose(t, paths)
+		}
+	}
+}
+
+func branch(r *pb.TxnRequest, ok bool) []*pb.RequestOp {
+	if ok {
+		return r.Success
+	}
+	return r.Failure
+}
+
+// checkPath finds what a write or read of the chosen branches must fail for.
+func (d *decision) checkPath(r *pb.TxnRequest, paths map[*pb.TxnRequest]bool) error {
+	for _, op := range branch(r, paths[r]) {
+		var err error
+		switch op := op.Request.(type) {
+		case *pb.RequestOp_RequestPut:
+			err = d.checkPut(op.RequestPut)
+		case *pb.RequestOp_RequestRange:
+			_, err = d.at(op.RequestRange)
+		case *pb.RequestOp_RequestTxn:
+			err = d.checkPath(op.RequestTxn, paths)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *decision) perform(r *pb.TxnRequest, paths map[*pb.TxnRequest]bool) *pb.TxnResponse {
+	out := &pb.TxnResponse{Succeeded: paths[r]}
+	for _, op := range branch(r, paths[r]) {
+		res := &pb.ResponseOp{}
+		switch op := op.Request.(type) {
+		case *pb.RequestOp_RequestPut:
+			p := d.put(op.RequestPut)
+			p.Header = d.header()
+			res.Response = &pb.ResponseOp_ResponsePut{ResponsePut: p}
+		case *pb.RequestOp_RequestDeleteRange:
+			p := d.remove(op.RequestDeleteRange)
+			p.Header = d.header()
+			res.Response = &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: p}
+		case *pb.RequestOp_RequestRange:
+			res.Response = &pb.ResponseOp_ResponseRange{ResponseRange: d.lookup(op.RequestRange)}
+		case *pb.RequestOp_RequestTxn:
+			p := d.perform(op.RequestTxn, paths)
+			p.Header = d.header()
+			res.Response = &pb.ResponseOp_ResponseTxn{ResponseTxn: p}
+		}
+		out.Responses = append(out.Responses, res)
+	}
+	return out
+}
+
+// header is that of a nested answer: etcd fills the revision only.
+func (d *decision) header() *pb.ResponseHeader {
+	return &pb.ResponseHeader{Revision: int64(d.kv.Rev())}
+}
+
+// at is the state that a range inside a transaction reads.
+func (d *decision) at(r *pb.RangeRequest) (source, error) {
+	if r.Revision <= 0 || uint64(r.Revision) == d.kv.Rev() {
+		return headSource{d.kv}, nil
+	}
+	if uint64(r.Revision) < d.kv.Compacted() {
+		return nil, rpctypes.ErrGRPCCompacted
+	}
+	v, err := past(d.kv.View(), r.Revision)
+	if err != nil {
+		return nil, err
+	}
+	return viewSource{v}, nil
+}
+
+func (d *decision) lookup(r *pb.RangeRequest) *pb.RangeResponse {
+	out := &pb.RangeResponse{Header: d.header()}
+	src, err := d.at(r)
+	if err != nil {
+		return out // checkPath has asked
+	}
+	found, err := find(src, r)
+	if err != nil {
+		return out // a compaction between the check and here: as if nothing was there any more
+	}
+	out.More, out.Count = found.more, found.count
+	for _, rec := range found.records {
+		out.Kvs = append(out.Kvs, keyValue(rec, r.KeysOnly))
+	}
+	return out
+}
+
+// keyValue is a record as etcd shows it. The value is shared.
+func keyValue(r *raftstore.Record, keysOnly bool) *mvccpb.KeyValue {
+	kv := &mvccpb.KeyValue{Key: []byte(r.Key), CreateRevision: int64(r.CreateRev), ModRevision: int64(r.ModRev), Version: int64(r.Version), Lease: r.Lease}
+	if !keysOnly {
+		kv.Value = r.Value
+	}
+	return kv
+}
+
+func (d *decision) checkPut(r *pb.PutRequest) error {
+	if r.Lease != 0 && !d.kv.HasLease(r.Lease) {
+		return rpctypes.ErrGRPCLeaseNotFound
+	}
+	if r.IgnoreValue || r.IgnoreLease {
+		if _, ok := d.kv.Get(string(r.Key)); !ok {
+			return rpctypes.ErrGRPCKeyNotFound
+		}
+	}
+	return nil
+}
+
+func (d *decision) put(r *pb.PutRequest) *pb.PutResponse {
+	key, value, lease := string(r.Key), r.Value, r.Lease
+	if r.IgnoreValue || r.IgnoreLease {
+		if have, ok := d.kv.Get(key); ok {
+			if r.IgnoreValue {
+				value = have.Value
+			}
+			if r.IgnoreLease {
+				lease = have.Lease
+			}
+		}
+	}
+	prev := d.kv.Put(key, value, lease)
+	out := &pb.PutResponse{}
+	if r.PrevKv && prev != nil {
+		out.PrevKv = keyValue(prev, false)
+	}
+	return out
+}
+
+func (d *decision) remove(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
+	var keys []string
+	if single(r.RangeEnd) {
+		keys = []string{string(r.Key)}
+	} else {
+		for _, sp := range shown(spanOf(r.Key, r.RangeEnd)) {
+			for rec := range d.kv.Range(sp.From, sp.To) {
+				keys = append(keys, rec.Key)
+			}
+		}
+	}
+	out := &pb.DeleteRangeResponse{}
+	for _, key := range keys {
+		prev := d.kv.Delete(key)
+		if prev == nil {
+			continue
+		}
+		out.Deleted++
+		if r.PrevKv {
+			out.PrevKvs = append(out.PrevKvs, keyValue(prev, false))
+		}
+	}
+	return out
+}
+
+// compare tells whether a condition holds for the key, or for every key of its range.
+func (d *decision) compare(c *pb.Compare) bool {
+	if single(c.RangeEnd) {
+		r, ok := d.kv.Get(string(c.Key))
+		if !ok || !visible(string(c.Key)) {
+			return compareAbsent(c)
+		}
+		return compareRecord(c, r)
+	}
+	none := true
+	for _, sp := range shown(spanOf(c.Key, c.RangeEnd)) {
+		for r := range d.kv.Range(sp.From, sp.To) {
+			if none = false; !compareRecord(c, r) {
+				return false
+			}
+		}
+	}
+	return !none || compareAbsent(c)
+}
+
+// compareAbsent is a condition on a key that does not exist: its numbers are 0, and no condition on its value holds.
+func compareAbsent(c *pb.Compare) bool {
+	return c.Target != pb.Compare_VALUE && compareRecord(c, &raftstore.Record{})
+}
+
+func compareRecord(c *pb.Compare, r *raftstore.Record) bool {
+	var order int
+	switch c.Target {
+	case pb.Compare_VALUE:
+		order = bytes.Compare(r.Value, c.GetValue())
+	case pb.Compare_CREATE:
+		order = cmp.Compare(int64(r.CreateRev), c.GetCreateRevision())
+	case pb.Compare_MOD:
+		order = cmp.Compare(int64(r.ModRev), c.GetModRevision())
+	case pb.Compare_VERSION:
+		order = cmp.Compare(int64(r.Version), c.GetVersion())
+	case pb.Compare_LEASE:
+		order = cmp.Compare(r.Lease, c.GetLease())
+	}
+	switch c.Result {
+	case pb.Compare_EQUAL:
+		return order == 0
+	case pb.Compare_NOT_EQUAL:
+		return order != 0
+	case pb.Compare_GREATER:
+		return order > 0
+	case pb.Compare_LESS:
+		return order < 0
+	}
+	return true
+}
+
+func (d *decision) grant(r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	if d.kv.HasLease(r.ID) {
+		return nil, rpctypes.ErrGRPCLeaseExist
+	}
+	d.kv.Grant(r.ID, r.TTL)
+	return &pb.LeaseGrantResponse{ID: r.ID, TTL: r.TTL}, nil
+}
+
+func (d *decision) revoke(r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	if !d.kv.HasLease(r.ID) {
+		return nil, rpctypes.ErrGRPCLeaseNotFound
+	}
+	d.kv.Revoke(r.ID)
+	return &pb.LeaseRevokeResponse{}, nil
+}
+
+func (d *decision) compact(r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	switch {
+	case r.Revision <= int64(d.kv.Compacted()):
+		return nil, rpctypes.ErrGRPCCompacted
+	case r.Revision > int64(d.kv.Rev()):
+		return nil, rpctypes.ErrGRPCFutureRev
+	}
+	d.kv.Compact(uint64(r.Revision))
+	return &pb.CompactionResponse{}, nil
+}
