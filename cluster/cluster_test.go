@@ -90,13 +90,17 @@ func TestViewFollowsTheIndexes(t *testing.T) {
 		defer s.Close()
 		done := pod("d", "ended", "", "")
 		done.Status.Phase = corev1.PodSucceeded
-		store(t, s, pod("d", "a", "n1", "o1"), pod("d", "b", "n2", "o1"), pod("e", "c", "", "o2"), done, pod("d-2", "x", "n10", ""))
+		pushed, elsewhere := pod("g", "a", "n3", ""), pod("g", "b", "n3", "")
+		pushed.Annotations = map[string]string{object.AnnotationSource: "cluster"}
+		elsewhere.Annotations = map[string]string{object.AnnotationSource: "cluster-2"}
+		store(t, s, pod("d", "a", "n1", "o1"), pod("d", "b", "n2", "o1"), pod("e", "c", "", "o2"), done, pod("d-2", "x", "n10", ""), pushed, elsewhere)
 		v := cluster.NewView(s.View())
 		for what, c := range map[string][2]string{
 			"list of a namespace": {names(v.List("pods", "d")), "d/a d/b d/ended"},
 			"owned":               {names(v.Owned("o1")), "d/a d/b"},
 			"on n1":               {names(v.PodsOn("n1")), "d/a"},
 			"unbound":             {names(v.Unbound()), "e/c"},
+			"of a source":         {names(v.FromSource("cluster")), "g/a"},
 		} {
 			if c[0] != c[1] {
 				t.Errorf("%s: %s, want %s", what, c[0], c[1])

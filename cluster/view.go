@@ -66,6 +66,11 @@ func (v *View) PodsOn(node string) iter.Seq[*corev1.Pod] { return pods(v.v.Index
 // Unbound yields the pods that have no node, and neither are terminating nor have ended.
 func (v *View) Unbound() iter.Seq[*corev1.Pod] { return pods(v.v.Indexed(unboundPrefix)) }
 
+// FromSource yields the objects that carry the mark of a source of git (object.AnnotationSource), of every resource.
+func (v *View) FromSource(source string) iter.Seq[object.Object] {
+	return objects(v.v.Indexed(sourcePrefix(source)))
+}
+
 func objects(records iter.Seq[*raftstore.Record]) iter.Seq[object.Object] {
 	return func(yield func(object.Object) bool) {
 		for r := range records {
@@ -114,11 +119,13 @@ func decode(r *raftstore.Record) any {
 	return o
 }
 
-// The rows of the index: "o/UID/PATH" for each owner of an object, "n/NODE/PATH" for a bound pod, "u/PATH" for an unbound one.
+// The rows of the index: "o/UID/PATH" for each owner of an object, "n/NODE/PATH" for a bound pod, "u/PATH" for an unbound one, and
+// "s/SOURCE/PATH" for an object from git, of which an overlay keeps none: nobody asks it.
 const unboundPrefix = "u/"
 
-func ownerPrefix(uid types.UID) string { return "o/" + string(uid) + "/" }
-func nodePrefix(node string) string    { return "n/" + node + "/" }
+func ownerPrefix(uid types.UID) string  { return "o/" + string(uid) + "/" }
+func nodePrefix(node string) string     { return "n/" + node + "/" }
+func sourcePrefix(source string) string { return "s/" + source + "/" }
 
 // Index gives a record's rows; it is raftstore.Config.Index.
 func Index(r *raftstore.Record) []string {
@@ -130,6 +137,9 @@ func Index(r *raftstore.Record) []string {
 		return nil
 	}
 	rows := indexPrefixes(o)
+	if source, ok := o.GetAnnotations()[object.AnnotationSource]; ok {
+		rows = append(rows, sourcePrefix(source))
+	}
 	for i := range rows {
 		rows[i] += r.Key
 	}

@@ -18,9 +18,11 @@ import (
 
 // desired is what a tree makes of the state: the writes, or why it may not.
 type desired struct {
-	ops      []sequencer.Op
-	adopted  map[object.Key]bool
-	deleted  []object.Key
+	ops     []sequencer.Op
+	adopted map[object.Key]bool
+	deleted []object.Key
+	// owned is the number of live objects that the source owns before.
+	owned    int
 	created  int
 	changed  int
 	findings []manifests.Finding
@@ -158,18 +160,14 @@ func (d *decision) namespaceFault(m *manifests.Manifest) string {
 	return ""
 }
 
-// prune deletes what the tree before held, the new one does not, and this source owns. A moved file is no deletion, since
-// objects are compared by key. A namespace that no cluster can be without is released instead.
+// prune deletes what this source owns and the tree does not hold. The mark on the live object tells who owns it, and no other memory:
+// what was made once is found whatever has been read or forgotten since. A moved file is no deletion, since objects are compared
+// by key. A namespace that no cluster can be without is released instead.
 func (d *decision) prune(out *desired) error {
-	for key := range d.before.objs {
-		if _, still := d.after.objs[key]; still {
-			continue
-		}
-		live, exists := d.view.Get(key)
-		if !exists {
-			continue
-		}
-		if owner, owned := admission.GitOwner(live); !owned || owner.Source != d.source {
+	for live := range d.view.FromSource(d.source) {
+		out.owned++
+		key := object.KeyOf(live)
+		if _, still := d.after.objs[key]; still || live.GetDeletionTimestamp() != nil {
 			continue
 		}
 		if admission.CheckDelete(live) != nil {
@@ -202,7 +200,7 @@ func (d *decision) release(out *desired, key object.Key, live object.Object) err
 
 // guard is the question whether so much may be pruned.
 func (d *decision) guard(out *desired, allowed int) error {
-	return plan.Guard{Owned: len(d.before.objs), Wanted: len(d.order), Deleted: out.deleted, Allowed: allowed}.Check()
+	return plan.Guard{Owned: out.owned, Wanted: len(d.order), Deleted: out.deleted, Allowed: allowed}.Check()
 }
 
 // uidOf is the UID of an object from git: the hash of cluster, source, creating commit and key in the form of a UUID, so that

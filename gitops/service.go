@@ -30,7 +30,8 @@ type Writer interface {
 // View is what gitops reads of the cluster's state. Objects are shared and not to be changed.
 type View interface {
 	Get(object.Key) (object.Object, bool)
-	List(resource, namespace string) iter.Seq[object.Object]
+	// FromSource yields the objects that a source made or adopted, and has not given up: those that bear its mark.
+	FromSource(source string) iter.Seq[object.Object]
 }
 
 // State gives the newest state that this server has.
@@ -89,7 +90,8 @@ type Service struct {
 	last tree
 }
 
-// tree is what a commit's tree holds, by key.
+// tree is what a commit's tree holds, by key. That of main spares the comparison of documents which are as before; what the source
+// owns, and so may prune, is told by the live objects.
 type tree struct {
 	hash git.Hash
 	objs map[object.Key]*manifests.Manifest
@@ -139,7 +141,8 @@ func (s *Service) catchUp(ctx context.Context) {
 	}
 }
 
-// treeOf reads the tree of a commit that was accepted before; the zero hash is the empty tree.
+// treeOf reads the tree of a commit that was accepted before; the zero hash is the empty tree. A tree with findings (CUE that was
+// given no time, rules that have become stricter) lacks objects: it says truly what it holds, and is read again the next time.
 func (s *Service) treeOf(ctx context.Context, objects repository, commit git.Hash) (tree, error) {
 	if commit.IsZero() {
 		return tree{}, nil
@@ -159,6 +162,10 @@ func (s *Service) treeOf(ctx context.Context, objects repository, commit git.Has
 		return tree{}, fmt.Errorf("read the tree of main: %w", err)
 	}
 	t := newTree(c.Tree, res)
+	if len(res.Findings) > 0 {
+		s.log.Warn("main's tree cannot be read whole", "commit", object.ShortCommit(commit.String()), "findings", len(res.Findings), "first", res.Findings[0].String())
+		return t, nil
+	}
 	s.remember(t)
 	return t, nil
 }
