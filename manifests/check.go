@@ -118,7 +118,7 @@ func (c *checker) document(v *verdict, root *node, locate func() Fields) {
 		}
 	}
 	for _, f := range faults {
-		v.findings = append(v.findings, Finding{f.pos, discreet(k.Resource, f.path, f.msg)})
+		v.findings = append(v.findings, Finding{f.pos, discreet(k.Resource, f)})
 	}
 	if len(faults) > 0 {
 		return
@@ -152,14 +152,6 @@ func asStored(k object.Kind, o object.Object, set []byte) (object.Object, []byte
 	}
 	admission.Default(o)
 	return o, set, nil
-}
-
-// discreet is a message without the value if the field is one of a Secret's values: those are shown nowhere.
-func discreet(resource, path, msg string) string {
-	if resource == "secrets" && (below(path, "data") || below(path, "stringData")) && !strings.HasPrefix(msg, "unknown field") {
-		return path + ": the value does not fit: want a string, in base64 below data, plain below stringData (values of Secrets are not shown)"
-	}
-	return msg
 }
 
 // kind finds a document's kind, or reports why it has none.
@@ -233,7 +225,7 @@ func serverless(k object.Kind, root *node) *node {
 func (c *checker) nameless(root *node) fault {
 	meta, ok := root.get("metadata")
 	if !ok || meta.shape != mapping {
-		return fault{"metadata.name", root.pos, "metadata.name is missing"}
+		return fault{path: "metadata.name", pos: root.pos, msg: "metadata.name is missing"}
 	}
 	at := root.pos
 	for i, k := range root.keys {
@@ -242,9 +234,9 @@ func (c *checker) nameless(root *node) fault {
 		}
 	}
 	if g, ok := meta.get("generateName"); ok {
-		return fault{"metadata.name", g.pos, "metadata.generateName: an object from git needs a name of its own; set metadata.name"}
+		return fault{path: "metadata.name", pos: g.pos, msg: "metadata.generateName: an object from git needs a name of its own; set metadata.name"}
 	}
-	return fault{"metadata.name", at, "metadata.name is missing"}
+	return fault{path: "metadata.name", pos: at, msg: "metadata.name is missing"}
 }
 
 // addRule adds a fault that Kubernetes' validation found, unless decoding has already said what is wrong there.
@@ -265,7 +257,7 @@ func addRule(faults []fault, at Fields, e *field.Error) []fault {
 			return faults
 		}
 	}
-	return append(faults, fault{path, rulePosition(at, path, e), e.Field + ": " + e.ErrorBody()})
+	return append(faults, fault{path: path, pos: rulePosition(at, path, e), msg: e.Field + ": " + e.ErrorBody(), valueless: valueless(e)})
 }
 
 func isString(v any) bool { _, ok := v.(string); return ok }
@@ -287,7 +279,7 @@ func addConstraint(faults []fault, at Fields, f reschema.Violation) []fault {
 			return faults
 		}
 	}
-	return append(faults, fault{f.Path, at.Of(f.Path), f.Path + ": " + f.Message})
+	return append(faults, fault{path: f.Path, pos: at.Of(f.Path), msg: f.Path + ": " + f.Message})
 }
 
 // below tells whether a path lies inside another.

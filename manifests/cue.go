@@ -381,11 +381,7 @@ func (l *Loader) applyPolicy(ctx context.Context, archive func(evalRequest) ([]b
 				f := todo[i].Fields()
 				at[i] = &f
 			}
-			msg := a.Violation.Path + ": " + a.Violation.Message
-			if r := todo[i].Key.Resource; discreet(r, a.Violation.Path, "") != "" {
-				msg = a.Violation.Path + ": breaks the policy (values of Secrets are not shown)"
-			}
-			found[i].report(at[i].Of(a.Violation.Path), "%s (policy %s)", msg, a.Violation.Rule)
+			found[i].report(at[i].Of(a.Violation.Path), "%s (policy %s)", violation(todo[i].Key.Resource, a.Violation), a.Violation.Rule)
 		}
 		return nil
 	})

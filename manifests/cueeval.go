@@ -68,6 +68,8 @@ type eval struct {
 	seen map[Finding]bool
 	// dir is the folder of the package that is evaluated.
 	dir string
+	// secretive tells that values may be those of Secrets.
+	secretive bool
 }
 
 func newEval(body []byte, out io.Writer) (*eval, error) {
@@ -79,7 +81,7 @@ func newEval(body []byte, out io.Writer) (*eval, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the request: %w", err)
 	}
-	e := &eval{tree: archive, out: json.NewEncoder(out), seen: map[Finding]bool{}}
+	e := &eval{tree: archive, out: json.NewEncoder(out), seen: map[Finding]bool{}, secretive: secretive(archive)}
 	if err := json.Unmarshal(raw, &e.req); err != nil {
 		return nil, fmt.Errorf("read the request: %w", err)
 	}
@@ -398,11 +400,8 @@ func (e *eval) report(err error, around Position) {
 				break
 			}
 		}
-		msg := message(each)
+		msg := e.words(each)
 		p := schema.PathOf(each.Path())
-		if strings.Contains(p, "stringData.") {
-			msg = "the value does not fit (values of Secrets are not shown)"
-		}
 		if p != "" && !strings.Contains(p, "/") {
 			msg = p + ": " + msg
 		}

@@ -55,6 +55,8 @@ type fault struct {
 	path string
 	pos  Position
 	msg  string
+	// valueless tells that msg holds no value of the file, whatever path is.
+	valueless bool
 }
 
 // decoder fills a Go value from nodes and notes every mistake on the way: it does not stop at the first.
@@ -64,7 +66,7 @@ type decoder struct {
 }
 
 func (d *decoder) fault(path string, pos Position, format string, args ...any) {
-	d.faults = append(d.faults, fault{path, pos, fmt.Sprintf(format, args...)})
+	d.faults = append(d.faults, fault{path: path, pos: pos, msg: fmt.Sprintf(format, args...)})
 }
 
 // mismatch reports a value of a wrong type.

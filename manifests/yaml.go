@@ -106,6 +106,8 @@ func (b *builder) spent() bool { return b.over }
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
+var anchorName = regexp.MustCompile(`unknown anchor '.*' referenced`)
+
 // syntax reports what the YAML parser said, at the first character of the line that culprit finds.
 func (b *builder) syntax(d document, err error) {
 	msg := err.Error()
@@ -116,6 +118,8 @@ func (b *builder) syntax(d document, err error) {
 			line = n
 		}
 	}
+	// What looks like an anchor's name may be a password without quotes that begins with a star.
+	msg = anchorName.ReplaceAllString(msg, "unknown anchor referenced")
 	lines := bytes.SplitAfter(d.content, []byte("\n"))
 	line = culprit(lines, max(1, min(line, len(lines))))
 	col := 1 + len(lines[line-1]) - len(bytes.TrimLeft(lines[line-1], " \t"))
@@ -246,7 +250,7 @@ func (b *builder) merge(out *node, m *yaml.Node, seen map[string]Position, depth
 	}
 	for _, s := range sources {
 		if s.shape != mapping {
-			b.report(from.pos, "a merge key (<<) wants a map or a list of maps, got %s", s.describe())
+			b.report(from.pos, "a merge key (<<) wants a map or a list of maps, got %s", s.shape)
 			continue
 		}
 		for i, k := range s.keys {
@@ -287,7 +291,12 @@ func (b *builder) scalar(n *yaml.Node, pos Position) *node {
 	case n.Style&yaml.TaggedStyle != 0 && n.Tag != "!!str":
 		var v any
 		if err := yaml2.Unmarshal([]byte(n.Tag+" "+strconv.Quote(n.Value)), &v); err != nil || !strings.HasPrefix(n.Tag, "!!") {
-			b.report(pos, "tag %s does not fit the value", clip(n.Tag))
+			if strings.HasPrefix(n.Tag, "!!") {
+				b.report(pos, "tag %s does not fit the value", clip(n.Tag))
+			} else {
+				// It is most likely no tag, but a string, perhaps a password.
+				b.report(pos, "the tag is not known; put a string that begins with ! in quotes")
+			}
 			return out
 		}
 		out.set(v)
