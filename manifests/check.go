@@ -25,6 +25,9 @@ type checker struct {
 type verdict struct {
 	manifests []*Manifest
 	findings  []Finding
+	// stopped tells that an evaluation did not come to its end. How much time and memory there is differs from hour to hour, so such a
+	// verdict is not on the content alone and is not kept.
+	stopped bool
 }
 
 func (v *verdict) report(pos Position, format string, args ...any) {

@@ -190,7 +190,9 @@ func (l *Loader) packages(ctx context.Context, tree Tree, sel selection) (*verdi
 		dirs = rest
 	}
 	v.findings = SortFindings(v.findings)
-	l.cache.put(cacheKey, v, verdictSize(v, size))
+	if !v.stopped {
+		l.cache.put(cacheKey, v, verdictSize(v, size))
+	}
 	return v, nil
 }
 
@@ -224,6 +226,7 @@ func (l *Loader) evaluate(ctx context.Context, archive func(evalRequest) ([]byte
 		return nil, err
 	}
 	v.report(Position{firstFile(files, current), 1, 1}, "%v", err)
+	v.stopped = true
 	if i := slices.Index(req.Packages, current); i >= 0 {
 		return req.Packages[i+1:], nil
 	}
@@ -349,7 +352,9 @@ func (l *Loader) policy(ctx context.Context, tree Tree, sel selection, all []*Ma
 		}
 		out = append(out, v.findings...)
 	}
-	l.cache.put(prefix, general, len(prefix)+verdictSize(general, 0))
+	if !general.stopped {
+		l.cache.put(prefix, general, len(prefix)+verdictSize(general, 0))
+	}
 	return append(out, general.findings...), nil
 }
 
@@ -387,6 +392,7 @@ func (l *Loader) applyPolicy(ctx context.Context, archive func(evalRequest) ([]b
 	})
 	if err != nil && !errors.Is(err, errBroken) && ctx.Err() == nil {
 		general.report(Position{firstFile(rules, current), 1, 1}, "%v", err)
+		general.stopped = true
 		err = nil
 	}
 	return found, general, err
