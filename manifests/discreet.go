@@ -90,12 +90,13 @@ func (e *eval) words(err errors.Error) string {
 	}
 	var parts []string
 	hidden := false
-	for cause := error(err); cause != nil; cause = stderrors.Unwrap(cause) {
-		said, ok := cause.(errors.Error)
-		if !ok {
+	for cause := error(err); cause != nil; {
+		var said errors.Error
+		if !stderrors.As(cause, &said) {
 			hidden = true
 			break
 		}
+		cause = stderrors.Unwrap(said)
 		format, args := said.Msg()
 		text, hid := withoutValues(format, args)
 		if text = strings.TrimSuffix(text, ":"); text != "" && (len(parts) == 0 || parts[len(parts)-1] != text) {
