@@ -53,6 +53,8 @@ type Config struct {
 	// negative age, or the greatest number, does not bound. Defaults 10 min, 200,000 and 256 MiB.
 	RetainAge                    time.Duration
 	RetainRevisions, RetainBytes uint64
+	// LeaseGrace is the least time that a new leader gives every lease. Default 5 s.
+	LeaseGrace time.Duration
 	// Logger is where the store and raft log. Default: nowhere.
 	Logger *slog.Logger
 }
@@ -121,6 +123,7 @@ func (c *Config) defaults() {
 	if c.HistoryBytes == 0 {
 		c.HistoryBytes = 64 << 20
 	}
+	orDuration(&c.LeaseGrace, 5*time.Second)
 	orDuration(&c.RetainAge, 10*time.Minute)
 	if c.RetainRevisions == 0 {
 		c.RetainRevisions = 200_000

@@ -16,6 +16,8 @@ type fsm struct {
 	hist  *history
 	blobs Blobs
 	fail  func(error)
+	// lessor, if set, hears of leases.
+	lessor *Lessor
 
 	mu      sync.Mutex
 	st      *state
@@ -79,12 +81,28 @@ func (f *fsm) applyLocked(l *raft.Log) (Outcome, error) {
 	f.doomed = append(f.doomed, fx.remove...)
 	f.sweepLocked()
 	f.hist.publish(f.st.rev, fx.events)
+	f.tellLessorLocked(fx)
 	if fx.compact > 0 {
 		// The events of that very revision stay: the history shows the state at it.
 		f.hist.compact(fx.compact - 1)
 		f.tellCompacted()
 	}
 	return out, nil
+}
+
+func (f *fsm) tellLessorLocked(fx effects) {
+	if f.lessor == nil {
+		return
+	}
+	// An entry that ends a lease and grants its ID again ends it first: the other way round it would be refused.
+	for _, id := range fx.revoked {
+		f.lessor.revoked(id)
+	}
+	for _, l := range fx.granted {
+		if now, ok := f.st.leases.Get(l); ok && now.Granted == l.Granted {
+			f.lessor.granted(l)
+		}
+	}
 }
 
 // sweepLocked removes the bytes of forgotten blobs, once no snapshot that names them is being written.
@@ -135,6 +153,12 @@ func (f *fsm) view() *View {
 		f.cached = f.st.view()
 	}
 	return f.cached
+}
+
+func (f *fsm) rev() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.st.rev
 }
 
 // wait blocks until ok holds for the applied index and revision.
@@ -232,6 +256,17 @@ func (f *fsm) collectVersions() bool {
 func (f *fsm) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
 	st, err := readSnapshot(rc, f.st.indexOf, f.blobs)
+	if err := f.replace(st, err); err != nil {
+		return err
+	}
+	if f.lessor != nil {
+		f.lessor.restored()
+	}
+	return nil
+}
+
+// replace takes over what was read from a snapshot, or notes why it could not be read.
+func (f *fsm) replace(st *state, err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {

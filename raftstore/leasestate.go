@@ -168,7 +168,9 @@ func (s *state) lease(op Op, at position, fx *effects) {
 	switch op.Kind {
 	case opLeaseGrant:
 		f, _ := leaseFields(op, 2)
-		s.leases.ReplaceOrInsert(&Lease{ID: int64(f[0]), TTL: int64(f[1]), Granted: at.index})
+		l := &Lease{ID: int64(f[0]), TTL: int64(f[1]), Granted: at.index}
+		s.leases.ReplaceOrInsert(l)
+		fx.granted = append(fx.granted, l)
 	case opLeaseRevoke:
 		f, _ := leaseFields(op, 3)
 		l, ok := s.leases.Get(&Lease{ID: int64(f[0])})
@@ -176,6 +178,7 @@ func (s *state) lease(op Op, at position, fx *effects) {
 			return
 		}
 		s.leases.Delete(l)
+		fx.revoked = append(fx.revoked, l.ID)
 		var keys []string
 		for k := range s.leaseKeys(l.ID) {
 			keys = append(keys, k)

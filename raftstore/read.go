@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -16,9 +17,13 @@ type readState struct {
 	mu   sync.Mutex
 	term uint64
 	turn chan struct{} // holds one token: who has it may pass the barrier for all
+	// rounds gathers the calls of ReadIndex.
+	rounds *Rounds[struct{}, uint64]
 }
 
-func (r *readState) init() { r.turn = make(chan struct{}, 1) }
+func (r *readState) init(round func([]struct{}) ([]uint64, error)) {
+	r.turn, r.rounds = make(chan struct{}, 1), NewRounds(round)
+}
 
 func (r *readState) passed(term uint64) bool {
 	r.mu.Lock()
@@ -63,24 +68,43 @@ func (s *Store) leadership(err error) error {
 //
 // A new leader's commit index is behind until it has committed something in its own term, so a barrier comes first, once a
 // term; then the commit index is noted, leadership confirmed with a majority, and the state machine's own index awaited
-// (raft's applied index runs ahead of it).
+// (raft's applied index runs ahead of it). All calls that wait share one such round: who comes while one is under way shares the next.
 func (s *Store) ReadIndex(ctx context.Context) (uint64, error) {
+	rev, err := s.read.rounds.Ask(ctx, struct{}{})
+	if err != nil {
+		return 0, fmt.Errorf("read index: %w", err)
+	}
+	return rev, nil
+}
+
+// readRound is one round for all that wait.
+func (s *Store) readRound(waiting []struct{}) ([]uint64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), enqueueTimeout)
+	defer cancel()
+	rev, err := s.readIndex(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Repeat([]uint64{rev}, len(waiting)), nil
+}
+
+func (s *Store) readIndex(ctx context.Context) (uint64, error) {
 	term := s.raft.CurrentTerm()
 	if err := s.barrierOnce(ctx, term); err != nil {
-		return 0, fmt.Errorf("read index: %w", err)
+		return 0, err
 	}
 	index := s.raft.CommitIndex()
 	if err := s.await(ctx, s.raft.VerifyLeader()); err != nil {
-		return 0, fmt.Errorf("read index: %w", s.leadership(err))
+		return 0, s.leadership(err)
 	}
 	fp.Hit("raftstore/read-verified")
 	if now := s.raft.CurrentTerm(); now != term {
-		return 0, fmt.Errorf("read index: %w: term %d became %d", ErrNotLeader, term, now)
+		return 0, fmt.Errorf("%w: term %d became %d", ErrNotLeader, term, now)
 	}
 	if err := s.fsm.wait(ctx, func(applied, _ uint64) bool { return applied >= index }); err != nil {
-		return 0, fmt.Errorf("read index: %w", err)
+		return 0, err
 	}
-	return s.View().Rev(), nil
+	return s.fsm.rev(), nil
 }
 
 func (s *Store) barrierOnce(ctx context.Context, term uint64) error {

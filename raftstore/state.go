@@ -72,12 +72,14 @@ func newState(indexOf func(*Record) []string) *state {
 	return &state{tables: newTables(), versions: newVersions(), indexOf: indexOf, packer: newPacker(), blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
 }
 
-// effects are what an entry did besides changing the state: events for watches, blobs to write and to remove.
+// effects are what an entry did besides changing the state: events for watches, blobs to write and to remove, leases for the lessor.
 type effects struct {
 	events  []*Event
 	store   map[string][]byte
 	remove  []string
 	compact uint64
+	granted []*Lease
+	revoked []int64
 }
 
 // apply performs an entry wholly or refuses it wholly. Blobs are read through load, which must give the same on every member.

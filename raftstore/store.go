@@ -29,6 +29,7 @@ type Store struct {
 	disk    *durable
 	nonce   atomic.Uint64
 
+	lessor *Lessor
 	leader leaderState
 	read   readState
 	stage  stageState
@@ -78,8 +79,10 @@ func (s *Store) start() error {
 	s.hist = newHistory(s.cfg.HistoryEvents, s.cfg.HistoryBytes)
 	s.packer = newPacker()
 	s.fsm = newFSM(newState(s.cfg.Index), s.hist, s.storage.blobs, s.node, s.stopOn)
+	s.lessor = newLessor(s)
+	s.fsm.lessor = s.lessor
 	s.leader.changed = make(chan struct{})
-	s.read.init()
+	s.read.init(s.readRound)
 	// Every entry is at most MaxEntry long, so this bounds the cache's memory too.
 	cache, err := raft.NewLogCache(128, disk)
 	if err != nil {

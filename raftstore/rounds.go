@@ -1,0 +1,100 @@
+package raftstore
+
+import (
+	"context"
+	"sync"
+)
+
+// Rounds gathers what many callers ask into one call at a time: who comes while a call is under way shares the next one. Questions of
+// one round began before its call, so that a call which finds out what is true now answers all of them. Make it with NewRounds.
+type Rounds[Q, A any] struct {
+	call func([]Q) ([]A, error)
+
+	mu      sync.Mutex
+	waiting []*asker[Q, A]
+	busy    bool
+}
+
+type asker[Q, A any] struct {
+	question Q
+	// turn is closed when this one is to make the call for all that wait; done when there is an answer.
+	turn, done chan struct{}
+	answer     A
+	err        error
+}
+
+// maxRound is how many questions share a call.
+const maxRound = 4096
+
+// NewRounds gathers questions for call, which gives an answer for each, in their order, or one error for all. It must end by itself: it is
+// run by one of the callers, beyond the end of that one's context.
+func NewRounds[Q, A any](call func([]Q) ([]A, error)) *Rounds[Q, A] { return &Rounds[Q, A]{call: call} }
+
+// Ask blocks until the question is answered or ctx ends.
+func (r *Rounds[Q, A]) Ask(ctx context.Context, question Q) (answer A, err error) {
+	a := &asker[Q, A]{question: question, turn: make(chan struct{}), done: make(chan struct{})}
+	r.mu.Lock()
+	r.waiting = append(r.waiting, a)
+	if !r.busy {
+		r.busy = true
+		close(a.turn)
+	}
+	r.mu.Unlock()
+	select {
+	case <-a.turn:
+		r.round()
+		<-a.done
+	case <-a.done:
+	case <-ctx.Done():
+		return answer, r.quit(ctx, a)
+	}
+	return a.answer, a.err
+}
+
+// quit leaves; if it was just this one's turn, another one takes it.
+func (r *Rounds[Q, A]) quit(ctx context.Context, a *asker[Q, A]) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, w := range r.waiting {
+		if w == a {
+			r.waiting = append(r.waiting[:i:i], r.waiting[i+1:]...)
+			break
+		}
+	}
+	select {
+	case <-a.turn:
+		r.passLocked()
+	default:
+	}
+	return ctx.Err()
+}
+
+// passLocked gives the turn to the first one that waits.
+func (r *Rounds[Q, A]) passLocked() {
+	if r.busy = len(r.waiting) > 0; r.busy {
+		close(r.waiting[0].turn)
+	}
+}
+
+// round makes the call for those that wait, the caller among them, for it is the first.
+func (r *Rounds[Q, A]) round() {
+	r.mu.Lock()
+	n := min(len(r.waiting), maxRound)
+	mine := r.waiting[:n:n]
+	r.waiting = r.waiting[n:]
+	r.mu.Unlock()
+	questions := make([]Q, n)
+	for i, a := range mine {
+		questions[i] = a.question
+	}
+	answers, err := r.call(questions)
+	r.mu.Lock()
+	r.passLocked()
+	r.mu.Unlock()
+	for i, a := range mine {
+		if a.err = err; err == nil {
+			a.answer = answers[i]
+		}
+		close(a.done)
+	}
+}
