@@ -1,24 +1,41 @@
 package api
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 
+	"reconcile/api/openapi"
 	"reconcile/object"
 )
 
-// The OpenAPI v3 documents hold paths only. kubectl reads them to learn that PATCH of a kind knows fieldValidation: then it leaves
-// validation to the server, which does it in full. There is no v2 document: clients that find none use v3.
+// The documents of Kubernetes' kinds stand ready in package openapi. For kinds of our own they hold paths only: kubectl reads them to
+// learn that PATCH of a kind knows fieldValidation, and leaves validation to the server.
 
 type doc map[string]any
 
-// newOpenAPI makes the document of each group version, by its name in the index ("api/v1", "apis/apps/v1").
-func newOpenAPI(kinds []object.Kind) (map[string][]byte, error) {
-	out := map[string][]byte{}
+// openAPIDocs are the documents by their names in the index ("api/v1", "apis/apps/v1"), as gzip, and their hashes.
+type openAPIDocs struct {
+	index map[string]string
+	own   map[string][]byte
+}
+
+func newOpenAPI(kinds []object.Kind) (openAPIDocs, error) {
+	d := openAPIDocs{own: map[string][]byte{}}
+	var err error
+	if d.index, err = openapi.Hashes(); err != nil {
+		return d, err
+	}
 	for _, gv := range groupVersions(kinds) {
+		name := strings.TrimPrefix(gvPath(gv), "/")
+		if _, ok := d.index[name]; ok {
+			continue
+		}
 		paths := doc{}
 		for _, k := range kinds {
 			if k.GVK.GroupVersion() == gv {
@@ -29,11 +46,27 @@ func newOpenAPI(kinds []object.Kind) (map[string][]byte, error) {
 			"openapi": "3.0.0", "info": doc{"title": "reconcile", "version": "v1"}, "paths": paths, "components": doc{"schemas": doc{}},
 		})
 		if err != nil {
-			return nil, err
+			return d, err
 		}
-		out[strings.TrimPrefix(gvPath(gv), "/")] = b
+		sum := sha256.Sum256(b)
+		d.index[name] = strings.ToUpper(hex.EncodeToString(sum[:]))
+		if d.own[name], err = gzipped(b); err != nil {
+			return d, err
+		}
 	}
-	return out, nil
+	return d, nil
+}
+
+func gzipped(b []byte) ([]byte, error) {
+	var buf bytes.Buffer
+	w := gzip.NewWriter(&buf)
+	if _, err := w.Write(b); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
 }
 
 // kindPaths adds the paths of one kind.
@@ -66,20 +99,60 @@ func kindPaths(paths doc, k object.Kind) {
 	}
 }
 
-// serveOpenAPI serves the index (name is empty) or one document.
+// serveOpenAPI serves the index of v3 (name is empty) or one document.
 func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request, name string) error {
 	if name != "" {
-		b, ok := s.openapi[name]
+		b, ok := s.openapi.own[name]
+		if !ok {
+			b, ok = openapi.V3(name)
+		}
 		if !ok {
 			return notServed()
 		}
-		send(w, r, http.StatusOK, mediaJSON, b)
-		return nil
+		return sendGzip(w, r, mediaJSON, b)
 	}
 	index := doc{}
-	for gv, b := range s.openapi {
-		sum := sha256.Sum256(b)
-		index[gv] = doc{"serverRelativeURL": "/openapi/v3/" + gv + "?hash=" + strings.ToUpper(hex.EncodeToString(sum[:]))}
+	for gv, hash := range s.openapi.index {
+		index[gv] = doc{"serverRelativeURL": "/openapi/v3/" + gv + "?hash=" + hash}
 	}
 	return sendJSON(w, r, doc{"paths": index})
+}
+
+// mediaOpenAPI is the protobuf form of the v2 document.
+const mediaOpenAPI = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+
+// serveOpenAPIv2 serves the one document of OpenAPI v2.
+func (s *Server) serveOpenAPIv2(w http.ResponseWriter, r *http.Request) error {
+	accept := r.Header.Get("Accept")
+	proto := strings.Contains(accept, "application/com.github.proto-openapi.spec.v2") && !strings.HasPrefix(accept, mediaJSON)
+	b, err := openapi.V2(proto)
+	if err != nil {
+		return err
+	}
+	media := mediaJSON
+	if proto {
+		media = mediaOpenAPI
+	}
+	return sendGzip(w, r, media, b)
+}
+
+// sendGzip answers with bytes that are compressed already, as they are if the client takes them so.
+func sendGzip(w http.ResponseWriter, r *http.Request, media string, b []byte) error {
+	h := w.Header()
+	h.Add("Vary", "Accept-Encoding")
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		send(w, r, http.StatusOK, media, b)
+		return nil
+	}
+	zr, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	plain, err := io.ReadAll(zr)
+	if err != nil {
+		return err
+	}
+	send(w, r, http.StatusOK, media, plain)
+	return nil
 }

@@ -40,6 +40,8 @@ func (s *Server) plainPath(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	case clean == "":
 		return sendJSON(w, r, map[string][]string{"paths": s.paths()})
+	case clean == "/openapi/v2":
+		return s.serveOpenAPIv2(w, r)
 	case clean == "/openapi/v3" || strings.HasPrefix(clean, "/openapi/v3/"):
 		return s.serveOpenAPI(w, r, strings.TrimPrefix(strings.TrimPrefix(clean, "/openapi/v3"), "/"))
 	case clean == "/api" || clean == "/apis" || strings.HasPrefix(clean, "/api/") || strings.HasPrefix(clean, "/apis/"):
@@ -50,7 +52,7 @@ func (s *Server) plainPath(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) paths() []string {
-	return append(s.discovery.paths(), "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version")
+	return append(s.discovery.paths(), "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 }
 
 func sendJSON(w http.ResponseWriter, r *http.Request, v any) error {

@@ -20,7 +20,7 @@ type Server struct {
 	enc       encoder
 	pages     pages
 	discovery discoveryDocs
-	openapi   map[string][]byte
+	openapi   openAPIDocs
 	managers  fieldManagers
 }
 

@@ -27,7 +27,7 @@ func send(w http.ResponseWriter, r *http.Request, code int, media string, parts 
 	h.Set("Cache-Control", "no-cache, private")
 	h.Add("Vary", "Accept")
 	var out io.Writer = w
-	if size > gzipFrom && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if size > gzipFrom && h.Get("Content-Encoding") == "" && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
 		w.WriteHeader(code)
