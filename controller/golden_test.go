@@ -27,6 +27,7 @@ import (
 //	delete KIND/NS/NAME [policy=P] [grace=N]
 //	settle                                         runs Settle; prints sizes as they change, refusals, quarantine
 //	ready N [dead=NODE]                            lets kubelets make N pods ready and end terminating ones, then settles
+//	condition NODE TYPE=STATUS                     sets a node's condition, as its agent reports it
 //	advance DURATION                               moves the clock (settles at each wake)
 //	show WHAT                                      prints objects
 func TestGolden(t *testing.T) {
@@ -43,6 +44,9 @@ func TestGolden(t *testing.T) {
 				for _, a := range d.CmdArgs {
 					w.heartbeat(a.Key)
 				}
+				w.settle()
+			case "condition":
+				w.condition(d.CmdArgs[0].Key, d.CmdArgs[1].Key, d.CmdArgs[1].Vals[0])
 				w.settle()
 			case "apply":
 				if err := w.apply(d.Input); err != nil {
@@ -113,6 +117,18 @@ func (w *world) goldenNode(d *datadriven.TestData) {
 			n.Labels[p[0]] = p[1]
 		}
 	})
+}
+
+// condition sets a node's condition.
+func (w *world) condition(node, kind, status string) {
+	o, ok := w.state.Get(object.Key{Resource: "nodes", Name: node})
+	if !ok {
+		w.t.Fatalf("there is no node %s", node)
+	}
+	n := object.Copy(o.(*corev1.Node))
+	n.Status.Conditions = slices.DeleteFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool { return string(c.Type) == kind })
+	n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: corev1.NodeConditionType(kind), Status: corev1.ConditionStatus(status), Reason: "Told"})
+	w.state.Put(n)
 }
 
 func goldenDeployment(d *datadriven.TestData) string {

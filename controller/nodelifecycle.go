@@ -162,8 +162,8 @@ func silence(n *corev1.Node, now metav1.Time) {
 	}
 }
 
-// revive takes back what silence said: the agent lives, and what it reported last, which was that all was well or it would have
-// stayed out of Ready, holds until it reports anew.
+// revive takes back what silence said: the agent lives, and all counts as well until it reports anew, which it does each minute while
+// something is not.
 func revive(n *corev1.Node, now metav1.Time) {
 	for i := range n.Status.Conditions {
 		c := &n.Status.Conditions[i]
@@ -178,7 +178,7 @@ func revive(n *corev1.Node, now metav1.Time) {
 	}
 }
 
-// taint makes the node's taints follow its Ready condition and spec.unschedulable, as Kubernetes does.
+// taint makes the node's taints follow its conditions Ready and DiskPressure and spec.unschedulable, as Kubernetes does.
 func taint(n *corev1.Node, now metav1.Time) {
 	ready := nodeReady(n)
 	unknown := ready == corev1.ConditionUnknown
@@ -187,6 +187,8 @@ func taint(n *corev1.Node, now metav1.Time) {
 	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute, unknown, now)
 	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoSchedule, notReady, now)
 	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute, notReady, now)
+	full := nodeCondition(n, corev1.NodeDiskPressure)
+	setTaint(n, corev1.TaintNodeDiskPressure, corev1.TaintEffectNoSchedule, full != nil && full.Status == corev1.ConditionTrue, now)
 	setTaint(n, corev1.TaintNodeUnschedulable, corev1.TaintEffectNoSchedule, n.Spec.Unschedulable, now)
 }
 

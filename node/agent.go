@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
+	"reconcile/internal/diskspace"
 	"reconcile/node/image"
 	"reconcile/node/network"
 	"reconcile/node/runtime"
@@ -26,6 +28,8 @@ type Edges struct {
 	Runtime runtime.Runtime
 	Images  *image.Store
 	Network network.Network
+	// Disk is the file system that holds the agent's folder.
+	Disk diskspace.FileSystem
 }
 
 // OpenEdges opens the real runtime, image store and network of a machine, in the network namespace of the calling thread. It
@@ -43,7 +47,9 @@ func OpenEdges(c Config) (Edges, error) {
 	if err != nil {
 		return Edges{}, err
 	}
-	images, err := image.Open(image.Config{Root: filepath.Join(c.Root, "images"), InUse: func() (map[string][]string, error) { return runtime.ImagesInUse(c.Root) }})
+	images, err := image.Open(image.Config{Root: filepath.Join(c.Root, "images"),
+		InUse:   func() (map[string][]string, error) { return runtime.ImagesInUse(c.Root) },
+		Mounted: func() (map[string]bool, error) { return runtime.LayersMounted(c.Root) }})
 	if err != nil {
 		return Edges{}, err
 	}
@@ -51,7 +57,7 @@ func OpenEdges(c Config) (Edges, error) {
 	if err != nil {
 		return Edges{}, err
 	}
-	return Edges{Runtime: rt, Images: images, Network: nw}, nil
+	return Edges{Runtime: rt, Images: images, Network: nw, Disk: diskspace.At(c.Root)}, nil
 }
 
 // ResetMachine removes everything that an agent with this configuration made on the machine but the images: containers, network,
@@ -84,6 +90,7 @@ type Agent struct {
 	events  *events
 	slots   chan struct{}
 	machine func() stats.Machine
+	disk    *disk
 
 	mu      sync.Mutex
 	workers map[string]*worker // by pod UID
@@ -101,7 +108,7 @@ func New(c Config, e Edges) (*Agent, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	if e.Runtime == nil || e.Images == nil || e.Network == nil {
+	if e.Runtime == nil || e.Images == nil || e.Network == nil || e.Disk == nil {
 		return nil, errors.New("node agent: all edges must be given")
 	}
 	if c.ParallelStarts == 0 {
@@ -110,6 +117,7 @@ func New(c Config, e Edges) (*Agent, error) {
 	a := &Agent{cfg: c, edges: e, slots: make(chan struct{}, c.ParallelStarts), workers: map[string]*worker{}, keys: map[object.Key]string{},
 		nodes: map[object.Key]*corev1.Node{}, renet: make(chan struct{}, 1), objects: &objects{src: c.Source, m: map[object.Key]*cached{}}}
 	a.events = newEvents(a)
+	a.disk = &disk{a: a, changed: make(chan struct{}, 1)}
 	a.machine = sync.OnceValue(func() stats.Machine {
 		m, err := stats.ReadMachine(c.Root)
 		if err != nil {
@@ -128,6 +136,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.ctx = ctx
 	a.mu.Unlock()
+	a.disk.look(time.Now()) // before the first pod comes
 	if err := a.adopt(ctx); err != nil {
 		return fmt.Errorf("node agent %s: %w", a.cfg.NodeName, err)
 	}
@@ -137,6 +146,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		"renew the node's lease":   a.keepLease,
 		"keep the network":         a.keepNetwork,
 		"watch the containers":     a.dispatch,
+		"watch the disk":           a.disk.run,
 		"report events":            func(ctx context.Context) error { a.events.run(ctx); return ctx.Err() },
 		"follow the nodes": func(ctx context.Context) error {
 			return a.cfg.Source.Follow(ctx, object.Selection{Resource: "nodes"}, nodeReceiver{a})
@@ -288,9 +298,16 @@ func (r podReceiver) Upsert(o object.Object) {
 	if !ok || pod.Spec.NodeName != r.a.cfg.NodeName {
 		return
 	}
-	if !r.a.tell(pod) {
-		r.a.begin(pod, newWorker(r.a, pod))
+	if r.a.tell(pod) {
+		return
 	}
+	w := newWorker(r.a, pod)
+	if refused := r.a.refuse(pod); refused != "" {
+		w.have.Evicted = refused
+		r.a.podLog(pod).Warn("pod refused", "reason", refused)
+		r.a.events.tell(pod, "", corev1.EventTypeWarning, reasonEvicted, "%s", refused)
+	}
+	r.a.begin(pod, w)
 }
 
 // tell gives a pod to its worker, and tells whether there is one.

@@ -3,7 +3,6 @@ package node_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -31,6 +30,8 @@ type fakeLab struct {
 	rt     *runtimefake.Runtime
 	nw     network.Network
 	server *nodetest.Server
+	space  *fakeSpace
+	log    logBuffer
 	stop   func()
 }
 
@@ -54,8 +55,14 @@ func fakeImages(t *testing.T) *image.Store {
 func newFakeLab(t *testing.T, images *image.Store) *fakeLab {
 	t.Helper()
 	root := t.TempDir()
-	l := &fakeLab{t: t, server: nodetest.NewServer(), disk: runtimefake.NewDisk(root)}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	t.Cleanup(func() {
+		if err := runtime.RemoveTree(root); err != nil { // volumes of pods that are left may be mounted below it
+			t.Error(err)
+		}
+	})
+	l := &fakeLab{t: t, server: nodetest.NewServer(), disk: runtimefake.NewDisk(root), space: &fakeSpace{free: 50}}
+	log := slog.New(slog.NewTextHandler(&l.log, nil))
+	l.log.t = t
 	cluster, self := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParseAddr("192.0.2.1")
 	nw, err := network.New(network.Config{Root: filepath.Join(root, "network"), Bridge: "fake0", Cluster: cluster, Self: self, Log: log}, network.NewFakeKernel())
 	if err != nil {
@@ -64,7 +71,7 @@ func newFakeLab(t *testing.T, images *image.Store) *fakeLab {
 	l.nw, l.rt = nw, runtimefake.Open(l.disk)
 	a, err := node.New(node.Config{NodeName: "n1", Root: root, RunDir: root + "/run", CgroupPrefix: "/fake", Bridge: "fake0", ClusterCIDR: cluster,
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: self.String()}}, Source: l.server, Sink: l.server, Log: log,
-	}, node.Edges{Runtime: l.rt, Images: images, Network: nw})
+	}, node.Edges{Runtime: l.rt, Images: images, Network: nw, Disk: l.space})
 	if err != nil {
 		t.Fatal(err)
 	}

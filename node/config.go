@@ -51,6 +51,8 @@ type Config struct {
 	ProxyMode func() (mode, message string)
 	// LeaseInterval between renewals; 0 is 10 s.
 	LeaseInterval time.Duration
+	// Disk says when the disk is too full, and which images then go. Zero fields are the kubelet's.
+	Disk DiskPolicy
 	// ParallelStarts bounds how many containers are started at once; 0 is four a CPU.
 	ParallelStarts int
 
@@ -83,6 +85,7 @@ func (c Config) Validate() error {
 	if c.ClusterCIDR.IsValid() && !c.ClusterCIDR.Addr().Is4() {
 		bad("ClusterCIDR %s: want an IPv4 network", c.ClusterCIDR)
 	}
+	errs = append(errs, c.Disk.Validate())
 	if c.Source == nil || c.Sink == nil || c.Log == nil {
 		bad("Source, Sink and Log must be set")
 	}
@@ -122,5 +125,6 @@ func (c Config) withDefaults() Config {
 	if c.LeaseInterval == 0 {
 		c.LeaseInterval = 10 * time.Second
 	}
+	c.Disk = c.Disk.withDefaults()
 	return c
 }

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"reconcile/internal/diskspace"
 	"reconcile/node"
 	"reconcile/node/image"
 	"reconcile/node/network"
@@ -50,7 +51,7 @@ func TestAgentEndsWithItsParts(t *testing.T) {
 	a, err := node.New(node.Config{
 		NodeName: "n1", Root: root, RunDir: t.TempDir(), CgroupPrefix: "/fake", Bridge: "fake0", ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"),
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}}, Source: server, Sink: server, Log: log,
-	}, node.Edges{Runtime: rt, Images: images, Network: nw})
+	}, node.Edges{Runtime: rt, Images: images, Network: nw, Disk: diskspace.At(root)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,11 @@ func FillNodeStatus(s *corev1.NodeStatus, c Config, m Machine, now time.Time) {
 		s.Conditions[i] = nc
 	}
 	condition(corev1.NodeMemoryPressure, corev1.ConditionFalse, "KubeletHasSufficientMemory", "kubelet has sufficient memory available")
-	condition(corev1.NodeDiskPressure, corev1.ConditionFalse, "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+	if m.DiskPressure != "" {
+		condition(corev1.NodeDiskPressure, corev1.ConditionTrue, "KubeletHasDiskPressure", m.DiskPressure)
+	} else {
+		condition(corev1.NodeDiskPressure, corev1.ConditionFalse, "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+	}
 	condition(corev1.NodePIDPressure, corev1.ConditionFalse, "KubeletHasSufficientPID", "kubelet has sufficient PID available")
 	if c.ProxyMode != nil {
 		mode, message := c.ProxyMode()
@@ -104,8 +108,14 @@ func (a *Agent) keepRegistered(ctx context.Context) error {
 			a.cfg.Log.Log(ctx, level, "cannot register the node, trying again", "node", a.cfg.NodeName, "err", err)
 			wait = retryInterval
 		}
-		if !sleep(ctx, wait) {
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
 			return ctx.Err()
+		case <-a.disk.changed:
+			t.Stop()
+		case <-t.C:
 		}
 	}
 }
@@ -115,6 +125,7 @@ func (a *Agent) registerOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.DiskPressure = a.disk.pressed()
 	key := object.Key{Resource: "nodes", Name: a.cfg.NodeName}
 	now := time.Now()
 	got, err := a.cfg.Source.Get(ctx, key)

@@ -77,6 +77,13 @@ func (w *worker) set(pod *corev1.Pod, orphan bool) {
 	w.notify()
 }
 
+// wanted is the pod as last told. It is not to be changed.
+func (w *worker) wanted() *corev1.Pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.want
+}
+
 // notify makes the worker look.
 func (w *worker) notify() {
 	select {

@@ -35,6 +35,7 @@ type leases struct {
 	seq     *sequencer.Sequencer
 	id      string
 	address string
+	disk    *disk
 	log     *slog.Logger
 }
 
@@ -99,6 +100,11 @@ func (l *leases) renew(ctx context.Context, name string, acquired time.Time) err
 		admission.PrepareCreate(lease, uuid.NewUUID(), now.Time)
 	}
 	metav1.SetMetaDataAnnotation(&lease.ObjectMeta, controller.AnnotationAddress, l.address)
+	if low := l.disk.message(); low != "" {
+		metav1.SetMetaDataAnnotation(&lease.ObjectMeta, controller.AnnotationDisk, low)
+	} else {
+		delete(lease.Annotations, controller.AnnotationDisk)
+	}
 	lease.Spec.HolderIdentity = &l.id
 	lease.Spec.LeaseDurationSeconds = &seconds
 	lease.Spec.RenewTime = &now

@@ -21,6 +21,7 @@ import (
 	"reconcile/cluster"
 	"reconcile/controller"
 	"reconcile/gitops"
+	"reconcile/internal/diskspace"
 	"reconcile/manifests"
 	"reconcile/pki"
 	"reconcile/raftstore"
@@ -232,7 +233,9 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 	if s.cfg.Join != "" {
 		g.Go(func() error { return s.join(gctx) })
 	}
-	l := &leases{store: s.store, seq: s.seq, id: s.store.Identity().ServerID, address: s.cfg.Advertise, log: s.cfg.Log}
+	space := &disk{fs: diskspace.At(s.cfg.DataDir), dir: s.cfg.DataDir, log: s.cfg.Log}
+	g.Go(func() error { return space.run(gctx) })
+	l := &leases{store: s.store, seq: s.seq, id: s.store.Identity().ServerID, address: s.cfg.Advertise, disk: space, log: s.cfg.Log}
 	caughtUp := make(chan struct{})
 	g.Go(func() error {
 		return l.run(gctx, func() {

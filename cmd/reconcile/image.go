@@ -36,7 +36,9 @@ func newImage() *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		return image.Open(image.Config{Root: filepath.Join(abs, "images"), InUse: func() (map[string][]string, error) { return runtime.ImagesInUse(abs) }})
+		return image.Open(image.Config{Root: filepath.Join(abs, "images"),
+			InUse:   func() (map[string][]string, error) { return runtime.ImagesInUse(abs) },
+			Mounted: func() (map[string]bool, error) { return runtime.LayersMounted(abs) }})
 	}
 	cmd.AddCommand(imageImport(open), imageBuild(open), imageList(open), imageRemove(open))
 	return cmd

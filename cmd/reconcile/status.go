@@ -104,6 +104,8 @@ type serverStatus struct {
 	Address string `json:"address"`
 	Leader  bool   `json:"leader"`
 	Live    bool   `json:"live"`
+	// Disk says that the disk of its data directory is nearly full.
+	Disk string `json:"disk,omitempty"`
 }
 
 type nodeStatus struct {
@@ -112,6 +114,8 @@ type nodeStatus struct {
 	Schedulable bool   `json:"schedulable"`
 	Pods        int    `json:"pods"`
 	Message     string `json:"message,omitempty"`
+	// Disk says that its disk is nearly full: it takes no new pods.
+	Disk string `json:"disk,omitempty"`
 }
 
 func showCluster(ctx context.Context, c *client.Client, out screen) error {
@@ -131,6 +135,7 @@ func showCluster(ctx context.Context, c *client.Client, out screen) error {
 		if !s.Live {
 			note = "away"
 		}
+		note = joined(note, s.Disk)
 		fmt.Fprintf(t, "server\t%s\t%s\t%s\n", s.ID, s.Address, note)
 	}
 	for _, n := range st.Nodes {
@@ -142,6 +147,7 @@ func showCluster(ctx context.Context, c *client.Client, out screen) error {
 		if !n.Schedulable {
 			note = strings.TrimSpace("cordoned " + note)
 		}
+		note = joined(note, n.Disk)
 		if note != "" {
 			note = ", " + note
 		}
@@ -164,6 +170,17 @@ func showCluster(ctx context.Context, c *client.Client, out screen) error {
 	}
 	fmt.Fprintln(out.w)
 	return out.commit(st.Commit)
+}
+
+// joined adds to a note that a disk is nearly full, if it is.
+func joined(note, disk string) string {
+	switch {
+	case disk == "":
+		return note
+	case note == "":
+		return "disk nearly full: " + disk
+	}
+	return note + ", disk nearly full: " + disk
 }
 
 func readCluster(ctx context.Context, c *client.Client, now time.Time) (clusterStatus, error) {
@@ -194,6 +211,9 @@ func readCluster(ctx context.Context, c *client.Client, now time.Time) (clusterS
 			if cond.Type == corev1.NodeReady {
 				line.Ready, line.Message = cond.Status == corev1.ConditionTrue, cond.Message
 			}
+			if cond.Type == corev1.NodeDiskPressure && cond.Status == corev1.ConditionTrue {
+				line.Disk = cond.Message
+			}
 		}
 		if line.Ready {
 			line.Message = ""
@@ -222,7 +242,7 @@ func servers(leases []object.Object, now time.Time) []serverStatus {
 		if !ok {
 			continue
 		}
-		s := serverStatus{ID: id, Address: l.Annotations[controller.AnnotationAddress], Leader: id == leader}
+		s := serverStatus{ID: id, Address: l.Annotations[controller.AnnotationAddress], Leader: id == leader, Disk: l.Annotations[controller.AnnotationDisk]}
 		if l.Spec.RenewTime != nil && l.Spec.LeaseDurationSeconds != nil {
 			s.Live = now.Sub(l.Spec.RenewTime.Time) < time.Duration(*l.Spec.LeaseDurationSeconds)*time.Second
 		}

@@ -72,6 +72,13 @@ func TestStatus(t *testing.T) {
 	store.Put(commit(at, object.CommitProgressing))
 	out := mustReconcile(t, "status", kc)
 	wants(t, out, "server  s1  10.0.0.1:6443  leader", "node    n1  Ready", "1 pods", "pods    1   1 running", "commit 3f2a1c0d9e8b Ann web: more replicas")
+	if strings.Contains(out, "disk") {
+		t.Errorf("a disk with space is mentioned:\n%s", out)
+	}
+	store.Put(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: controller.ServerLeasePrefix + "s1", Annotations: map[string]string{controller.AnnotationAddress: "10.0.0.1:6443", controller.AnnotationDisk: "2 of 3 GiB"}},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: ptr.To("s1"), RenewTime: &now, LeaseDurationSeconds: ptr.To[int32](40)}})
+	store.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}, {Type: corev1.NodeDiskPressure, Status: corev1.ConditionTrue, Message: "1 of 9 GiB"}}}})
+	wants(t, mustReconcile(t, "status", kc), "leader, disk nearly full: 2 of 3 GiB", "1 pods, disk nearly full: 1 of 9 GiB")
 	if strings.Contains(out, "\x1b") {
 		t.Error("colour without a terminal")
 	}

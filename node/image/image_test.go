@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -237,5 +238,67 @@ func TestRemoveKeepsMountedLayers(t *testing.T) {
 	}
 	if _, _, err := s.Layers(first); err == nil {
 		t.Error("layers that nothing needs are left")
+	}
+}
+
+// TestCollect removes an image with all its names, but none that a container uses; and layers go of which only ended containers had a use,
+// also when another image without a name is in use.
+func TestCollect(t *testing.T) {
+	used, mounted := map[string][]string{}, map[string]bool{}
+	s, err := image.Open(image.Config{Root: t.TempDir(), InUse: func() (map[string][]string, error) { return used, nil }, Mounted: func() (map[string]bool, error) { return mounted, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	build := func(name, content string) image.Image {
+		t.Helper()
+		folder := t.TempDir()
+		if err := os.WriteFile(filepath.Join(folder, "f"), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		i, err := s.Build(t.Context(), name, folder, image.BuildOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	has := func(i image.Image) bool { _, _, err := s.Layers(i); return err == nil }
+	runs := build("runs:1", "one")
+	_, short, err := s.Layers(runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used[runs.ID], mounted[short[0]] = []string{"container c"}, true
+	next := build("runs:1", "two") // the first one loses its name
+	other := build("other:1", "three")
+	build("other:2", "three")
+	record := image.Record{ID: other.ID, Names: []string{"docker.io/library/other:1", "index.docker.io/library/other:1"}}
+	if err := s.Collect(t.Context(), record); err == nil || !has(other) {
+		t.Errorf("an image with another name: %v", err)
+	}
+	list, err := s.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := image.Observe(nil, list, map[string]bool{}, time.Now())
+	for _, r := range records {
+		if r.ID != other.ID {
+			continue
+		}
+		used[other.ID] = []string{"container d"}
+		if err := s.Collect(t.Context(), r); !errors.Is(err, image.ErrInUse) || !has(other) {
+			t.Errorf("an image in use: %v", err)
+		}
+		delete(used, other.ID)
+		if err := s.Collect(t.Context(), r); err != nil || has(other) {
+			t.Errorf("an image that nothing needs: %v, its layers are left: %v", err, has(other))
+		}
+	}
+	if !has(runs) || !has(next) {
+		t.Error("layers that are needed are gone")
+	}
+	clear(used)
+	clear(mounted)
+	if err := s.Sweep(t.Context()); err != nil || has(runs) || !has(next) {
+		t.Errorf("sweep: %v, what nothing needs is left: %v, what is needed is there: %v", err, has(runs), has(next))
 	}
 }

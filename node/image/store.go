@@ -29,6 +29,9 @@ type Config struct {
 	Root string
 	// InUse returns the image IDs that containers use, with what uses each. nil is none.
 	InUse func() (map[string][]string, error)
+	// Mounted returns the short names of the layers that containers have mounted, also of images that have lost their names. With nil
+	// no layer is removed while such an image is in use.
+	Mounted func() (map[string]bool, error)
 }
 
 // Validate lists all faults.
@@ -193,7 +196,7 @@ func hasID(refs map[string]Image, id string) bool {
 
 // sweep removes layers and blobs that none of refs needs. The caller holds the lock.
 func (s *Store) sweep(ctx context.Context, refs map[string]Image) error {
-	keepLayer, keepBlob := map[string]bool{}, map[string]bool{}
+	keepLayer, keepBlob, mounted := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, img := range refs {
 		for _, l := range img.Layers {
 			keepLayer[strings.TrimPrefix(l, "sha256:")] = true
@@ -208,10 +211,16 @@ func (s *Store) sweep(ctx context.Context, refs map[string]Image) error {
 			return fmt.Errorf("free what no image needs: learn what containers use: %w", err)
 		}
 		for id := range used {
-			// It lost its name while containers run: its layers are mounted, and which ones they are is not known any more.
-			if !hasID(refs, id) {
+			// It lost its name while containers run: its layers are mounted, and which ones they are only the containers know.
+			if !hasID(refs, id) && s.cfg.Mounted == nil {
 				return nil
 			}
+		}
+	}
+	if s.cfg.Mounted != nil {
+		var err error
+		if mounted, err = s.cfg.Mounted(); err != nil {
+			return fmt.Errorf("free what no image needs: learn what containers have mounted: %w", err)
 		}
 	}
 	var errs []error
@@ -219,7 +228,7 @@ func (s *Store) sweep(ctx context.Context, refs map[string]Image) error {
 		entries, err := os.ReadDir(filepath.Join(s.cfg.Root, dir))
 		errs = append(errs, err)
 		for _, e := range entries {
-			if !keep[e.Name()] && ctx.Err() == nil {
+			if !keep[e.Name()] && (dir != "layers" || !mounted[shortName(e.Name())]) && ctx.Err() == nil {
 				errs = append(errs, os.RemoveAll(filepath.Join(s.cfg.Root, dir, e.Name())))
 				if dir == "layers" {
 					errs = append(errs, removeIfThere(filepath.Join(s.cfg.Root, "l", shortName(e.Name()))))

@@ -15,12 +15,31 @@ import (
 // be called while another process owns the runtime.
 func ImagesInUse(root string) (map[string][]string, error) {
 	out := map[string][]string{}
+	err := eachLiving(root, func(c ContainerConfig) {
+		out[c.ImageID] = append(out[c.ImageID], fmt.Sprintf("container %s of pod %s", c.Name, c.PodUID))
+	})
+	return out, err
+}
+
+// LayersMounted reads in the same way the short names of the layers that containers have mounted.
+func LayersMounted(root string) (map[string]bool, error) {
+	out := map[string]bool{}
+	err := eachLiving(root, func(c ContainerConfig) {
+		for _, l := range c.Layers {
+			out[l] = true
+		}
+	})
+	return out, err
+}
+
+// eachLiving calls f with every container on disk that has not ended.
+func eachLiving(root string, f func(ContainerConfig)) error {
 	entries, err := os.ReadDir(filepath.Join(root, "containers"))
 	if errors.Is(err, os.ErrNotExist) {
-		return out, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, e := range entries {
 		var b bundle.Bundle
@@ -32,8 +51,8 @@ func ImagesInUse(root string) (map[string][]string, error) {
 			continue // ended: its root is unmounted
 		}
 		if err := json.Unmarshal(b.Container, &own); err == nil {
-			out[own.Config.ImageID] = append(out[own.Config.ImageID], fmt.Sprintf("container %s of pod %s", own.Config.Name, own.Config.PodUID))
+			f(own.Config)
 		}
 	}
-	return out, nil
+	return nil
 }

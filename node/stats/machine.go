@@ -14,7 +14,9 @@ import (
 
 // Machine is what is there: amounts in milli-CPUs and bytes.
 type Machine struct {
-	MilliCPU, Memory, Disk                                   int64
+	MilliCPU, Memory, Disk int64
+	// DiskPressure is why the disk counts as too full; empty if it does not. ReadMachine leaves it empty.
+	DiskPressure                                             string
 	MachineID, SystemUUID, BootID, Kernel, OSImage, OS, Arch string
 }
 
