@@ -23,16 +23,28 @@ started=$(date +%s%N)
 : >"$data/up.log"
 "$bin" up --data-dir "$data" >"$data/up.log" 2>&1 &
 up=$!
+# stop ends the servers; an interrupt may have ended them already.
 stop() {
 	trap - INT TERM EXIT
-	if kill -0 "$up" 2>/dev/null; then
-		say "stopping the servers; the containers stay (make clean-run removes all)"
-		kill -TERM "$up"
-		wait "$up" || true
-	fi
 	[ -z "${tail:-}" ] || kill "$tail" 2>/dev/null || true
+	if kill -0 "$up" 2>/dev/null; then
+		say "stopping the servers"
+		kill -TERM "$up"
+	elif [ -z "${1:-}" ]; then
+		return
+	fi
+	wait "$up" || true
+	say "the containers go on running: make run comes back to them, make clean-run removes all"
 }
-trap 'stop; exit 130' INT TERM
+# Ctrl-C is how this ends: no failure, unless something of the above was cut off.
+served=
+interrupted() {
+	echo
+	stop interrupted
+	[ -n "$served" ] || { echo "make run: interrupted before the page was there; run it again" >&2; exit 130; }
+	exit 0
+}
+trap interrupted INT TERM
 trap stop EXIT
 for _ in $(seq 300); do
 	grep -qs "^ready" "$data/up.log" && break
@@ -92,6 +104,7 @@ EOT
 if [ -n "$demo" ]; then
 	exit 0
 fi
+served=1
 say "running; Ctrl-C stops the servers and leaves the containers"
 tail -n 0 -F "$data/up.log" 2>/dev/null &
 tail=$!
