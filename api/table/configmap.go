@@ -9,7 +9,7 @@ import (
 )
 
 var configMaps = Printer{
-	Columns: []Column{nameColumn, count("Data", "Number of entries."), ageColumn},
+	Columns: []Column{nameColumn, text("Data", "Number of entries."), ageColumn},
 	Row: func(o object.Object, now time.Time) []any {
 		c := o.(*corev1.ConfigMap)
 		return []any{c.Name, int64(len(c.Data) + len(c.BinaryData)), ageOf(c, now)}

@@ -22,8 +22,8 @@ var deployments = Printer{
 	Columns: append([]Column{
 		nameColumn,
 		text("Ready", "Pods that are ready, of those wanted."),
-		count("Up-to-date", "Pods of the newest template."),
-		count("Available", "Pods that have been ready for long enough."),
+		text("Up-to-date", "Pods of the newest template."),
+		text("Available", "Pods that have been ready for long enough."),
 		ageColumn,
 	}, templateColumns...),
 	Row: func(o object.Object, now time.Time) []any {
@@ -38,7 +38,7 @@ var deployments = Printer{
 
 func replicas(n *int32) int64 {
 	if n == nil {
-		return 1
+		return 0
 	}
 	return int64(*n)
 }

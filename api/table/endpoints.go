@@ -34,7 +34,10 @@ func endpointsText(e *corev1.Endpoints) string {
 			}
 		}
 	}
-	return orNone(firstOf(all, shownEndpoints, ","))
+	if len(e.Subsets) == 0 {
+		return none
+	}
+	return firstOf(all, shownEndpoints, ",")
 }
 
 func hostPort(ip string, port int32) string {

@@ -22,10 +22,13 @@ var endpointSlices = Printer{
 		s := o.(*discoveryv1.EndpointSlice)
 		var nums, addrs []string
 		for _, p := range s.Ports {
-			if p.Port != nil {
+			switch {
+			case p.Port != nil:
 				nums = append(nums, strconv.Itoa(int(*p.Port)))
-			} else if p.Name != nil {
+			case p.Name != nil:
 				nums = append(nums, *p.Name)
+			default:
+				nums = append(nums, "*")
 			}
 		}
 		for _, e := range s.Endpoints {

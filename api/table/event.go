@@ -19,7 +19,7 @@ var events = Printer{
 		wide(text("Source", "Who reported it.")),
 		text("Message", "What happened."),
 		wide(text("First Seen", "Time since the event was first seen.")),
-		wide(count("Count", "How often it was seen.")),
+		wide(text("Count", "How often it was seen.")),
 		wide(nameColumn),
 	},
 	Row: func(o object.Object, now time.Time) []any {

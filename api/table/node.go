@@ -34,7 +34,7 @@ var nodes = Printer{
 		return []any{
 			n.Name, nodeStatus(n), nodeRoles(n), ageOf(n, now), info.KubeletVersion,
 			nodeAddress(n, corev1.NodeInternalIP), nodeAddress(n, corev1.NodeExternalIP),
-			unknownIfEmpty(info.OSImage), unknownIfEmpty(info.KernelVersion), unknownIfEmpty(info.ContainerRuntimeVersion),
+			unknownIfEmpty(info.OSImage), kernelText(info), unknownIfEmpty(info.ContainerRuntimeVersion),
 		}
 	},
 }
@@ -84,4 +84,13 @@ func unknownIfEmpty(s string) string {
 		return unknown
 	}
 	return s
+}
+
+// kernelText is the kernel's version with the machine's architecture.
+func kernelText(info corev1.NodeSystemInfo) string {
+	v := unknownIfEmpty(info.KernelVersion)
+	if info.Architecture != "" {
+		v += " (" + info.Architecture + ")"
+	}
+	return v
 }

@@ -24,37 +24,37 @@ var pods = Printer{
 	},
 	Row: func(o object.Object, now time.Time) []any {
 		p := o.(*corev1.Pod)
-		restarts, last := podRestarts(p)
-		told := strconv.Itoa(restarts)
-		if restarts > 0 && !last.IsZero() {
-			told += " (" + age(last, now) + " ago)"
+		v := summarize(p)
+		restarts := strconv.Itoa(v.restarts)
+		if v.restarts != 0 && !v.last.IsZero() {
+			restarts += " (" + age(v.last, now) + " ago)"
+		}
+		ip := p.Status.PodIP
+		if ip == "" && len(p.Status.PodIPs) > 0 {
+			ip = p.Status.PodIPs[0].IP
 		}
 		return []any{
-			p.Name, podReady(p), podStatus(p), told, ageOf(p, now),
-			orNone(p.Status.PodIP), orNone(p.Spec.NodeName), orNone(p.Status.NominatedNodeName), podGates(p),
+			p.Name, fmt.Sprintf("%d/%d", v.ready, v.total), v.word, restarts, ageOf(p, now),
+			orNone(ip), orNone(p.Spec.NodeName), orNone(p.Status.NominatedNodeName), podGates(p),
 		}
 	},
 }
 
-func podReady(p *corev1.Pod) string {
-	ready, total := 0, len(p.Spec.Containers)
-	for _, c := range p.Status.ContainerStatuses {
-		if c.Ready && c.State.Running != nil {
-			ready++
-		}
+// podSummary is what a row tells of a pod's containers.
+type podSummary struct {
+	ready, total, restarts int
+	// last is when a container last ended before it was started again.
+	last time.Time
+	// word is the one word that tells most about the pod: the reason of what holds it up, before its phase.
+	word string
+}
+
+// count adds one container's restarts.
+func (v *podSummary) count(st corev1.ContainerStatus) {
+	v.restarts += int(st.RestartCount)
+	if t := st.LastTerminationState.Terminated; t != nil && t.FinishedAt.After(v.last) {
+		v.last = t.FinishedAt.Time
 	}
-	for _, c := range p.Spec.InitContainers {
-		if !sidecar(c) {
-			continue
-		}
-		total++
-		for _, st := range p.Status.InitContainerStatuses {
-			if st.Name == c.Name && st.Ready {
-				ready++
-			}
-		}
-	}
-	return fmt.Sprintf("%d/%d", ready, total)
 }
 
 // sidecar tells whether an init container keeps running beside the others.
@@ -62,97 +62,106 @@ func sidecar(c corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
-// podRestarts counts the restarts and finds the time of the last.
-func podRestarts(p *corev1.Pod) (int, time.Time) {
-	n, last := 0, time.Time{}
-	for _, list := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
-		for _, c := range list {
-			n += int(c.RestartCount)
-			if t := c.LastTerminationState.Terminated; t != nil && t.FinishedAt.After(last) {
-				last = t.FinishedAt.Time
-			}
-		}
-	}
-	return n, last
-}
-
-// podStatus is the one word that tells most about a pod: the reason of what holds it up, before its phase.
-func podStatus(p *corev1.Pod) string {
-	word := string(p.Status.Phase)
+func summarize(p *corev1.Pod) podSummary {
+	v := podSummary{total: len(p.Spec.Containers), word: string(p.Status.Phase)}
 	if p.Status.Reason != "" {
-		word = p.Status.Reason
+		v.word = p.Status.Reason
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Reason == corev1.PodReasonSchedulingGated {
-			word = corev1.PodReasonSchedulingGated
+			v.word = corev1.PodReasonSchedulingGated
 		}
 	}
-	starting, init := initStatus(p)
-	if starting {
-		word = init
-	} else {
-		word = containersStatus(p, word)
+	sidecars := map[string]bool{}
+	for _, c := range p.Spec.InitContainers {
+		if sidecar(c) {
+			sidecars[c.Name] = true
+			v.total++
+		}
+	}
+	beside, starting := v.initContainers(p, sidecars)
+	if !starting || condition(p, corev1.PodInitialized) == corev1.ConditionTrue {
+		// What the init containers went through is over: the restarts of those that stay are told with the others'.
+		v.restarts, v.last = beside.restarts, beside.last
+		v.containers(p)
 	}
 	switch {
 	case p.DeletionTimestamp == nil:
 	case p.Status.Reason == "NodeLost":
-		return "Unknown"
+		v.word = "Unknown"
 	case p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed:
-		return "Terminating"
+		v.word = "Terminating"
 	}
-	return orUnknown(word)
+	return v
 }
 
-func orUnknown(s string) string {
-	if s == "" {
-		return "Unknown"
-	}
-	return s
-}
-
-// initStatus tells whether init containers still hold the pod up, and in which word.
-func initStatus(p *corev1.Pod) (bool, string) {
+// initContainers takes in the init containers, up to the first that holds the pod up. beside is the restarts of those that keep running.
+func (v *podSummary) initContainers(p *corev1.Pod, sidecars map[string]bool) (beside podSummary, starting bool) {
 	for i, st := range p.Status.InitContainerStatuses {
+		v.count(st)
+		if sidecars[st.Name] {
+			beside.count(st)
+		}
 		t, w := st.State.Terminated, st.State.Waiting
 		switch {
 		case t != nil && t.ExitCode == 0:
 			continue
-		case i < len(p.Spec.InitContainers) && sidecar(p.Spec.InitContainers[i]) && st.Started != nil && *st.Started:
+		case sidecars[st.Name] && st.Started != nil && *st.Started:
+			if st.Ready {
+				v.ready++
+			}
 			continue
 		case t != nil:
-			return true, "Init:" + endWord(t)
+			v.word = "Init:" + endWord(t)
 		case w != nil && w.Reason != "" && w.Reason != "PodInitializing":
-			return true, "Init:" + w.Reason
+			v.word = "Init:" + w.Reason
+		default:
+			v.word = fmt.Sprintf("Init:%d/%d", i, len(p.Spec.InitContainers))
 		}
-		return true, fmt.Sprintf("Init:%d/%d", i, len(p.Spec.InitContainers))
+		return beside, true
 	}
-	return false, ""
+	return beside, false
 }
 
-// containersStatus is the first container's trouble, if there is one, else word.
-func containersStatus(p *corev1.Pod, word string) string {
-	running := false
+// containers takes in the containers; the first one's trouble is the pod's.
+func (v *podSummary) containers(p *corev1.Pod) {
+	running, trouble := false, ""
 	for i := len(p.Status.ContainerStatuses) - 1; i >= 0; i-- {
 		st := p.Status.ContainerStatuses[i]
+		v.count(st)
 		switch {
 		case st.State.Waiting != nil && st.State.Waiting.Reason != "":
-			word = st.State.Waiting.Reason
+			v.word = st.State.Waiting.Reason
 		case st.State.Terminated != nil:
-			word = endWord(st.State.Terminated)
+			v.word = endWord(st.State.Terminated)
+			if st.State.Terminated.ExitCode != 0 {
+				trouble = v.word
+			}
 		case st.Ready && st.State.Running != nil:
 			running = true
+			v.ready++
 		}
 	}
 	// One container has ended well while another still runs: the pod runs.
-	if word == "Completed" && running {
-		for _, c := range p.Status.Conditions {
-			if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-				return "Running"
-			}
-		}
-		return "NotReady"
+	switch {
+	case v.word != "Completed":
+	case running && condition(p, corev1.PodReady) == corev1.ConditionTrue:
+		v.word = "Running"
+	case trouble != "":
+		v.word = trouble
+	case running:
+		v.word = "NotReady"
 	}
-	return word
+}
+
+// condition is the status of one of the pod's conditions, empty if it has none of the type.
+func condition(p *corev1.Pod, t corev1.PodConditionType) corev1.ConditionStatus {
+	for _, c := range p.Status.Conditions {
+		if c.Type == t {
+			return c.Status
+		}
+	}
+	return ""
 }
 
 // endWord tells how a container ended.

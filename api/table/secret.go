@@ -9,7 +9,7 @@ import (
 )
 
 var secrets = Printer{
-	Columns: []Column{nameColumn, text("Type", "What the secret is for."), count("Data", "Number of entries."), ageColumn},
+	Columns: []Column{nameColumn, text("Type", "What the secret is for."), text("Data", "Number of entries."), ageColumn},
 	Row: func(o object.Object, now time.Time) []any {
 		s := o.(*corev1.Secret)
 		return []any{s.Name, string(s.Type), int64(len(s.Data)), ageOf(s, now)}

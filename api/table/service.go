@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,15 +25,25 @@ var services = Printer{
 	Row: func(o object.Object, now time.Time) []any {
 		s := o.(*corev1.Service)
 		return []any{
-			s.Name, string(s.Spec.Type), orNone(s.Spec.ClusterIP), externalIP(s), orNone(ports(s.Spec.Ports)), ageOf(s, now),
-			orNone(labels.FormatLabels(s.Spec.Selector)),
+			s.Name, string(s.Spec.Type), clusterIP(s), externalIP(s), orNone(ports(s.Spec.Ports)), ageOf(s, now),
+			labels.FormatLabels(s.Spec.Selector),
 		}
 	},
+}
+
+func clusterIP(s *corev1.Service) string {
+	if len(s.Spec.ClusterIPs) > 0 {
+		return s.Spec.ClusterIPs[0]
+	}
+	return none
 }
 
 func externalIP(s *corev1.Service) string {
 	list := s.Spec.ExternalIPs
 	switch s.Spec.Type {
+	default:
+		return unknown
+	case corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort:
 	case corev1.ServiceTypeExternalName:
 		return s.Spec.ExternalName
 	case corev1.ServiceTypeLoadBalancer:
@@ -44,6 +55,8 @@ func externalIP(s *corev1.Service) string {
 				balanced = append(balanced, in.Hostname)
 			}
 		}
+		slices.Sort(balanced)
+		balanced = slices.Compact(balanced)
 		list = append(balanced, list...)
 		if len(list) == 0 {
 			return "<pending>"

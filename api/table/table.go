@@ -48,13 +48,15 @@ func (p Printer) Definitions() []metav1.TableColumnDefinition {
 
 // For returns the printer of a resource: its own, or one that shows name and age.
 func For(resource string) Printer {
-	if p, ok := printers[resource]; ok {
-		return p
+	for _, group := range []map[string]Printer{printers, workloadPrinters, clusterPrinters, storagePrinters} {
+		if p, ok := group[resource]; ok {
+			return p
+		}
 	}
 	return plain
 }
 
-// printers is the table of printers. It is never changed.
+// printers is the table of printers with a file of their own. It is never changed.
 var printers = map[string]Printer{
 	"pods":           pods,
 	"nodes":          nodes,
