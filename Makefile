@@ -42,7 +42,8 @@ demo: deps build ## the same as run, and exit 0
 
 .PHONY: clean-run
 clean-run: ## remove what run made: containers, networks, rules and data
-	@if [ -x $(BIN) ]; then $(BIN) reset --data-dir ./run --yes; else echo "clean-run: nothing was built, so nothing runs"; fi
+	@if [ ! -x $(BIN) ]; then echo "clean-run: nothing was built, so nothing runs"; elif [ -e run/lock ] || [ ! -d run/example ]; then $(BIN) reset --data-dir ./run --yes; fi
+	@rm -rf run/example run/up.log; if [ -d run ]; then rmdir --ignore-fail-on-non-empty run; fi
 
 .PHONY: vet
 vet: ## gofmt and go vet

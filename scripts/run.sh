@@ -15,7 +15,11 @@ say() { printf '%s\n' "$bold== $*$plain"; }
 show() { printf '%s\n' "$bold\$ $*$plain"; }
 
 [ "$(id -u)" = 0 ] || { echo "make run: containers, networks and service rules need root; run it as root" >&2; exit 1; }
-mkdir -p "$data/example"
+if [ -d "$data/example" ] && [ ! -e "$data/lock" ]; then
+	echo "make run: the cluster of ./run is gone, and its try-out repository run/example is left: make clean-run removes that too" >&2
+	exit 1
+fi
+mkdir -p "$data"
 
 say "starting the cluster: reconcile up --data-dir ./run (its log: run/up.log)"
 started=$(date +%s%N)
@@ -59,6 +63,7 @@ grep -q '^ready' "$data/up.log" || { echo "make run: no line 'ready' in run/up.l
 grep -E '^(api|git|ready)' "$data/up.log" || true
 say "ready after $((($(date +%s%N) - started) / 1000000)) ms"
 
+mkdir -p "$data/example"
 say "building the example's two images: one static binary each, no registry"
 for name in web store; do
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$data/example/$name" "./examples/guestbook/$name"

@@ -32,6 +32,9 @@ func newImage() *cobra.Command {
 		if _, err := os.Stat(dataDir); err != nil {
 			return nil, fmt.Errorf("%s is no data directory here: name the one of `reconcile up` with --data-dir: %w", dataDir, err)
 		}
+		if err := checkUsable(dataDir); err != nil {
+			return nil, err
+		}
 		abs, err := filepath.Abs(nodeRoot(dataDir))
 		if err != nil {
 			return nil, err

@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"reconcile/admission"
@@ -181,23 +180,6 @@ func firstAddress() (netip.Addr, error) {
 		}
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
-}
-
-// lockDataDir makes the data directory and keeps other processes out of it until the returned function is called.
-func lockDataDir(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
-	}
-	path := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the data directory: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("another reconcile process uses %s; stop it first, or choose another --data-dir", dir)
-	}
-	return func() { f.Close() }, nil
 }
 
 // serverConfig is the server's part of the flags.

@@ -6,8 +6,6 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-
 	"reconcile/agent"
 )
 
@@ -19,7 +17,7 @@ func newReset() *cobra.Command {
 		Use:   "reset --data-dir DIR --yes",
 		Short: "Make this machine as it was: remove containers, networks, rules and data",
 		Long: "Removes everything that `reconcile up`, `server` or `agent` with this data directory has made on this machine: containers,\n" +
-			"their networks and mounts, service rules, the DNS process, and the data directory with the cluster's state. There is no way back.",
+			"their networks and mounts, service rules, the DNS process, and what the cluster keeps in the data directory. Other files there stay. There is no way back.",
 		Example: "  reconcile reset --data-dir ./run --yes",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,6 +48,9 @@ func (m *machineFlags) reset(cmd *cobra.Command) error {
 		fmt.Fprintf(cmd.OutOrStdout(), "there is no %s: nothing to remove\n", cfg.dataDir)
 		return nil
 	}
+	if exists(cfg.dataDir) && !exists(agent.RunDir(cfg.dataDir)) && !isDataDir(cfg.dataDir) {
+		return fmt.Errorf("%s is no data directory of reconcile: nothing was removed%s", cfg.dataDir, nested(cfg.dataDir))
+	}
 	if err := m.needRoot(os.Geteuid()); err != nil {
 		return err
 	}
@@ -63,20 +64,13 @@ func (m *machineFlags) reset(cmd *cobra.Command) error {
 			return fmt.Errorf("reset %s: %w; the data is kept, run the command again", cfg.dataDir, err)
 		}
 	}
-	// A data directory that is a mount point is emptied; it cannot be removed itself.
-	if err := os.RemoveAll(cfg.dataDir); err != nil && (!errors.Is(err, unix.EBUSY) || !empty(cfg.dataDir)) {
-		return fmt.Errorf("remove %s: %w", cfg.dataDir, err)
+	left, err := removeDataDir(cfg.dataDir)
+	if err != nil {
+		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "removed everything of %s\n", cfg.dataDir)
+	if len(left) > 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), "the folder stays, for it holds other things: %s\n", someOf(left))
+	}
 	return nil
-}
-
-func empty(dir string) bool {
-	names, err := os.ReadDir(dir)
-	return err == nil && len(names) == 0
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

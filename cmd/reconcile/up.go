@@ -66,6 +66,9 @@ func (m *machineFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := checkUsable(cfg.dataDir); err != nil {
+		return err
+	}
 	if err := m.needRoot(os.Geteuid()); err != nil {
 		return err
 	}
