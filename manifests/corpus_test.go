@@ -21,6 +21,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "cue-eval" {
 		os.Exit(EvalMain(os.Stdin, os.Stdout))
 	}
+	if len(os.Args) == 2 && os.Args[1] == "escape" {
+		escapeMain()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
