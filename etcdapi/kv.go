@@ -136,7 +136,7 @@ func (s *Server) rangeStream(stream grpc.ServerStream) error {
 
 // submit sends a checked write to the sequencer.
 func (s *Server) submit(ctx context.Context, k kind, m proto.Message) (*answer, error) {
-	w := &write{kind: k, msg: m}
+	w := &write{kind: k, msg: m, objects: s.cfg.Objects}
 	if w.Size() > maxRequest {
 		return nil, rpctypes.ErrGRPCRequestTooLarge
 	}

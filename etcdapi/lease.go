@@ -2,6 +2,8 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
+	"io"
 	"math/rand/v2"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -67,4 +69,82 @@ func (l leaseService) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest)
 		out.Leases = append(out.Leases, &pb.LeaseStatus{ID: lease.ID})
 	}
 	return out, nil
+}
+
+// LeaseTimeToLive implements etcdserverpb.LeaseServer.
+func (l leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	if _, err := l.s.clientOf(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.s.awaitLeader(ctx); err != nil {
+		return nil, err
+	}
+	left, err := l.s.cfg.Store.Lessor().TimeToLive(ctx, r.ID)
+	v := l.s.cfg.Store.View()
+	out := &pb.LeaseTimeToLiveResponse{Header: l.s.header(v.Rev()), ID: r.ID, TTL: left}
+	if errors.Is(err, raftstore.ErrNoLease) {
+		out.TTL = -1 // no error, in etcd
+		return out, nil
+	}
+	if err != nil {
+		return nil, leaseError(ctx, err)
+	}
+	if v, err = l.s.view(ctx, false); err != nil {
+		return nil, err
+	}
+	lease, ok := v.Lease(r.ID)
+	if !ok {
+		out.TTL = -1
+		return out, nil
+	}
+	out.GrantedTTL = lease.TTL
+	if r.Keys {
+		for key := range v.LeaseKeys(r.ID) {
+			out.Keys = append(out.Keys, []byte(key))
+		}
+	}
+	return out, nil
+}
+
+// LeaseKeepAlive implements etcdserverpb.LeaseServer. Renewals of all streams share rounds (raftstore.Lessor), and answers of a stream keep the
+// order of their requests.
+func (l leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+	if _, err := l.s.clientOf(stream.Context()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	stop := context.AfterFunc(l.s.life, cancel)
+	defer stop()
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := l.s.awaitLeader(ctx); err != nil {
+			return err
+		}
+		ttl, err := l.s.cfg.Store.Lessor().KeepAlive(ctx, r.ID)
+		if errors.Is(err, raftstore.ErrNoLease) {
+			ttl, err = 0, nil // what etcd says of a lease that is gone
+		}
+		if err != nil {
+			return leaseError(ctx, err)
+		}
+		out := &pb.LeaseKeepAliveResponse{Header: l.s.header(l.s.cfg.Store.View().Rev()), ID: r.ID, TTL: ttl}
+		if err := stream.Send(out); err != nil {
+			return err
+		}
+	}
+}
+
+// leaseError is the status of a question about a lease that found no answer.
+func leaseError(ctx context.Context, err error) error {
+	if errors.Is(err, raftstore.ErrNotLeader) && ctx.Err() == nil {
+		return rpctypes.ErrGRPCNoLeader
+	}
+	return submitError(ctx, err)
 }

@@ -66,6 +66,8 @@ func (k kind) response() proto.Message {
 type write struct {
 	kind kind
 	msg  proto.Message
+	// objects tells that values below /registry are objects (Codec.Objects).
+	objects bool
 }
 
 // AppendTo implements sequencer.Txn.
@@ -111,14 +113,17 @@ func (a *answer) AppendTo(b []byte) []byte {
 }
 
 // Codec reads forwarded requests and answers: it is sequencer.Config.Txns.
-type Codec struct{}
+type Codec struct {
+	// Objects tells that values below /registry are the cluster's objects: others are refused there, and objects get their revision.
+	Objects bool
+}
 
 // Txn implements sequencer.TxnCodec.
-func (Codec) Txn(body []byte) (sequencer.Txn, error) {
+func (c Codec) Txn(body []byte) (sequencer.Txn, error) {
 	if len(body) == 0 {
 		return nil, errors.New("the request is empty")
 	}
-	w := &write{kind: kind(body[0])}
+	w := &write{kind: kind(body[0]), objects: c.Objects}
 	if w.msg = w.kind.request(); w.msg == nil {
 		return nil, fmt.Errorf("the request has the unknown kind %d", body[0])
 	}

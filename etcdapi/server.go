@@ -33,6 +33,8 @@ type Config struct {
 	Members func() []Member
 	// TLS serves with certificates and asks clients for theirs. Nil serves everybody in the clear, which only tests and measurements want.
 	TLS *tls.Config
+	// Objects is that of the Codec.
+	Objects bool
 	// AllowRegistryWrites lets masters write below /registry.
 	AllowRegistryWrites bool
 	// ProgressEvery is how often watches that asked for it are told how far they have come while nothing happens. Default 10 min, etcd's.
@@ -79,8 +81,9 @@ type Server struct {
 	reads *reads
 	wg    sync.WaitGroup
 	grpc  *grpc.Server
-	// stopping is closed when Run ends: streams end with it.
-	stopping chan struct{}
+	// life ends when Run does, and streams with it.
+	life context.Context
+	end  context.CancelFunc
 }
 
 // New makes a server.
@@ -92,7 +95,8 @@ func New(cfg Config) (*Server, error) {
 		cfg.ProgressEvery = 10 * time.Minute
 	}
 	id := cfg.Store.Identity()
-	s := &Server{cfg: cfg, clusterID: number(id.ClusterID), memberID: number(id.ServerID), stopping: make(chan struct{})}
+	s := &Server{cfg: cfg, clusterID: number(id.ClusterID), memberID: number(id.ServerID)}
+	s.life, s.end = context.WithCancel(context.Background())
 	s.reads = &reads{ask: s.readIndex, wg: &s.wg}
 	s.term.Store(cfg.Store.Leader().Term)
 	opts := []grpc.ServerOption{
@@ -141,7 +145,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	case err = <-served:
 		err = fmt.Errorf("serve etcd's API: %w", err)
 	}
-	close(s.stopping)
+	s.end()
 	s.grpc.Stop()
 	s.wg.Wait()
 	return err
@@ -154,7 +158,7 @@ func (s *Server) followTerm(ctx context.Context) {
 		s.term.Store(s.cfg.Store.Leader().Term)
 		select {
 		case <-changed:
-		case <-s.stopping:
+		case <-s.life.Done():
 			return
 		case <-ctx.Done():
 			return

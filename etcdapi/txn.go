@@ -3,18 +3,24 @@ package etcdapi
 import (
 	"bytes"
 	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"reconcile/object"
 	"reconcile/raftstore"
 	"reconcile/sequencer"
 )
 
 // Decide implements sequencer.Txn: what the request means on the state that all before it have made.
 func (w *write) Decide(kv *sequencer.KV) (sequencer.Answer, bool) {
-	d := decision{kv: kv}
+	d := decision{kv: kv, objects: w.objects}
 	a := &answer{kind: w.kind}
 	switch m := w.msg.(type) {
 	case *pb.PutRequest:
@@ -38,7 +44,10 @@ func (w *write) Decide(kv *sequencer.KV) (sequencer.Answer, bool) {
 
 // decision performs one request on a state. What it must not do has been refused before it came here (check.go), what depends on the state is
 // refused before the first write.
-type decision struct{ kv *sequencer.KV }
+type decision struct {
+	kv      *sequencer.KV
+	objects bool
+}
 
 // run performs a transaction.
 func (d *decision) run(r *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -170,7 +179,24 @@ func (d *decision) checkPut(r *pb.PutRequest) error {
 			return rpctypes.ErrGRPCKeyNotFound
 		}
 	}
+	if d.objects && !r.IgnoreValue && strings.HasPrefix(string(r.Key), registry) {
+		_, err := stamp(string(r.Key), r.Value, 1)
+		return err
+	}
 	return nil
+}
+
+// stamp gives the object in a value its revision, which the cluster's readers take from there.
+func stamp(key string, value []byte, rev uint64) ([]byte, error) {
+	o, err := object.Decode(value)
+	if err == nil && object.KeyOf(o).Path() != key {
+		err = fmt.Errorf("it is %s", object.KeyOf(o))
+	}
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "etcdserver: the value of %s must be that object as Kubernetes stores it (protobuf): %v", key, err)
+	}
+	o.SetResourceVersion(strconv.FormatUint(rev, 10))
+	return object.Encode(o)
 }
 
 func (d *decision) put(r *pb.PutRequest) *pb.PutResponse {
@@ -183,6 +209,11 @@ func (d *decision) put(r *pb.PutRequest) *pb.PutResponse {
 			if r.IgnoreLease {
 				lease = have.Lease
 			}
+		}
+	}
+	if d.objects && strings.HasPrefix(key, registry) {
+		if stamped, err := stamp(key, value, d.kv.NextRev()); err == nil { // checkPut has tried
+			value = stamped
 		}
 	}
 	prev := d.kv.Put(key, value, lease)

@@ -104,7 +104,7 @@ func (st *watchStream) receive() error {
 			err = st.request(r)
 		case <-ended:
 			return nil
-		case <-st.s.stopping:
+		case <-st.s.life.Done():
 			return rpctypes.ErrGRPCStopped
 		case <-st.ctx.Done():
 			if cause := context.Cause(st.ctx); !errors.Is(cause, context.Canceled) {

@@ -23,6 +23,8 @@ type message struct {
 	Stage  []byte       `json:"stage,omitempty"`
 	// Read asks for a read index.
 	Read bool `json:"read,omitempty"`
+	// Leases asks to renew leases, and what they have left.
+	Leases *raftstore.LeaseCall `json:"leases,omitempty"`
 }
 
 type wireRequest struct {
@@ -49,11 +51,12 @@ type wireOp struct {
 
 // reply is the leader's answer.
 type reply struct {
-	Error  *wireError  `json:"error,omitempty"`
-	Result *wireResult `json:"result,omitempty"`
-	Digest string      `json:"digest,omitempty"`
-	Rev    uint64      `json:"rev,omitempty"`
-	Term   uint64      `json:"term,omitempty"`
+	Error  *wireError            `json:"error,omitempty"`
+	Result *wireResult           `json:"result,omitempty"`
+	Digest string                `json:"digest,omitempty"`
+	Rev    uint64                `json:"rev,omitempty"`
+	Term   uint64                `json:"term,omitempty"`
+	Leases *raftstore.LeaseReply `json:"leases,omitempty"`
 }
 
 type wireResult struct {
@@ -151,6 +154,9 @@ func (s *Sequencer) serve(ctx context.Context, m *message) (reply, error) {
 	case m.Read:
 		rev, err := s.store.ReadIndex(ctx)
 		return reply{Rev: rev, Term: l.Term}, again(err)
+	case m.Leases != nil:
+		out, err := s.store.Lessor().Serve(ctx, *m.Leases)
+		return reply{Leases: &out}, again(err)
 	}
 	return reply{}, apierrors.NewBadRequest("the forwarded message is empty")
 }
@@ -198,7 +204,7 @@ func (s *Sequencer) send(ctx context.Context, l raftstore.Leader, m message) (re
 	defer stop()
 	answer, err := s.cfg.Forwarder.Forward(reach, l, body)
 	switch {
-	case m.Read && err != nil && ctx.Err() == nil:
+	case (m.Read || m.Leases != nil) && err != nil && ctx.Err() == nil:
 		return reply{}, fmt.Errorf("%w: %w", errAgain, err) // a question may be asked again
 	case errors.Is(err, raftstore.ErrUnknown):
 		return reply{}, unknownOutcome(err)

@@ -193,6 +193,9 @@ func (kv *KV) Put(key string, value []byte, lease int64) (prev *raftstore.Record
 	return prev
 }
 
+// NextRev is the revision that a write of the present transaction gets.
+func (kv *KV) NextRev() uint64 { return kv.began.rev + 1 }
+
 // Delete removes a key, if it is there.
 func (kv *KV) Delete(key string) (prev *raftstore.Record) {
 	prev, had := kv.Get(key)

@@ -70,6 +70,13 @@ func (s *Sequencer) Run(ctx context.Context) error {
 	if s.cfg.Forwarder != nil && s.cfg.Txns != nil {
 		s.wg.Go(func() { s.forwardTxns(ctx) })
 	}
+	if s.cfg.Forwarder != nil {
+		s.store.Lessor().SetPeer(s)
+	}
+	s.wg.Go(func() {
+		// It ends with ctx or with the store, and has no error to tell then.
+		_ = s.store.Lessor().Run(ctx, s.expire)
+	})
 	for {
 		changed := s.store.LeaderChanged()
 		if l := s.store.Leader(); l.Self {

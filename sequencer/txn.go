@@ -10,6 +10,9 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"reconcile/cluster"
+	"reconcile/controller"
+	"reconcile/object"
 	"reconcile/raftstore"
 )
 
@@ -241,7 +244,35 @@ func (t *tenure) txnBatch(ctx context.Context) {
 		t.confirm(ctx, f)
 		return
 	}
+	triggers := t.objects(kv, f)
 	t.start(ctx, f, raftstore.Entry{Base: kv.base, Time: t.tick().UnixNano(), Nonce: f.nonce, Ops: kv.ops})
+	t.leftover = append(t.leftover, triggers...)
+}
+
+// objects notes which of the cluster's objects the transactions have written, so that the next decisions see them, and returns what they
+// wake: controllers run in the next entry. Mostly there are none.
+func (t *tenure) objects(kv *KV, f *flight) []controller.Trigger {
+	for _, key := range kv.layer.within("/registry/", "/registry0") {
+		k, err := object.ParsePath(key)
+		if err != nil {
+			continue // a key that names no object wakes nobody
+		}
+		c := cluster.Change{Key: k}
+		if r := kv.layer.own[key]; r.Version > 0 {
+			o, ok := cluster.Object(r)
+			if !ok {
+				continue
+			}
+			c.New = o
+		}
+		f.changes = append(f.changes, c)
+	}
+	if len(f.changes) == 0 {
+		return nil
+	}
+	o := cluster.NewOverlay(t.head(true).reader)
+	o.Apply(f.changes)
+	return t.s.decider.settler.Triggers(o, changes(o))
 }
 
 // txn runs one transaction, and takes back what it did if it says so, or panics.

@@ -15,6 +15,9 @@ type Config struct {
 	DataDir string
 	// Listen is HOST:PORT of the shared port; Advertise is HOST:PORT under which the other servers and the agents reach it.
 	Listen, Advertise string
+	// EtcdListen is HOST:PORT of etcd's v3 API; empty serves none. EtcdRegistryWrites lets administrators write objects through it.
+	EtcdListen         string
+	EtcdRegistryWrites bool
 	// Hosts are further names and addresses that the certificate is to hold.
 	Hosts []string
 	// Name is the member's name in logs, in its certificate and in its lease; by default the machine's name.
@@ -38,6 +41,11 @@ func (c Config) Validate() error {
 	for name, addr := range map[string]string{"listening address": c.Listen, "advertised address": c.Advertise} {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			errs = append(errs, fmt.Errorf("the %s %q is not HOST:PORT", name, addr))
+		}
+	}
+	if c.EtcdListen != "" {
+		if _, _, err := net.SplitHostPort(c.EtcdListen); err != nil {
+			errs = append(errs, fmt.Errorf("the address of etcd's API %q is not HOST:PORT", c.EtcdListen))
 		}
 	}
 	if c.Join != "" {

@@ -20,6 +20,7 @@ import (
 	"reconcile/api/gitdoor"
 	"reconcile/cluster"
 	"reconcile/controller"
+	"reconcile/etcdapi"
 	"reconcile/gitops"
 	"reconcile/internal/diskspace"
 	"reconcile/manifests"
@@ -44,12 +45,19 @@ type Server struct {
 	raftLn    net.Listener
 	apiLn     net.Listener
 	forwardLn net.Listener
+	// etcd and its listener are nil unless it is asked for.
+	etcd   *etcdapi.Server
+	etcdLn net.Listener
 }
 
 // Close frees what Open took, for one who does not Run.
 func (s *Server) Close() error {
 	s.peers.close()
-	return errors.Join(s.mux.Close(), s.store.Close())
+	err := errors.Join(s.mux.Close(), s.store.Close())
+	if s.etcdLn != nil {
+		err = errors.Join(err, s.etcdLn.Close())
+	}
+	return err
 }
 
 // Open loads or makes the keys, takes the port and opens the store. Nothing is served before Run.
@@ -74,7 +82,11 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		ln.Close()
 		return nil, err
 	}
-	if err := s.build(); err != nil {
+	err = s.build()
+	if err == nil {
+		err = s.openEtcd(ctx)
+	}
+	if err != nil {
 		ln.Close()
 		return nil, errors.Join(err, s.store.Close())
 	}
@@ -91,6 +103,9 @@ func (s *Server) openKeys() (err error) {
 	}
 	api := admission.Ranges{Services: s.cfg.ServiceCIDR}.API()
 	hosts := append([]string{"localhost", "127.0.0.1", host, api.String(), "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}, s.cfg.Hosts...)
+	if etcd, _, err := net.SplitHostPort(s.cfg.EtcdListen); err == nil && etcd != "" {
+		hosts = append(hosts, etcd)
+	}
 	s.identity, err = s.keys.Identity(pki.ServerSpec(s.cfg.Name, hosts))
 	s.pool = s.keys.Pool()
 	return err
@@ -132,7 +147,7 @@ func (s *Server) build() error {
 		return err
 	}
 	if s.seq, err = sequencer.New(sequencer.Config{
-		Store: s.store, Settler: sequencer.Controllers{Set: set}, Ranges: ranges, Forwarder: s.peers, Token: gitops.Token, Logger: s.cfg.Log,
+		Store: s.store, Settler: sequencer.Controllers{Set: set}, Ranges: ranges, Forwarder: s.peers, Token: gitops.Token, Txns: etcdapi.Codec{Objects: true}, Logger: s.cfg.Log,
 	}); err != nil {
 		return err
 	}
@@ -230,6 +245,9 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 	inner := s.httpServer(requests, s.inner)
 	g.Go(func() error { return serveHTTP(outer, s.apiLn) })
 	g.Go(func() error { return serveHTTP(inner, plain{s.forwardLn}) })
+	if s.etcd != nil {
+		g.Go(func() error { return s.runEtcd(requests) })
+	}
 	if s.cfg.Join != "" {
 		g.Go(func() error { return s.join(gctx) })
 	}

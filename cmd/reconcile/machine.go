@@ -31,6 +31,8 @@ type machineFlags struct {
 	serviceCIDR, podCIDR, domain, logLevel      string
 	servers                                     []string
 	streamPort                                  uint16
+	etcdAddr                                    string
+	etcdWrites                                  bool
 }
 
 func (m *machineFlags) bind(cmd *cobra.Command) {
@@ -43,6 +45,8 @@ func (m *machineFlags) bind(cmd *cobra.Command) {
 	f.StringVar(&m.logLevel, "log-level", "info", "debug, info, warn or error")
 	if m.server {
 		f.StringVar(&m.apiAddr, "api-addr", "0.0.0.0:6443", "HOST:PORT of the one port: API, git, and the servers' own traffic")
+		f.StringVar(&m.etcdAddr, "etcd-addr", "", "HOST:PORT of etcd's v3 API, for etcdctl and programs that use etcd (default: not served)")
+		f.BoolVar(&m.etcdWrites, "etcd-allow-registry-writes", false, "let administrators write the cluster's objects through etcd's API")
 		f.StringVar(&m.join, "join", "", "HOST:PORT of a server of an existing cluster; DATA-DIR/pki must hold that cluster's ca.crt and ca.key")
 	} else {
 		f.StringSliceVar(&m.servers, "servers", nil, "the servers' URLs (required)")
@@ -71,13 +75,15 @@ type machine struct {
 	domain               string
 	streamPort           uint16
 	servers              []string
+	etcdAddr             string
+	etcdWrites           bool
 	log                  *slog.Logger
 }
 
 func (m *machineFlags) config() (*machine, error) {
 	var errs []error
 	note := func(err error) { errs = append(errs, err) }
-	out := &machine{listen: m.apiAddr, join: m.join, domain: m.domain, streamPort: m.streamPort, servers: m.servers, nodeName: m.nodeName}
+	out := &machine{listen: m.apiAddr, join: m.join, domain: m.domain, streamPort: m.streamPort, servers: m.servers, nodeName: m.nodeName, etcdAddr: m.etcdAddr, etcdWrites: m.etcdWrites}
 	var err error
 	if out.dataDir, err = filepath.Abs(m.dataDir); err != nil {
 		note(err)
@@ -187,7 +193,27 @@ func (m *machine) serverConfig() server.Config {
 	return server.Config{
 		DataDir: m.dataDir, Listen: m.listen, Advertise: m.advertise.String(), Name: m.nodeName, Join: m.join,
 		ServiceCIDR: m.serviceCIDR, PodCIDR: m.podCIDR, Version: version, Log: m.log,
+		EtcdListen: m.etcdAddr, EtcdRegistryWrites: m.etcdWrites,
 	}
+}
+
+// printEtcd writes the certificates for etcd's API into the data directory and says how etcdctl uses them.
+func (m *machine) printEtcd(s *server.Server) error {
+	url := s.EtcdURL()
+	if url == "" {
+		return nil
+	}
+	admin, err := s.Keys().Identity(pki.AdminSpec())
+	if err != nil {
+		return err
+	}
+	plain, err := s.Keys().Identity(server.EtcdClientSpec())
+	if err != nil {
+		return err
+	}
+	fmt.Printf("etcd    %s\nexport ETCDCTL_ENDPOINTS=%s ETCDCTL_CACERT=%s ETCDCTL_CERT=%s ETCDCTL_KEY=%s\n", url, url, s.Keys().CertFile(), admin.CertFile, admin.KeyFile)
+	fmt.Printf("# for programs that must not read the cluster's objects: ETCDCTL_CERT=%s ETCDCTL_KEY=%s\n", plain.CertFile, plain.KeyFile)
+	return nil
 }
 
 // runServer runs a server and, if wanted, an agent, until ctx ends or one of them fails.
@@ -209,6 +235,9 @@ func runServer(ctx context.Context, m *machine, withAgent bool) error {
 		return errors.Join(err, s.Close())
 	}
 	fmt.Printf("api     %s\ngit     %s\nkubectl reconcile kubectl --kubeconfig %s\n", files.APIURL, files.GitURL, filepath.Join(m.dataDir, kubeconfigName))
+	if err := m.printEtcd(s); err != nil {
+		return errors.Join(err, s.Close())
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.Run(gctx, func() {

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"reconcile/pki"
+)
+
+// etcdClient is etcd's own client with a certificate.
+func etcdClient(t *testing.T, s *Server, spec pki.Spec) *clientv3.Client {
+	t.Helper()
+	id, err := s.Keys().Identity(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.EtcdURL()}, Logger: zap.NewNop(), DialTimeout: 5 * time.Second,
+		TLS: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.Keys().Pool(), Certificates: []tls.Certificate{id.Cert}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// TestEtcd: rights follow from the certificate's group, and members have names and URLs.
+func TestEtcd(t *testing.T) {
+	addr, etcd := freeAddr(t), freeAddr(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s, err := Open(ctx, Config{
+		DataDir: t.TempDir(), Listen: addr, Advertise: addr, Name: "one", EtcdListen: etcd,
+		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), Version: "test", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	done, ready := make(chan error, 1), make(chan struct{})
+	go func() { done <- s.Run(ctx, func() { close(ready) }) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	<-ready
+	admin, plain, node := etcdClient(t, s, pki.AdminSpec()), etcdClient(t, s, EtcdClientSpec()), etcdClient(t, s, pki.NodeSpec("n", nil))
+	if r, err := admin.Get(ctx, "/registry/namespaces/", clientv3.WithPrefix()); err != nil || r.Count == 0 {
+		t.Errorf("the administrator reads %v, %v", r, err)
+	}
+	for what, op := range map[string]clientv3.Op{
+		"objects are read":           clientv3.OpGet("/registry/namespaces/default"),
+		"everything is read":         clientv3.OpGet("", clientv3.WithPrefix()),
+		"an object is compared with": clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.Version("/registry/namespaces/default"), "=", 1)}, nil, nil),
+		"an object is written":       clientv3.OpPut("/registry/namespaces/x", ""),
+	} {
+		if _, err := plain.Do(ctx, op); err == nil || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("%s with a plain client's certificate: %v", what, err)
+		}
+	}
+	if r := <-plain.Watch(ctx, "/registry/", clientv3.WithPrefix()); r.Err() == nil {
+		t.Error("objects are watched with a plain client's certificate")
+	}
+	if _, err := plain.Put(ctx, "mine", "1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := node.Get(ctx, "mine"); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("an agent's certificate: %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		m, err := admin.MemberList(ctx)
+		if err == nil && len(m.Members) == 1 && m.Members[0].Name == "one" && m.Members[0].ClientURLs[0] == "https://"+etcd && m.Members[0].PeerURLs[0] == "https://"+addr {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the members are %v, %v", m, err)
+		}
+	}
+}
