@@ -6,9 +6,12 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // TestLease: keys go with their lease, when it is revoked and when it runs out, in order and under one revision.
@@ -107,7 +110,9 @@ func TestLeaderGoes(t *testing.T) {
 	old := b.leader()
 	b.stop(old)
 	eventually(t, "a put without the old leader", func() bool {
-		_, err := c.Put(ctx, "after", "1", clientv3.WithLease(l.ID))
+		turn, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		_, err := c.Put(turn, "after", "1", clientv3.WithLease(l.ID))
 		return err == nil
 	})
 	if g := must(c.Get(ctx, "before"))(t); len(g.Kvs) != 1 {
@@ -120,16 +125,21 @@ func TestLeaderGoes(t *testing.T) {
 		}
 	}
 	alone := b.client(last)
+	conn := must(grpc.NewClient(b.peers[last].Etcd, grpc.WithTransportCredentials(insecure.NewCredentials())))(t) // clientv3 would try again
+	defer conn.Close()
 	eventually(t, "the answer that there is no leader", func() bool {
-		_, err := alone.Get(ctx, "before")
-		return errors.Is(err, rpctypes.ErrNoLeader) || errors.Is(err, rpctypes.ErrTimeout)
+		_, read := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("before")})
+		_, write := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: []byte("before")})
+		return errors.Is(read, rpctypes.ErrGRPCNoLeader) && errors.Is(write, rpctypes.ErrGRPCNoLeader)
 	})
 	if g := must(alone.Get(ctx, "before", clientv3.WithSerializable()))(t); len(g.Kvs) != 1 {
 		t.Error("a serializable read needs no leader")
 	}
 	b.start(old)
 	eventually(t, "a put after the majority is back", func() bool {
-		_, err := alone.Put(ctx, "again", "1")
+		turn, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		_, err := alone.Put(turn, "again", "1")
 		return err == nil
 	})
 }
