@@ -42,7 +42,8 @@ type PlanResponse struct {
 	Main   string `json:"main,omitempty"`
 	// Note tells where the plan and a push of the same would differ.
 	Note string `json:"note,omitempty"`
-	// Refused says why a rule refuses the change (the prune guard, an object of another source). Nothing was changed.
+	// Refused says why a rule refuses the change (the prune guard, an object of another source). Nothing was changed. Of what
+	// the prune guard refuses, Plan, Text and Diff tell what it would be; there is no Token.
 	Refused string `json:"refused,omitempty"`
 	// Changes tells whether the plan holds any change.
 	Changes bool `json:"changes"`

@@ -35,21 +35,20 @@ type candidate struct {
 	received time.Time
 	// dryRun ends the way with the plan.
 	dryRun bool
+	// way is how options are given where it comes from; empty for a push. See plan.Guard.
+	way string
 }
 
 // outcome is what became of a candidate.
 type outcome struct {
 	findings []manifests.Finding
-	// refused is a rule's objection: the guard's.
+	// refused is a rule's objection: the guard's. The plan then tells what it objects to.
 	refused string
 	plan    *plan.Plan
 	rev     uint64
 	// nothing tells that there was nothing to write.
 	nothing bool
 }
-
-// refuse is the outcome of a commit that a rule objects to.
-func refuse(why error) *outcome { return &outcome{refused: why.Error()} }
 
 // rounds is how often a commit is decided again because the state moved while it was decided.
 const rounds = 8
@@ -130,18 +129,35 @@ func (s *Service) round(ctx context.Context, c *candidate, res *manifests.Result
 		s.logOf(c).Info("commit refused", "findings", len(want.findings))
 		return &outcome{findings: manifests.SortFindings(want.findings)}, nil
 	}
-	if err := d.guard(want, c.opts.allowDelete); err != nil {
-		s.logOf(c).Info("commit refused", "reason", err)
-		return refuse(err), nil
-	}
 	planned := s.cfg.Now()
+	if objection := d.guard(want, c); objection != nil {
+		s.logOf(c).Info("commit refused", "reason", objection)
+		return s.refuse(ctx, c, d, want, main, objection)
+	}
 	s.logOf(c).Info("commit planned", "create", want.created, "change", want.changed, "delete", len(want.deleted), "after", planned.Sub(c.received))
-	req := sequencer.Request{User: c.user, Source: s.cfg.Source, Ops: want.ops, Token: c.token, Commit: c.commit.Hash.String(), BaseRef: baseRef(main)}
+	req := s.request(c, want, main)
+	req.Token = c.token
 	req.Ops = append(req.Ops, s.ledger(c, view, d, want, main, validated, planned))
 	if c.dryRun {
 		return s.forecast(ctx, req, d, want)
 	}
 	return s.submit(ctx, c, req, d, want, snap.Packs+1)
+}
+
+// request is what a commit asks of the writer, without its row, ref and pack.
+func (s *Service) request(c *candidate, want *desired, main git.Hash) sequencer.Request {
+	return sequencer.Request{User: c.user, Source: s.cfg.Source, Ops: want.ops, Commit: c.commit.Hash.String(), BaseRef: baseRef(main)}
+}
+
+// refuse is the outcome of a commit that a rule objects to: its plan, so that its author sees what he would have done, without a
+// token by which it could be applied.
+func (s *Service) refuse(ctx context.Context, c *candidate, d *decision, want *desired, main git.Hash, why error) (*outcome, error) {
+	out, err := s.forecast(ctx, s.request(c, want, main), d, want)
+	if err != nil {
+		return nil, err
+	}
+	out.refused, out.plan.Token = why.Error(), ""
+	return out, nil
 }
 
 func baseRef(h git.Hash) string {

@@ -199,8 +199,8 @@ func (d *decision) release(out *desired, key object.Key, live object.Object) err
 }
 
 // guard is the question whether so much may be pruned.
-func (d *decision) guard(out *desired, allowed int) error {
-	return plan.Guard{Owned: out.owned, Wanted: len(d.order), Deleted: out.deleted, Allowed: allowed}.Check()
+func (d *decision) guard(out *desired, c *candidate) error {
+	return plan.Guard{Owned: out.owned, Wanted: len(d.order), Deleted: out.deleted, Allowed: c.opts.allowDelete, Way: c.way}.Check()
 }
 
 // uidOf is the UID of an object from git: the hash of cluster, source, creating commit and key in the form of a UUID, so that

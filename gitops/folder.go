@@ -41,7 +41,7 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 	if err = errors.Join(err, checkRequest(req)); err != nil {
 		return refusedPlan(err), nil, nil
 	}
-	c := &candidate{user: user, opts: opts, token: req.Token, received: s.cfg.Now(), dryRun: dryRun || opts.plan}
+	c := &candidate{user: user, opts: opts, token: req.Token, received: s.cfg.Now(), dryRun: dryRun || opts.plan, way: "say --option"}
 	s.catchUp(ctx)
 	snap, err := s.repo.Sync(ctx)
 	if err != nil {
@@ -69,13 +69,10 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 	if err != nil {
 		return PlanResponse{}, nil, explain(err)
 	}
-	if out.refused != "" {
-		return PlanResponse{Refused: out.refused}, out, nil
-	}
 	if len(out.findings) > 0 {
 		return PlanResponse{Findings: out.findings}, out, nil
 	}
-	res := PlanResponse{Changes: !out.nothing, Note: note}
+	res := PlanResponse{Changes: !out.nothing, Note: note, Refused: out.refused}
 	if c.dryRun && req.Commit == "" && len(out.plan.Placements) > 0 {
 		res.Note = notOfAPush
 	}
@@ -89,7 +86,7 @@ func (s *Service) folder(ctx context.Context, user string, req PlanRequest, dryR
 		width = remoteWidth
 	}
 	res.Text, res.Token = plan.Render(out.plan, width, req.Colour), out.plan.Token
-	if !c.dryRun {
+	if !c.dryRun && out.refused == "" {
 		res.Commit = c.commit.Hash.String()
 	}
 	return res, out, nil

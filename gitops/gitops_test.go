@@ -403,7 +403,21 @@ func TestPruneAndItsGuard(t *testing.T) {
 	}
 	w.git("rm", "-rq", ".")
 	w.commit(nil)
-	w.refused("allow-delete=11", "push", "cluster", "main")
+	for _, push := range [][]string{{"push", "cluster", "main"}, {"push", "cluster", "HEAD:refs/plan/main"}} {
+		out := w.refused("push with -o allow-delete=11", push...)
+		if strings.Count(out, "remote: - configmap/default/c") != 11 || !strings.Contains(out, "Plan: 0 to create, 0 to change, 11 to delete.") {
+			t.Errorf("a refused push does not say what it would delete:\n%s", out)
+		}
+	}
+	for what, do := range map[string]func(context.Context, string, PlanRequest) (PlanResponse, error){"plan": w.svc.Plan, "diff": w.svc.Diff, "apply": w.svc.Apply} {
+		res, err := do(t.Context(), "admin", PlanRequest{})
+		if err != nil || !strings.HasSuffix(res.Refused, "if that is meant, say --option allow-delete=11") || res.Token != "" || res.Commit != "" {
+			t.Errorf("%s: %+v, err %v; want a refusal without a token", what, res, err)
+		}
+		if strings.Count(res.Text, "- configmap/default/c") != 11 || len(res.Plan) == 0 || (what == "diff") != strings.Contains(res.Diff, "configmap/default/c2") {
+			t.Errorf("a refused %s does not show what it would delete: %+v", what, res)
+		}
+	}
 	w.git("push", "-o", "allow-delete=11", "cluster", "main")
 	for o := range cluster.NewView(w.store.View()).List("configmaps", "default") {
 		if strings.HasPrefix(o.GetName(), "c") {

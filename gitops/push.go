@@ -140,7 +140,7 @@ func (s *Service) answer(remote io.Writer, out *outcome) error {
 		return fmt.Errorf("%d %s; nothing was changed", n, plural(n, "mistake"))
 	}
 	if out.refused != "" {
-		fmt.Fprintln(remote, out.refused)
+		fmt.Fprintf(remote, "%s\n%s\n", plan.Render(out.plan, remoteWidth, false), out.refused)
 		return errors.New("refused by the prune guard; nothing was changed")
 	}
 	if out.nothing {

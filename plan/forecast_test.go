@@ -155,9 +155,10 @@ func TestGuard(t *testing.T) {
 		{"many of very many", Guard{Owned: 100, Wanted: 80, Deleted: keys(20)}, ""},
 		{"more than 10 and 20 %", Guard{Owned: 100, Wanted: 79, Deleted: keys(21)}, "this push would delete 21 objects, and that is 21 % of the 100 objects of this source; if that is meant, push with -o allow-delete=21"},
 		{"allowed", Guard{Owned: 100, Wanted: 79, Deleted: keys(21), Allowed: 21}, ""},
+		{"asked otherwise", Guard{Owned: 100, Wanted: 0, Deleted: keys(2), Way: "say --option"}, "this would delete 2 objects, and the tree holds no object at all; if that is meant, say --option allow-delete=2"},
 		{"allowed too few", Guard{Owned: 100, Wanted: 79, Deleted: keys(21), Allowed: 20}, "-o allow-delete=21"},
 		{"namespace", Guard{Owned: 100, Wanted: 99, Deleted: keys(1, ns)}, "namespace team and everything in it would go"},
-		{"empty tree", Guard{Owned: 2, Deleted: keys(2)}, "the pushed tree holds no object at all"},
+		{"empty tree", Guard{Owned: 2, Deleted: keys(2)}, "the tree holds no object at all"},
 		{"empty tree of nothing", Guard{}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

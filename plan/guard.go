@@ -14,6 +14,8 @@ type Guard struct {
 	Deleted []object.Key
 	// Allowed is N of `-o allow-delete=N`, zero if it was not given.
 	Allowed int
+	// Way is how whoever asks gives an option, for the error: "say --option". Empty is the way of a push.
+	Way string
 }
 
 // Check refuses a prune of more than 10 objects and 20 %, of any namespace, or by an empty tree, unless as many deletions are
@@ -26,7 +28,7 @@ func (g Guard) Check() error {
 	var reason string
 	switch {
 	case g.Wanted == 0:
-		reason = "the pushed tree holds no object at all"
+		reason = "the tree holds no object at all"
 	case namespaceIn(g.Deleted) != "":
 		reason = fmt.Sprintf("namespace %s and everything in it would go", namespaceIn(g.Deleted))
 	case n > 10 && n*5 > g.Owned:
@@ -34,7 +36,11 @@ func (g Guard) Check() error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("this push would delete %d objects, and %s; if that is meant, push with -o allow-delete=%d", n, reason, n)
+	what, way := "this", g.Way
+	if way == "" {
+		what, way = "this push", "push with -o"
+	}
+	return fmt.Errorf("%s would delete %d objects, and %s; if that is meant, %s allow-delete=%d", what, n, reason, way, n)
 }
 
 func namespaceIn(keys []object.Key) string {

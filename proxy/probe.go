@@ -36,17 +36,28 @@ func Probe(log *slog.Logger) (Kernel, string, error) {
 
 // Show returns what the kernel of the calling thread's network namespace does for services, as text, read from the kernel itself:
 // it works without an agent and without a server.
-func Show(ctx context.Context, log *slog.Logger) (shown string, err error) {
-	k, why, err := Probe(log)
+func Show(ctx context.Context, log *slog.Logger) (string, error) {
+	why, state, err := Read(ctx, log)
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, k.Close()) }()
-	state, err := k.List(ctx)
+	return Text(why, state), nil
+}
+
+// Text is what Read returns, for people.
+func Text(why string, state model.State) string { return "# " + why + "\n" + model.Render(state) }
+
+// Read is Show as data: which kernel balances the services and why that one, in words, and what it does. The caller owns the state.
+func Read(ctx context.Context, log *slog.Logger) (why string, state model.State, err error) {
+	k, why, err := Probe(log)
 	if err != nil {
-		return "", fmt.Errorf("list %s: %w", k.Name(), err)
+		return "", nil, err
 	}
-	return "# " + why + "\n" + model.Render(state), nil
+	defer func() { err = errors.Join(err, k.Close()) }()
+	if state, err = k.List(ctx); err != nil {
+		return "", nil, fmt.Errorf("list %s: %w", k.Name(), err)
+	}
+	return why, state, nil
 }
 
 // Remove takes everything of ours out of the calling thread's network namespace: services of either kernel, tables and routes. It

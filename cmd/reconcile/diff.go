@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 )
@@ -9,6 +10,7 @@ import (
 // newDiff is `reconcile diff PATH|REV`.
 func newDiff() *cobra.Command {
 	var flags folderFlags
+	var output string
 	cmd := &cobra.Command{
 		Use:     "diff PATH|REV",
 		Short:   "Show the fields that a folder or a git revision would change, in the manner of diff -u",
@@ -16,6 +18,9 @@ func newDiff() *cobra.Command {
 		Example: "  reconcile diff .\n  reconcile diff HEAD~1",
 		Args:    oneArg("PATH or REV"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("-o %s: want text or json", output)
+			}
 			req, err := flags.request(cmd.Context(), args[0], cmd.OutOrStdout())
 			if err != nil {
 				return err
@@ -24,10 +29,17 @@ func newDiff() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := refusal(cmd.OutOrStdout(), res); err != nil {
+			out := cmd.OutOrStdout()
+			if output == "json" {
+				if err := writeJSON(out, res); err != nil {
+					return err
+				}
+				out = io.Discard
+			}
+			if err := refusal(out, res); err != nil {
 				return err
 			}
-			fmt.Fprint(cmd.OutOrStdout(), res.Diff)
+			fmt.Fprint(out, res.Diff)
 			if res.Changes {
 				return exitError{code: exitChanges}
 			}
@@ -35,5 +47,6 @@ func newDiff() *cobra.Command {
 		},
 	}
 	flags.bind(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -168,7 +169,7 @@ func (f *folderFlags) post(ctx context.Context, verb string, req gitops.PlanRequ
 	return res, fmt.Errorf("no server of %s could be reached: %w", p, errors.Join(failed...))
 }
 
-// refusal prints findings and says why a request was refused; nil if it was not.
+// refusal prints findings, or what a refused plan would do, and says why a request was refused; nil if it was not.
 func refusal(w io.Writer, res gitops.PlanResponse) error {
 	for _, f := range res.Findings {
 		fmt.Fprintln(w, f)
@@ -179,6 +180,7 @@ func refusal(w io.Writer, res gitops.PlanResponse) error {
 	case n > 1:
 		return fmt.Errorf("%d mistakes; nothing was changed", n)
 	case res.Refused != "":
+		fmt.Fprint(w, cmp.Or(res.Diff, res.Text))
 		return errors.New(res.Refused)
 	}
 	return nil

@@ -59,6 +59,8 @@ func TestPlanDiffApply(t *testing.T) {
 	}
 	run(2, `"token": "t1"`, "plan", tree, "-o", "json")
 	run(2, "-old\n+new\n", "diff", tree)
+	run(2, `"diff": "-old\n+new\n"`, "diff", tree, "-o", "json")
+	run(1, "", "diff", tree, "-o", "yaml")
 	run(0, "Committed 0123456.", "apply", "--plan", file)
 	if verb != "apply" || got.Token != "t1" || len(got.Files) != 2 {
 		t.Errorf("%s was asked %+v", verb, got)
@@ -73,8 +75,17 @@ func TestPlanDiffApply(t *testing.T) {
 		run(1, "a.yaml:1:2: bad\n", verb, tree)
 	}
 	run(1, `"message": "bad"`, "plan", tree, "-o", "json")
-	answer = gitops.PlanResponse{Refused: "guarded"}
-	run(1, "", "apply", tree)
+	answer = gitops.PlanResponse{Refused: "guarded", Changes: true, Text: "- y\n", Plan: []byte(`{"changes":[]}`)}
+	file = filepath.Join(dir, "refused.json")
+	run(1, "- y\n", "apply", tree)
+	run(1, "- y\n", "plan", tree, "--out", file)
+	run(1, `"refused": "guarded"`, "plan", tree, "-o", "json")
+	if exists(file) {
+		t.Error("a refused plan was kept")
+	}
+	answer.Diff = "-y\n"
+	run(1, "-y\n", "diff", tree)
+	run(1, `"diff": "-y\n"`, "diff", tree, "-o", "json")
 }
 
 // TestPlanOfARevision: a revision is named by its hash, and its objects are sent when the cluster wants them, without what main has.
