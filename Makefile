@@ -92,6 +92,10 @@ FAULTS_PKG := reconcile/internal/faulttest
 faults: ## kills, power cuts, partitions and pauses of real members, at the figures before a merge; as root
 	FAULTS=pr go test -tags failpoints -count 1 -timeout 20m -v $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG)
 
+.PHONY: mutants
+mutants: ## plant ten known bugs, one after the other, and demand that the tests find each; as root
+	go run ./internal/mutants
+
 .PHONY: test-deps
 test-deps:
 	@scripts/deps.sh test

@@ -102,3 +102,23 @@ func TestWatchInSmallStepsLosesNothing(t *testing.T) {
 		}
 	}
 }
+
+// A watch may go on from any revision, in the middle of an entry too, and tells all that comes after it.
+func TestWatchGoesOnFromEveryRevision(t *testing.T) {
+	s := openOne(t, "", MemoryStorage(), nil)
+	defer s.Close()
+	const entries, each = 4, 3
+	for i := range entries {
+		propose(t, s, put("/a", fmt.Sprint(i)), put("/b", fmt.Sprint(i)), put("/c", fmt.Sprint(i)))
+	}
+	for from := range uint64(entries * each) {
+		w, err := s.Watch("/", from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, upTo, err := w.Poll()
+		if err != nil || uint64(len(events)) != entries*each-from || events[0].Rev != from+1 || upTo != entries*each {
+			t.Errorf("from revision %d: %d events up to %d, %v", from, len(events), upTo, err)
+		}
+	}
+}

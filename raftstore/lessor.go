@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"reconcile/internal/mutant"
 )
 
 // Lessor keeps leases alive. That a lease exists and which keys hang on it is state, made and ended by entries (LeaseGrant, LeaseRevoke);
@@ -186,7 +188,7 @@ func (l *Lessor) answerThere(asks []leaseAsk) ([]int64, error) {
 // answer renews on this member, which must lead: leadership is confirmed with a majority after the time that the renewals count from, so
 // that no later leader has begun its own count before it.
 func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
-	from := time.Now()
+	from := mutant.LeaseNow()
 	if _, err := l.s.ReadIndex(ctx); err != nil {
 		return nil, err
 	}
@@ -204,7 +206,7 @@ func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
 			continue
 		}
 		if !a.renew {
-			out[i] = max(0, int64((time.Until(c.deadline)+time.Second/2)/time.Second))
+			out[i] = max(0, int64((c.deadline.Sub(mutant.LeaseNow())+time.Second/2)/time.Second))
 			continue
 		}
 		out[i] = c.ttl
@@ -245,7 +247,7 @@ func (l *Lessor) revoked(id int64) {
 func (l *Lessor) addLocked(lease *Lease, left time.Duration) {
 	c := &leaseClock{id: lease.ID, ttl: lease.TTL, granted: lease.Granted, at: -1}
 	l.clocks[c.id] = c
-	l.setLocked(c, time.Now().Add(left))
+	l.setLocked(c, mutant.LeaseNow().Add(left))
 }
 
 func (l *Lessor) setLocked(c *leaseClock, deadline time.Time) {
@@ -392,7 +394,7 @@ func (l *Lessor) end() {
 func (l *Lessor) due(term uint64) (ops []Op, next time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
+	now := mutant.LeaseNow()
 	for len(l.order) > 0 && len(l.ending) < maxExpiries && !l.order[0].deadline.After(now) {
 		c := heap.Pop(&l.order).(*leaseClock)
 		delete(l.clocks, c.id)
@@ -430,7 +432,7 @@ func (l *Lessor) checkpoint(ctx context.Context) {
 func (l *Lessor) remaining() (slices [][]Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
+	now := mutant.LeaseNow()
 	for _, c := range l.clocks {
 		if c.ttl <= checkpointFrom {
 			continue

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"reconcile/internal/mutant"
 )
 
 // Watch is a place in the shared history. It has one user at a time and needs no closing.
@@ -34,6 +36,9 @@ func (h *history) watch(span Span, rev uint64) (*Watch, error) {
 	h.mu.RLock()
 	inRing := rev >= h.floor
 	w.next = h.seekLocked(rev)
+	if mutant.DropOnReconnect && rev > 0 {
+		w.next++
+	}
 	h.mu.RUnlock()
 	if inRing {
 		return w, nil

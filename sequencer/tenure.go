@@ -11,6 +11,7 @@ import (
 
 	"reconcile/cluster"
 	"reconcile/controller"
+	"reconcile/internal/mutant"
 	"reconcile/object"
 	"reconcile/raftstore"
 )
@@ -151,6 +152,11 @@ func (t *tenure) reap() bool {
 
 func (t *tenure) land(err error) {
 	f := t.flights[0]
+	if err != nil && mutant.KeepHead {
+		t.flights = t.flights[1:]
+		f.fail(errAgain)
+		return
+	}
 	if err != nil {
 		f.done <- err // end answers it
 		t.over = true
@@ -381,6 +387,10 @@ func (t *tenure) start(ctx context.Context, f *flight, e raftstore.Entry) {
 		// Nothing of this entry itself has been proposed, only pieces that nobody sees.
 		f.done <- fmt.Errorf("%w: %w", raftstore.ErrNotLeader, err)
 		return
+	}
+	if mutant.AckBeforeCommit {
+		f.succeed()
+		f.answers = nil
 	}
 	t.wg.Go(func() {
 		_, err := p.Wait(ctx)

@@ -4,6 +4,6 @@
 // memory and are compiled to nothing. It knows no other package.
 //
 // How data passes through: the code says fp.Hit("raftstore/read-verified"); a member of a fault test is told over its port, or by the
-// variable RECONCILE_FAILPOINTS when it starts, what to do there: "name=sleep:200ms", "name=exit", "name=error:text", each with "@N" at the
+// variable RECONCILE_FAILPOINTS when it starts, what to do there: "name=sleep:200ms", "name=exit", "name=error:text", "wall=skew:1h", each with "@N" at the
 // end if it is to happen from the Nth time on only, several separated by ";".
 package fp

@@ -25,6 +25,7 @@ type action struct {
 	sleep time.Duration
 	exit  bool
 	err   error
+	skew  time.Duration
 	from  int // the number of the hit from which on it happens
 }
 
@@ -93,6 +94,8 @@ func parse(part string) (name string, a action, err error) {
 	switch verb {
 	case "sleep":
 		a.sleep, err = time.ParseDuration(arg)
+	case "skew":
+		a.skew, err = time.ParseDuration(arg)
 	case "exit":
 		a.exit = true
 	case "error":
@@ -130,3 +133,7 @@ func Err(name string) error {
 	time.Sleep(a.sleep)
 	return a.err
 }
+
+// Wall is the time of day, as the place "wall" puts it: "wall=skew:1h" is a machine whose clock was set one hour ahead. It has no monotonic
+// reading, so that who measures a span with it measures the setting of the clock too.
+func Wall() time.Time { return time.Now().Round(0).Add(points().pass("wall").skew) }

@@ -1,0 +1,5 @@
+//go:build mutant_checksum
+
+package mutant
+
+const planted = "checksum"

@@ -1,0 +1,5 @@
+//go:build mutant_keephead
+
+package mutant
+
+const planted = "keephead"

@@ -1,0 +1,5 @@
+//go:build mutant_leasewall
+
+package mutant
+
+const planted = "leasewall"

@@ -1,0 +1,5 @@
+//go:build mutant_maporder
+
+package mutant
+
+const planted = "maporder"

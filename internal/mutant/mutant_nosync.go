@@ -1,0 +1,5 @@
+//go:build mutant_nosync
+
+package mutant
+
+const planted = "nosync"

@@ -1,0 +1,5 @@
+//go:build mutant_oldhash
+
+package mutant
+
+const planted = "oldhash"

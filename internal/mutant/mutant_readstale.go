@@ -1,0 +1,5 @@
+//go:build mutant_readstale
+
+package mutant
+
+const planted = "readstale"

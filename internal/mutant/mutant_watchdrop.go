@@ -1,0 +1,5 @@
+//go:build mutant_watchdrop
+
+package mutant
+
+const planted = "watchdrop"
