@@ -39,7 +39,8 @@ func (e encoder) bytes(o object.Object, kind object.Kind, form encoding, v varia
 	if !kind.IsStored() {
 		k.as = kind.GVK.GroupVersion().String()
 	}
-	keep := v != fleeting && rv != ""
+	// A node's lease changes without a new resourceVersion when it is renewed.
+	keep := v != fleeting && rv != "" && kind.Resource != "leases"
 	if keep {
 		if b, ok := e.cache.get(k); ok {
 			return b, nil

@@ -5,7 +5,9 @@ import (
 	"iter"
 	"strings"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/object"
@@ -42,22 +44,40 @@ func (v *View) Get(k object.Key) (object.Object, bool) {
 	if !ok {
 		return nil, false
 	}
-	return Object(r)
+	o, ok := Object(r)
+	return v.renewed(r.Key, o), ok
+}
+
+// renewed is o, or if o is a lease that was renewed since it was written, that lease as it is now: renewals are no versions of their own
+// (raftstore.Touched). It keeps its resourceVersion.
+func (v *View) renewed(key string, o object.Object) object.Object {
+	l, ok := o.(*coordinationv1.Lease)
+	if !ok {
+		return o
+	}
+	at, ok := v.v.Touched(key)
+	if !ok || l.Spec.RenewTime != nil && !l.Spec.RenewTime.Time.Before(at) {
+		return o
+	}
+	next := *l // a flat copy will do: only the pointer is replaced
+	now := metav1.NewMicroTime(at)
+	next.Spec.RenewTime = &now
+	return &next
 }
 
 // List yields the objects of a resource, in one namespace, or in all if namespace is empty.
 func (v *View) List(resource, namespace string) iter.Seq[object.Object] {
-	return objects(v.v.Range(object.PathPrefix(resource, namespace)))
+	return v.objects(v.v.Range(object.PathPrefix(resource, namespace)))
 }
 
 // ListFrom is List from the first key whose path is not before start: for pages.
 func (v *View) ListFrom(resource, namespace, start string) iter.Seq[object.Object] {
-	return objects(v.v.RangeFrom(object.PathPrefix(resource, namespace), start))
+	return v.objects(v.v.RangeFrom(object.PathPrefix(resource, namespace), start))
 }
 
 // Owned yields the objects whose metadata.ownerReferences name the UID, of every resource.
 func (v *View) Owned(owner types.UID) iter.Seq[object.Object] {
-	return objects(v.v.Indexed(ownerPrefix(owner)))
+	return v.objects(v.v.Indexed(ownerPrefix(owner)))
 }
 
 // PodsOn yields the pods whose spec.nodeName is node.
@@ -68,13 +88,13 @@ func (v *View) Unbound() iter.Seq[*corev1.Pod] { return pods(v.v.Indexed(unbound
 
 // FromSource yields the objects that carry the mark of a source of git (object.AnnotationSource), of every resource.
 func (v *View) FromSource(source string) iter.Seq[object.Object] {
-	return objects(v.v.Indexed(sourcePrefix(source)))
+	return v.objects(v.v.Indexed(sourcePrefix(source)))
 }
 
-func objects(records iter.Seq[*raftstore.Record]) iter.Seq[object.Object] {
+func (v *View) objects(records iter.Seq[*raftstore.Record]) iter.Seq[object.Object] {
 	return func(yield func(object.Object) bool) {
 		for r := range records {
-			if o, ok := Object(r); ok && !yield(o) {
+			if o, ok := Object(r); ok && !yield(v.renewed(r.Key, o)) {
 				return
 			}
 		}

@@ -44,8 +44,9 @@ const (
 	opLeaseGrant
 	opLeaseRevoke
 	opLeaseCheckpoint
+	opTouch
 
-	opLast = opLeaseCheckpoint
+	opLast = opTouch
 )
 
 // Op is one decided write. The store keeps Key and Value: the caller must not change Value afterwards.

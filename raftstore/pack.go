@@ -52,7 +52,7 @@ func (p *packer) unpack(body []byte) ([]Op, error) {
 	}
 	for i, op := range ops {
 		switch op.Kind {
-		case Put, PutRef, Delete, opLeaseGrant, opLeaseRevoke, opCompact:
+		case Put, PutRef, Delete, opLeaseGrant, opLeaseRevoke, opCompact, opTouch:
 		default:
 			return nil, fmt.Errorf("%w: packed operation %d has kind %d", errMalformed, i, op.Kind)
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"pgregory.net/rapid"
@@ -27,16 +28,18 @@ type model struct {
 	keys   map[string]row
 	at     map[uint64]map[string]row
 	leases map[int64]Lease
+	touch  map[string]int64
 	events []string
 }
 
 func newModel() *model {
-	return &model{keys: map[string]row{}, at: map[uint64]map[string]row{0: {}}, leases: map[int64]Lease{}}
+	return &model{keys: map[string]row{}, at: map[uint64]map[string]row{0: {}}, leases: map[int64]Lease{}, touch: map[string]int64{}}
 }
 
 func (m *model) remove(key string) {
 	if _, had := m.keys[key]; had {
 		delete(m.keys, key)
+		delete(m.touch, key)
 		m.events = append(m.events, fmt.Sprintf("%d -%s", m.rev, key))
 	}
 }
@@ -194,6 +197,21 @@ func (mc *machine) Checkpoint(t *rapid.T) {
 	if exists {
 		l.Remaining = min(max(left, 1), l.TTL)
 		mc.m.leases[id] = l
+	}
+}
+
+// Touch gives a sign of keys, there or not.
+func (mc *machine) Touch(t *rapid.T) {
+	var list []Touched
+	for _, op := range mc.drawOps(t) {
+		at := rapid.Int64Range(1, 1000).Draw(t, "at")
+		list = append(list, Touched{op.Key, time.Unix(0, at)})
+		if _, ok := mc.m.keys[op.Key]; ok {
+			mc.m.touch[op.Key] = max(mc.m.touch[op.Key], at)
+		}
+	}
+	if out := mc.applyEntry(t, &Entry{Ops: []Op{touchOp(list)}}); out.Refused || out.Last != mc.m.rev {
+		t.Fatalf("touch: %+v", out)
 	}
 }
 
@@ -427,6 +445,9 @@ func (mc *machine) Check(t *rapid.T) {
 		check(t, old.v, old.keys)
 	}
 	mc.checkLeases(t)
+	if !maps.Equal(mc.f.st.touches.m, mc.m.touch) {
+		t.Fatalf("touched %v, want %v", mc.f.st.touches.m, mc.m.touch)
+	}
 	mc.drain(t)
 	if !slices.Equal(mc.seen, mc.m.events) {
 		t.Fatalf("events %v, want %v", mc.seen, mc.m.events)
@@ -489,7 +510,7 @@ func TestStateMachineEqualsANaiveMap(t *testing.T) {
 		mc.watch, _ = mc.f.hist.watch(Prefix("/"), 0)
 		t.Repeat(map[string]func(*rapid.T){
 			"": mc.Check, "put": mc.Put, "stale": mc.Stale, "staged": mc.Staged, "packed": mc.Packed, "compact": mc.Compact, "restore": mc.Restore, "look": mc.Look, "resume": mc.Resume,
-			"past": mc.Past, "collect": mc.Collect, "grant": mc.Grant, "revoke": mc.Revoke, "checkpoint": mc.Checkpoint, "without lease": mc.WithoutLease,
+			"past": mc.Past, "collect": mc.Collect, "grant": mc.Grant, "revoke": mc.Revoke, "checkpoint": mc.Checkpoint, "without lease": mc.WithoutLease, "touch": mc.Touch,
 		})
 	})
 }

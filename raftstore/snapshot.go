@@ -24,6 +24,7 @@ const (
 
 	frameHead    = 'h' // rev, stamp, floor: 3 * u64
 	frameVersion = 'v' // flags u8; modRev, createRev, version, lease u64; sub u32; uvarint key, value: of each key, oldest first
+	frameTouch   = 't' // uvarint key; time u64
 	frameLease   = 'l' // id, ttl, granted, remaining u64
 	frameMoment  = 'm' // stamp, rev, bytes u64; the last one has only bytes: those since
 	frameBlob    = 'b' // size, have u64; staged i64; done u8; uvarint digest: its bytes follow in frameBytes
@@ -52,7 +53,7 @@ const (
 // freeze is a copy that later changes of s do not touch, as long as collect waits.
 func (s *state) freeze() *state {
 	f := *s
-	f.tables, f.versions = s.tables.clone(), s.versions.freeze()
+	f.tables, f.versions, f.touches = s.tables.clone(), s.versions.freeze(), s.touches.clone()
 	f.outcomes, f.order = maps.Clone(s.outcomes), slices.Clone(s.order)
 	f.blobs = make(map[string]*blobInfo, len(s.blobs))
 	for d, b := range s.blobs {
@@ -121,6 +122,9 @@ func (s *snapshot) frames(fw *frameWriter) {
 	}
 	fw.frame(frameMoment, u64s(nil, st.since))
 	s.versions(fw)
+	for _, key := range slices.Sorted(maps.Keys(st.touches.m)) {
+		fw.frame(frameTouch, binary.BigEndian.AppendUint64(appendBytes(nil, []byte(key)), uint64(st.touches.m[key])))
+	}
 	var buf []byte
 	for _, o := range st.order {
 		out := st.outcomes[o]
@@ -228,6 +232,8 @@ func (l *snapLoader) frame(kind byte, b []byte) error {
 		l.st.floor.Store(d.u64())
 	case frameVersion:
 		return l.version(&d)
+	case frameTouch:
+		l.st.touches.m[string(d.bytes())] = int64(d.u64())
 	case frameLease:
 		l.st.leases.ReplaceOrInsert(&Lease{ID: int64(d.u64()), TTL: int64(d.u64()), Granted: d.u64(), Remaining: int64(d.u64())})
 	case frameMoment:

@@ -43,6 +43,7 @@ type state struct {
 	sub uint32
 	tables
 	versions
+	touches *touches
 	// indexOf is the injected index function.
 	indexOf func(*Record) []string
 	packer  *packer
@@ -71,7 +72,7 @@ func (t *tables) clone() tables {
 }
 
 func newState(indexOf func(*Record) []string) *state {
-	return &state{tables: newTables(), versions: newVersions(), indexOf: indexOf, packer: newPacker(), blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
+	return &state{tables: newTables(), versions: newVersions(), touches: newTouches(), indexOf: indexOf, packer: newPacker(), blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
 }
 
 // effects are what an entry did besides changing the state: events for watches, blobs to write and to remove, leases for the lessor.
@@ -191,6 +192,8 @@ func (s *state) checkOp(op Op) error {
 		if _, err := decodeChunk(op.Value); err != nil {
 			return fmt.Errorf("blob %s: %w", op.Key, err)
 		}
+	case opTouch:
+		return eachTouch(op.Value, func([]byte, int64) {})
 	case opCompact:
 		if len(op.Value) != 8 {
 			return fmt.Errorf("a compaction has %d bytes for its revision", len(op.Value))
@@ -216,6 +219,8 @@ func (s *state) perform(ops []Op, at position, fx *effects) {
 			fx.compact = s.compact(min(binary.BigEndian.Uint64(op.Value), s.rev))
 		case opLeaseGrant, opLeaseRevoke, opLeaseCheckpoint:
 			s.lease(op, at, fx)
+		case opTouch:
+			s.touch(op)
 		}
 	}
 	fx.remove = slices.DeleteFunc(fx.remove, func(digest string) bool { return s.blobs[digest] != nil && s.blobs[digest].refs > 0 })
@@ -287,6 +292,7 @@ func (s *state) delete(key string, fx *effects) {
 	grave := &Record{Key: prev.Key, ModRev: s.rev, tomb: true, sub: s.sub}
 	s.supersede(grave, prev)
 	s.graves.ReplaceOrInsert(grave)
+	s.touches.drop(key)
 	fx.events = append(fx.events, &Event{Rev: s.rev, Key: grave.Key, Rec: grave, Prev: prev, Deleted: true})
 }
 
@@ -304,5 +310,5 @@ func (s *state) remember(o origin, out Outcome) {
 
 // view is a frozen copy of the tables, made in constant time.
 func (s *state) view() *View {
-	return &View{rev: s.rev, stamp: s.stamp, tables: s.tables.clone(), floor: s.floor, indexOf: s.indexOf}
+	return &View{rev: s.rev, stamp: s.stamp, tables: s.tables.clone(), floor: s.floor, touches: s.touches, indexOf: s.indexOf}
 }

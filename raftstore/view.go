@@ -19,6 +19,7 @@ type View struct {
 	stamp int64
 	tables
 	floor   *atomic.Uint64
+	touches *touches
 	indexOf func(*Record) []string
 	// past tells that rev is before that of the tables.
 	past bool

@@ -33,8 +33,8 @@ type batch struct {
 	full    bool
 }
 
-func (t *tenure) newBatch(withRenewals bool) *batch {
-	b := &batch{t: t, head: t.head(withRenewals), now: t.tick(), touched: map[object.Key]bool{}}
+func (t *tenure) newBatch() *batch {
+	b := &batch{t: t, head: t.head(), now: t.tick(), touched: map[object.Key]bool{}}
 	b.raw = newRawLayer(b.head.raw)
 	return b
 }
@@ -61,6 +61,7 @@ func (b *batch) fits(req *Request) bool {
 func (b *batch) add(j *job) {
 	if l, ok := b.t.leases.renewal(b.reader(), j.req); ok {
 		b.t.leases.keep(l)
+		b.t.revive(b.reader(), l)
 		// The revision is a committed one: the head's may never come.
 		j.reply(Result{Rev: b.t.s.store.View().Rev(), Objects: []object.Object{l}}, nil)
 		return

@@ -69,7 +69,8 @@ type Config struct {
 	Queue int
 	// Budget is how many writes a Settle may make; what is left over follows in entries of its own. Default 20000.
 	Budget int
-	// LeaseCheckpoint is how often renewals of leases, which the leader keeps in memory, are written. Default 10 s.
+	// LeaseCheckpoint is how often the times of renewed leases, which the leader keeps in memory, are written. Default 4 s: with nodes
+	// that renew every 10 s, no server shows a lease older than 15 s.
 	LeaseCheckpoint time.Duration
 	// Txns reads transactions that came from other servers; nil refuses all transactions (SubmitTxn).
 	Txns TxnCodec
@@ -108,7 +109,7 @@ func (c *Config) defaults() {
 		c.Budget = 20000
 	}
 	if c.LeaseCheckpoint == 0 {
-		c.LeaseCheckpoint = 10 * time.Second
+		c.LeaseCheckpoint = 4 * time.Second
 	}
 	if c.TxnPatience == 0 {
 		c.TxnPatience = txnPatience

@@ -11,12 +11,13 @@ import (
 
 	"reconcile/cluster"
 	"reconcile/object"
+	"reconcile/raftstore"
 )
 
 // leases are the renewals of node leases that the leader keeps in memory: every node renews each 10 s, and an entry for each would be
-// most of the log. Controllers see them at once (leaseReader); the store gets them all together, one entry every
-// LeaseCheckpoint. A new leader knows renewals up to one checkpoint old, which is less than the lease's 40 s by more than one
-// renewal.
+// most of the log. Controllers see them at once (leaseReader); the store gets their times all together, one entry every LeaseCheckpoint
+// that takes no revision (raftstore.Touch), so that every server shows them and a new leader begins with them. Such an entry wakes no
+// controller: a node that is Ready looks again when its time would be over, and one that is not is woken by its renewal (tenure.revive).
 type leases struct {
 	mu      sync.RWMutex
 	renewed map[object.Key]*coordinationv1.Lease
@@ -77,18 +78,19 @@ func (l *leases) latest(o object.Object) object.Object {
 	return next
 }
 
-// checkpoint returns the leases whose stored renewal is older than the kept one, as they are now, and forgets the others.
-// They are shared.
-func (l *leases) checkpoint(stored cluster.Reader) []object.Object {
-	var out []object.Object
-	for obj := range stored.List("leases", corev1.NamespaceNodeLease) {
-		if next := l.latest(obj); next != obj {
-			out = append(out, next)
+// newer are the kept renewals that stored does not show yet; those that it shows are forgotten.
+func (l *leases) newer(stored cluster.Reader) []raftstore.Touched {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []raftstore.Touched
+	for k, kept := range l.renewed {
+		o, ok := stored.Get(k)
+		live, isLease := o.(*coordinationv1.Lease)
+		if !ok || !isLease || live.UID != kept.UID || !renewTime(live).Before(renewTime(kept)) {
+			delete(l.renewed, k)
 			continue
 		}
-		l.mu.Lock()
-		delete(l.renewed, object.KeyOf(obj))
-		l.mu.Unlock()
+		out = append(out, raftstore.Touched{Key: k.Path(), At: renewTime(kept)})
 	}
 	return out
 }

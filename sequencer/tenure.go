@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"reconcile/cluster"
@@ -31,7 +34,9 @@ type tenure struct {
 	term   uint64
 	wg     sync.WaitGroup // of the goroutines that wait for flights
 	leases *leases
-	wakes  *wakes
+	// touching tells that renewals are being written.
+	touching atomic.Bool
+	wakes    *wakes
 	// leftover are triggers that are to be run in entries of their own.
 	leftover []controller.Trigger
 	// suspect are parts of a leftover that panicked as a whole.
@@ -241,12 +246,9 @@ type head struct {
 	rev    uint64
 }
 
-func (t *tenure) head(withRenewals bool) head {
+func (t *tenure) head() head {
 	v := t.s.store.View()
-	h := head{reader: cluster.NewView(v), raw: rawOf(v), rev: v.Rev()}
-	if withRenewals {
-		h.reader = leaseReader{h.reader, t.leases}
-	}
+	h := head{reader: leaseReader{cluster.NewView(v), t.leases}, raw: rawOf(v), rev: v.Rev()}
 	var o *cluster.Overlay
 	raw := newRawLayer(h.raw)
 	for _, f := range t.flights {
@@ -274,7 +276,7 @@ func (t *tenure) tick() time.Time {
 
 // requests decides a batch that begins with t.next, and proposes it.
 func (t *tenure) requests(ctx context.Context) {
-	b := t.newBatch(true)
+	b := t.newBatch()
 	for !b.full {
 		j := t.next
 		if t.next = nil; j == nil {
@@ -306,7 +308,7 @@ func (t *tenure) settleLeftover(ctx context.Context) {
 	if n := len(t.suspect); len(triggers) == 0 && n > 0 {
 		triggers, t.suspect = t.suspect[n-1], t.suspect[:n-1]
 	}
-	b := t.newBatch(true)
+	b := t.newBatch()
 	if err := b.run(cluster.NewOverlay(b.head.reader), triggers); err == nil {
 		t.propose(ctx, b)
 		return
@@ -327,28 +329,37 @@ const panicPause = 30 * time.Second
 // restless tells whether triggers wait for an entry of their own.
 func (t *tenure) restless() bool { return len(t.leftover)+len(t.suspect) > 0 }
 
-// checkpoint writes the renewals of leases, and what follows from them; if that panics, the renewals alone.
+// checkpoint writes the times of renewed leases beside everything else that is under way. One that is still being written when the next
+// is due takes that one's place too.
 func (t *tenure) checkpoint(ctx context.Context) {
-	if !t.room() {
-		return // the next tick does it
-	}
-	b := t.newBatch(false)
-	renewed := t.leases.checkpoint(b.head.reader)
-	if len(renewed) == 0 {
+	if t.touching.Load() {
 		return
 	}
-	fill := func() *cluster.Overlay {
-		o := cluster.NewOverlay(b.head.reader)
-		for _, l := range renewed {
-			o.Put(object.Copy(l))
+	list := t.leases.newer(cluster.NewView(t.s.store.View()))
+	if len(list) == 0 {
+		return
+	}
+	t.touching.Store(true)
+	t.wg.Go(func() {
+		defer t.touching.Store(false)
+		if err := t.s.store.Touch(ctx, list); err != nil {
+			t.s.cfg.Logger.Debug("renewals of leases were not written; the next checkpoint does it", "leases", len(list), "error", err)
 		}
-		return o
+	})
+}
+
+// revive wakes the controllers for a renewed lease whose node is not Ready.
+func (t *tenure) revive(v cluster.Reader, l *coordinationv1.Lease) {
+	o, ok := v.Get(object.Key{Resource: "nodes", Name: l.Name})
+	if !ok {
+		return
 	}
-	if err := b.run(fill(), nil); err != nil {
-		b.overlay = fill()
-		b.outcome = Outcome{Base: b.head.reader, After: b.overlay, Written: changes(b.overlay)}
+	for _, c := range o.(*corev1.Node).Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
+			return
+		}
 	}
-	t.propose(ctx, b)
+	t.leftover = append(t.leftover, t.s.decider.settler.Triggers(v, []controller.Change{{Key: object.KeyOf(l), Old: l, New: l}})...)
 }
 
 // propose seals a batch and sends it off.

@@ -270,7 +270,7 @@ func (t *tenure) objects(kv *KV, f *flight) []controller.Trigger {
 	if len(f.changes) == 0 {
 		return nil
 	}
-	o := cluster.NewOverlay(t.head(true).reader)
+	o := cluster.NewOverlay(t.head().reader)
 	o.Apply(f.changes)
 	return t.s.decider.settler.Triggers(o, changes(o))
 }

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -125,6 +126,53 @@ func TestNodesLiveWhilePodsChange(t *testing.T) {
 					t.Fatalf("after %d s node %s is Ready=%s, tainted %v", 5*(i+1), name, ready, tainted)
 				}
 			}
+		}
+	})
+}
+
+// TestLeasesStayFresh renews nodes' leases through a change of leaders: no server that runs ever shows one older than 15 s, but for what
+// the outage itself takes, no node is lost, and no renewal takes a revision.
+func TestLeasesStayFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startReal(t, 3)
+		time.Sleep(time.Minute)
+		c.Settled()
+		rev := c.Leader().View().Rev()
+		check := func(limit time.Duration) {
+			for i := range 3 {
+				s := c.Server(i)
+				if !s.Running() {
+					continue
+				}
+				v := s.View()
+				for o := range v.List("leases", corev1.NamespaceNodeLease) {
+					if age := time.Since(o.(*coordinationv1.Lease).Spec.RenewTime.Time); age > limit {
+						t.Fatalf("server %s shows the lease of %s as it was %s ago", s.ID, o.GetName(), age)
+					}
+				}
+				for _, n := range []string{"n00", "n01", "n02"} {
+					if ready, _ := lifeOf(v, n); ready != corev1.ConditionTrue {
+						t.Fatalf("server %s shows node %s Ready=%s", s.ID, n, ready)
+					}
+				}
+			}
+		}
+		for range 120 {
+			time.Sleep(500 * time.Millisecond)
+			check(15 * time.Second)
+		}
+		// Servers renew leases of their own as writes, one each 10 s.
+		if took := c.Leader().View().Rev() - rev; took > 3*7 {
+			t.Errorf("a minute took %d revisions", took)
+		}
+		c.Kill(c.Leader().Index)
+		for range 40 {
+			time.Sleep(500 * time.Millisecond)
+			check(25 * time.Second)
+		}
+		for range 120 {
+			time.Sleep(500 * time.Millisecond)
+			check(15 * time.Second)
 		}
 	})
 }
