@@ -135,17 +135,12 @@ func stampConditions(o, old *certificatesv1.CertificateSigningRequest, now metav
 	}
 }
 
-// ValidateApproval returns the faults of a write of a certificate signing request's approval.
-func ValidateApproval(o, old object.Object) field.ErrorList {
-	return validateWith(o, old, rules{update: checks(certificatesvalidation.ValidateCertificateSigningRequestCreate,
-		certificatesvalidation.ValidateCertificateSigningRequestApprovalUpdate, nil).update})
-}
-
-// PrepareApproval makes a write of a request's approval ready: only the conditions are taken from o. It changes o.
-func PrepareApproval(o, old object.Object, now time.Time) {
+// prepareApproval makes a write of a request's approval ready: only the conditions are taken from o.
+func prepareApproval(o, old object.Object, now time.Time) {
 	n, was := o.(*certificatesv1.CertificateSigningRequest), old.(*certificatesv1.CertificateSigningRequest)
-	conditions := n.Status.Conditions
+	conditions, managed := n.Status.Conditions, n.ManagedFields
 	*n = *was
-	n.Status.Conditions = conditions
+	n.ManagedFields, n.Status.Conditions = managed, conditions
+	KeepGitOwner(n, was)
 	stampConditions(n, was, metav1.NewTime(now.Truncate(time.Second)))
 }

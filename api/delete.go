@@ -83,11 +83,20 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request, t target, o *met
 
 // drop submits one deletion and returns the object's last state.
 func (s *Server) drop(r *http.Request, old object.Object, o *metav1.DeleteOptions, dry bool) (object.Object, error) {
-	if err := admission.CheckDelete(old); err != nil {
+	op, err := s.deletion(r, old, o)
+	if err != nil {
 		return nil, err
 	}
+	return s.store(r, op, dry)
+}
+
+// deletion is the operation that deletes an object, if it may be deleted.
+func (s *Server) deletion(r *http.Request, old object.Object, o *metav1.DeleteOptions) (sequencer.Op, error) {
+	if err := admission.CheckDelete(old); err != nil {
+		return sequencer.Op{}, err
+	}
 	if err := s.gitAllowsDelete(r, old); err != nil {
-		return nil, err
+		return sequencer.Op{}, err
 	}
 	op := sequencer.Op{Verb: sequencer.Delete, Key: object.KeyOf(old), GracePeriodSeconds: o.GracePeriodSeconds}
 	if o.PropagationPolicy != nil {
@@ -103,7 +112,7 @@ func (s *Server) drop(r *http.Request, old object.Object, o *metav1.DeleteOption
 			op.ResourceVersion = *p.ResourceVersion
 		}
 	}
-	return s.store(r, op, dry)
+	return op, nil
 }
 
 // remains tells whether an object whose deletion was asked for is still there, waiting for its grace period or a finalizer.

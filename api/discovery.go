@@ -64,12 +64,30 @@ func resourcesOf(k object.Kind) []apiResource {
 	return out
 }
 
-// groupVersions are the served group versions in the order of the kinds.
+// groupVersions are the served group versions: those of the kinds in their order, with the actions' among them by name.
 func groupVersions(kinds []object.Kind) []schema.GroupVersion {
 	var out []schema.GroupVersion
-	for _, k := range kinds {
-		if gv := k.GVK.GroupVersion(); !slices.Contains(out, gv) {
+	add := func(gv schema.GroupVersion) {
+		if !slices.Contains(out, gv) {
 			out = append(out, gv)
+		}
+	}
+	for _, k := range kinds {
+		add(k.GVK.GroupVersion())
+	}
+	for _, a := range actions() {
+		add(a.gvk.GroupVersion())
+	}
+	slices.SortStableFunc(out, func(a, b schema.GroupVersion) int { return strings.Compare(a.Group, b.Group) })
+	return out
+}
+
+// actionsOf lists the actions of a group version.
+func actionsOf(gv schema.GroupVersion) []apiResource {
+	var out []apiResource
+	for _, a := range actions() {
+		if a.gvk.GroupVersion() == gv {
+			out = append(out, apiResource{a.resource, strings.ToLower(a.gvk.Kind), a.namespaced, a.gvk, nil, nil, []string{"create"}})
 		}
 	}
 	return out
@@ -130,6 +148,10 @@ func resourceList(gv schema.GroupVersion, kinds []object.Kind) metav1.APIResourc
 			list.APIResources = append(list.APIResources, res)
 		}
 	}
+	for _, r := range actionsOf(gv) {
+		list.APIResources = append(list.APIResources, metav1.APIResource{Name: r.name, SingularName: r.singular, Namespaced: r.namespaced, Kind: r.gvk.Kind, Verbs: r.verbs})
+	}
+	slices.SortStableFunc(list.APIResources, func(a, b metav1.APIResource) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 
@@ -189,6 +211,15 @@ func discoveryOf(gv schema.GroupVersion, kinds []object.Kind) []apidiscoveryv2.A
 		}
 		out = append(out, whole)
 	}
+	for _, r := range actionsOf(gv) {
+		scope := apidiscoveryv2.ScopeCluster
+		if r.namespaced {
+			scope = apidiscoveryv2.ScopeNamespace
+		}
+		out = append(out, apidiscoveryv2.APIResourceDiscovery{Resource: r.name, SingularResource: r.singular, Scope: scope, Verbs: r.verbs,
+			ResponseKind: &metav1.GroupVersionKind{Group: r.gvk.Group, Version: r.gvk.Version, Kind: r.gvk.Kind}})
+	}
+	slices.SortStableFunc(out, func(a, b apidiscoveryv2.APIResourceDiscovery) int { return strings.Compare(a.Resource, b.Resource) })
 	return out
 }
 

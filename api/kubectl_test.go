@@ -209,3 +209,19 @@ func TestKubectl(t *testing.T) {
 		has(t, k.fails(strings.Replace(webYAML, "name: web, image", "name: Web_, image", 1), "create", "-f", "-"), "spec.template.spec.containers[0].name: Invalid value")
 	})
 }
+
+// TestReviews asks who one is and what one may do, as kubectl auth does.
+func TestReviews(t *testing.T) {
+	t.Parallel()
+	k := newKubectl(t, apitest.Start(t, apitest.New(), nil))
+	has(t, k.ok("", "auth", "can-i", "delete", "nodes"), "yes")
+	has(t, k.ok("", "auth", "can-i", "--list"), "*.*", "[*]")
+	has(t, k.ok("", "auth", "whoami"), "system:masters")
+	has(t, k.fails("", "auth", "can-i", "create", "pods", "--as=jane"), "no")
+	has(t, k.ok("", "auth", "can-i", "--list", "--as=jane"), "selfsubjectaccessreviews.authorization.k8s.io")
+	has(t, k.fails("", "auth", "can-i", "get", "/version", "--as=system:anonymous"), `User "system:anonymous" cannot create resource "selfsubjectaccessreviews"`)
+	has(t, k.fails(`{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{}}`, "create", "--validate=false", "-f", "-"), "at least one of user or group must be specified")
+	has(t, k.ok(`{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":"jane","resourceAttributes":{"verb":"get","resource":"pods"}}}`, "create", "--validate=false", "-f", "-", "-o", "yaml"),
+		"allowed: false", `User "jane" cannot get resource "pods"`)
+	has(t, k.ok("", "api-resources", "--verbs=create", "-o", "name"), "tokenreviews.authentication.k8s.io", "localsubjectaccessreviews.authorization.k8s.io", "bindings")
+}

@@ -5,11 +5,9 @@ import (
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"reconcile/authz"
 	"reconcile/object"
 	"reconcile/sequencer"
 )
@@ -24,6 +22,11 @@ func (s *Server) bind(w http.ResponseWriter, r *http.Request, t target) error {
 	if err := decodePlain(b, media, &body); err != nil {
 		return err
 	}
+	return s.bindTo(w, r, t, body)
+}
+
+// bindTo binds the pod of a target as a binding says.
+func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, t target, body corev1.Binding) error {
 	if body.Target.Name == "" {
 		return badRequest("target.name: Required value: a binding names the node")
 	}
@@ -54,36 +57,6 @@ func (s *Server) bind(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	s.sendPlain(w, r, http.StatusCreated, success())
-	return nil
-}
-
-// evict serves pods/eviction: a deletion that a disruption budget may refuse, of which part 1 has none.
-func (s *Server) evict(w http.ResponseWriter, r *http.Request, t target) error {
-	b, media, err := readBody(r)
-	if err != nil {
-		return err
-	}
-	var body policyv1.Eviction
-	if err := decodePlain(b, media, &body); err != nil {
-		return err
-	}
-	o := body.DeleteOptions
-	if o == nil {
-		o = &metav1.DeleteOptions{}
-	}
-	o, dry, err := checkDelete(o, t.query["dryRun"])
-	if err != nil {
-		return err
-	}
-	old, err := s.live(r.Context(), t, "")
-	if err != nil {
-		return err
-	}
-	if _, err := s.drop(r, old, o, dry); err != nil {
-		return err
-	}
-	s.cfg.Log.Info("pod evicted", "pod", object.KeyOf(old).String(), "by", authz.UserFrom(r.Context()).Name)
 	s.sendPlain(w, r, http.StatusCreated, success())
 	return nil
 }

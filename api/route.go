@@ -13,13 +13,17 @@ import (
 
 // target is what a request is about: a resource, one object of it, or a subresource of one.
 type target struct {
-	kind        object.Kind
-	known       bool
+	kind  object.Kind
+	known bool
+	// action is set instead where the resource is one.
+	action      *action
 	gv          schema.GroupVersion
 	resource    string
 	namespace   string
 	name        string
 	subresource string
+	// rest is the path behind a proxy, as it was written.
+	rest string
 	// via is the subresource by which the whole object is changed: its managers are noted under it.
 	via   string
 	query url.Values
@@ -51,7 +55,14 @@ func parseTarget(u *url.URL) (target, bool) {
 	if len(parts) > 2 {
 		t.subresource = strings.Join(parts[2:], "/")
 	}
+	if len(parts) > 2 && parts[2] == "proxy" {
+		t.subresource = "proxy"
+		_, t.rest, _ = strings.Cut(u.EscapedPath(), "/"+parts[0]+"/"+parts[1]+"/proxy")
+	}
 	t.kind, t.known = object.KindOfGVR(t.gv.WithResource(t.resource))
+	if !t.known {
+		t.action = findAction(t.gv.WithResource(t.resource))
+	}
 	if t.known && !t.kind.Namespaced {
 		if t.resource != "namespaces" && t.namespace != "" {
 			t.known = false

@@ -96,6 +96,9 @@ func (s *Server) resource(w http.ResponseWriter, r *http.Request, t target) erro
 			return forbidden(a, d.Reason)
 		}
 	}
+	if t.action != nil {
+		return s.act(w, r, t)
+	}
 	if !t.known {
 		return notServed()
 	}
@@ -171,6 +174,9 @@ var subresources = []subresource{
 	{"pods", "binding", "", "v1", "Binding", []string{"create"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodPost: s.bind}
 	}},
+	{"certificatesigningrequests", "approval", "certificates.k8s.io", "v1", "CertificateSigningRequest", verbsStatus, objectWrites},
+	{"nodes", "proxy", "", "v1", "NodeProxyOptions", verbsProxy, proxies},
+	{"pods", "ephemeralcontainers", "", "v1", "Pod", verbsStatus, objectWrites},
 	{"pods", "eviction", "policy", "v1", "Eviction", []string{"create"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodPost: s.evict}
 	}},
@@ -179,6 +185,24 @@ var subresources = []subresource{
 		return map[string]resourceHandler{http.MethodGet: s.logs}
 	}},
 	{"pods", "portforward", "", "v1", "PodPortForwardOptions", []string{"create", "get"}, streams("portForward")},
+	{"pods", "proxy", "", "v1", "PodProxyOptions", verbsProxy, proxies},
+	{"services", "proxy", "", "v1", "ServiceProxyOptions", verbsProxy, proxies},
+}
+
+// verbsProxy are what a proxy passes on: every method.
+var verbsProxy = []string{"create", "delete", "get", "patch", "update"}
+
+// objectWrites serves a subresource that is the object itself, of which a part may be changed.
+func objectWrites(s *Server) map[string]resourceHandler {
+	return map[string]resourceHandler{http.MethodGet: s.get, http.MethodPut: s.update, http.MethodPatch: s.patch}
+}
+
+// proxies serves a subresource that passes requests on.
+func proxies(s *Server) map[string]resourceHandler {
+	return map[string]resourceHandler{
+		http.MethodGet: s.proxy, http.MethodHead: s.proxy, http.MethodPost: s.proxy, http.MethodPut: s.proxy,
+		http.MethodPatch: s.proxy, http.MethodDelete: s.proxy, http.MethodOptions: s.proxy,
+	}
 }
 
 // streams serves a subresource whose connection is tunnelled to the agent under a kubelet's path.

@@ -110,10 +110,14 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	if err := sameObject(t, o, old); err != nil {
 		return nil, err
 	}
+	how, ok := admission.WriteOf(t.kind, t.subresource)
+	if !ok {
+		return nil, apierrors.NewMethodNotSupported(t.groupResource(), "update")
+	}
 	op := sequencer.Op{Verb: sequencer.Update, UID: string(old.GetUID()), ResourceVersion: old.GetResourceVersion()}
 	o.SetResourceVersion(old.GetResourceVersion())
 	o.SetUID(old.GetUID())
-	if t.subresource == "" {
+	if !how.Status {
 		admission.Default(o)
 	}
 	if !e.managed {
@@ -122,15 +126,11 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 			return nil, err
 		}
 	}
-	validate := admission.Validate
-	if t.subresource == "status" {
-		op.Verb, validate = sequencer.UpdateStatus, admission.ValidateStatus
-		admission.PrepareStatusUpdate(o, old, s.cfg.Now())
-	} else {
-		admission.KeepGitOwner(o, old)
-		admission.PrepareUpdate(o, old)
+	if how.Status {
+		op.Verb = sequencer.UpdateStatus
 	}
-	if err := admission.Invalid(o, validate(o, old)); err != nil {
+	how.Prepare(o, old, s.cfg.Now())
+	if err := admission.Invalid(o, how.Validate(o, old)); err != nil {
 		return nil, err
 	}
 	if err := s.gitAllows(r, o, old); err != nil {

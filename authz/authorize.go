@@ -47,6 +47,8 @@ func Authorize(a Attributes, live Lookup) Decision {
 		return Decision{Allowed: true}
 	case a.Resource == "" && a.Verb == "get" && a.User.In(GroupAuthenticated) && isDiscovery(a.Path):
 		return Decision{Allowed: true}
+	case a.Verb == "create" && a.User.In(GroupAuthenticated) && IsSelfReview(a.Group, a.Resource):
+		return Decision{Allowed: true}
 	case a.User.Node() != "" && a.Resource != "" && nodeMay(a, a.User.Node(), live):
 		return Decision{Allowed: true}
 	}
@@ -76,6 +78,17 @@ func isOpen(path string) bool {
 func isDiscovery(path string) bool {
 	return path == "/api" || path == "/apis" || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/apis/") ||
 		strings.HasPrefix(path, "/openapi/")
+}
+
+// IsSelfReview tells whether a resource only tells people about themselves: everybody who is known may ask for it.
+func IsSelfReview(group, resource string) bool {
+	switch group {
+	case "authentication.k8s.io":
+		return resource == "selfsubjectreviews"
+	case "authorization.k8s.io":
+		return resource == "selfsubjectaccessreviews" || resource == "selfsubjectrulesreviews"
+	}
+	return false
 }
 
 // nodeReads are the resources that a machine needs to run pods, serve services and answer names.

@@ -1,0 +1,67 @@
+package admission
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kubernetes/pkg/apis/certificates"
+	certificatesvalidation "k8s.io/kubernetes/pkg/apis/certificates/validation"
+	"k8s.io/kubernetes/pkg/apis/core"
+	"k8s.io/kubernetes/pkg/apis/core/validation"
+
+	"reconcile/object"
+)
+
+// Write is a way to change an object: the whole of it, or by one of its subresources.
+type Write struct {
+	// Prepare makes o, which a client sent, what shall be stored in place of old. It changes o, which may share memory with old then.
+	Prepare func(o, old object.Object, now time.Time)
+	// Validate returns the faults of what Prepare made.
+	Validate func(o, old object.Object) field.ErrorList
+	// Status tells that it is a write of the status: the specification stays.
+	Status bool
+}
+
+// WriteOf returns how a resource is changed by a subresource ("" for the whole object). It answers false if it is not.
+func WriteOf(k object.Kind, subresource string) (Write, bool) {
+	switch subresource {
+	case "":
+		return Write{Prepare: func(o, old object.Object, _ time.Time) {
+			KeepGitOwner(o, old)
+			PrepareUpdate(o, old)
+		}, Validate: Validate}, true
+	case "status":
+		return Write{Prepare: PrepareStatusUpdate, Validate: ValidateStatus, Status: true}, k.Status
+	}
+	w, ok := specialWrites[k.Resource+"/"+subresource]
+	return w, ok
+}
+
+// specialWrites are the subresources of single kinds.
+var specialWrites = map[string]Write{
+	"certificatesigningrequests/approval": {
+		Prepare: prepareApproval,
+		Validate: func(o, old object.Object) field.ErrorList {
+			return validateWith(o, old, checks[*certificates.CertificateSigningRequest](nil, certificatesvalidation.ValidateCertificateSigningRequestApprovalUpdate, nil))
+		},
+		Status: true,
+	},
+	"pods/ephemeralcontainers": {
+		Prepare: func(o, old object.Object, _ time.Time) {
+			p := o.(*corev1.Pod)
+			added := p.Spec.EphemeralContainers
+			managed := p.ManagedFields
+			*p = *old.(*corev1.Pod).DeepCopy()
+			p.ManagedFields = managed
+			p.Spec.EphemeralContainers = added
+			KeepGitOwner(p, old)
+			PrepareGeneration(p, old)
+		},
+		Validate: func(o, old object.Object) field.ErrorList {
+			return validateWith(o, old, checks(nil, func(o, old *core.Pod) field.ErrorList {
+				return validation.ValidatePodEphemeralContainersUpdate(o, old, podOptions(o, old))
+			}, nil))
+		},
+	},
+}

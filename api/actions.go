@@ -1,0 +1,216 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"reconcile/authz"
+)
+
+// action is a resource that is asked by a POST and never stored.
+type action struct {
+	gvk        schema.GroupVersionKind
+	resource   string
+	namespaced bool
+	serve      func(*Server, http.ResponseWriter, *http.Request, target) error
+}
+
+// actions returns the table of them.
+func actions() []action {
+	return []action{
+		{corev1.SchemeGroupVersion.WithKind("Binding"), "bindings", true, (*Server).bindNamed},
+		{authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview"), "selfsubjectreviews", false, (*Server).reviewSelf},
+		{authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), "tokenreviews", false, (*Server).reviewToken},
+		{authorizationv1.SchemeGroupVersion.WithKind("LocalSubjectAccessReview"), "localsubjectaccessreviews", true, (*Server).reviewLocalAccess},
+		{authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), "selfsubjectaccessreviews", false, (*Server).reviewOwnAccess},
+		{authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview"), "selfsubjectrulesreviews", false, (*Server).reviewOwnRules},
+		{authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), "subjectaccessreviews", false, (*Server).reviewAccess},
+	}
+}
+
+func (a action) gvr() schema.GroupVersionResource {
+	return a.gvk.GroupVersion().WithResource(a.resource)
+}
+
+// findAction finds the action of a path's resource, nil if it is none.
+func findAction(gvr schema.GroupVersionResource) *action {
+	all := actions()
+	if i := slices.IndexFunc(all, func(a action) bool { return a.gvr() == gvr }); i >= 0 {
+		return &all[i]
+	}
+	return nil
+}
+
+// act serves a request for an action.
+func (s *Server) act(w http.ResponseWriter, r *http.Request, t target) error {
+	if r.Method != http.MethodPost || t.name != "" {
+		return apierrors.NewMethodNotSupported(t.groupResource(), t.verb(r.Method))
+	}
+	if t.action.namespaced != (t.namespace != "") {
+		return notServed()
+	}
+	return t.action.serve(s, w, r, t)
+}
+
+// readAction reads the body of an action and gives it the kind's name.
+func readAction(r *http.Request, t target, into runtime.Object) error {
+	b, media, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	if err := decodePlain(b, media, into); err != nil {
+		return err
+	}
+	into.GetObjectKind().SetGroupVersionKind(t.action.gvk)
+	return nil
+}
+
+func (s *Server) answerAction(w http.ResponseWriter, r *http.Request, o runtime.Object) error {
+	s.sendPlain(w, r, http.StatusCreated, o)
+	return nil
+}
+
+// bindNamed serves the old form of a binding, which names its pod in the body.
+func (s *Server) bindNamed(w http.ResponseWriter, r *http.Request, t target) error {
+	var body corev1.Binding
+	if err := readAction(r, t, &body); err != nil {
+		return err
+	}
+	if body.Name == "" {
+		return badRequest("metadata.name: Required value: a binding names its pod")
+	}
+	pod := t
+	pod.resource, pod.name = "pods", body.Name
+	return s.bindTo(w, r, pod, body)
+}
+
+// reviewSelf tells who asks.
+func (s *Server) reviewSelf(w http.ResponseWriter, r *http.Request, t target) error {
+	var body authenticationv1.SelfSubjectReview
+	if err := readAction(r, t, &body); err != nil {
+		return err
+	}
+	u := authz.UserFrom(r.Context())
+	body.Status.UserInfo = authenticationv1.UserInfo{Username: u.Name, Groups: u.Groups}
+	return s.answerAction(w, r, &body)
+}
+
+// reviewToken judges a bearer token. There are none yet, so none is good.
+func (s *Server) reviewToken(w http.ResponseWriter, r *http.Request, t target) error {
+	var body authenticationv1.TokenReview
+	if err := readAction(r, t, &body); err != nil {
+		return err
+	}
+	if body.Spec.Token == "" {
+		return badRequest("token is required for TokenReview in authentication")
+	}
+	body.Status = authenticationv1.TokenReviewStatus{Error: "invalid bearer token"}
+	return s.answerAction(w, r, &body)
+}
+
+func (s *Server) reviewAccess(w http.ResponseWriter, r *http.Request, t target) error {
+	var body authorizationv1.SubjectAccessReview
+	if err := readAction(r, t, &body); err != nil {
+		return err
+	}
+	st, err := s.access(t, body.Spec)
+	if err != nil {
+		return err
+	}
+	body.Status = st
+	return s.answerAction(w, r, &body)
+}
+
+func (s *Server) reviewLocalAccess(w http.ResponseWriter, r *http.Request, t target) error {
+	var body authorizationv1.LocalSubjectAccessReview
+	if err := readAction(r, t, &body); err != nil {
+		return err
+	}
+	if a := body.Spec.ResourceAttributes; a == nil || a.Namespace != t.namespace {
+		return apierrors.NewInvalid(t.action.gvk.GroupKind(), "", field.ErrorList{
+			field.Invalid(field.NewPath("spec", "resourceAttributes", "namespace"), a, "must match the namespace of the request")})
+	}
+	st, err := s.access(t, body.Spec)
+	if err != nil {
+		return err
+	}
+	body.Status = st
+	return s.answerAction(w, r, &body)
+}
+
+func (s *Server) reviewOwnAccess(w http.ResponseWriter, r *http.Request, t target) error {
+	var body authorizationv1.SelfSubjectAccessReview
+	if err := readAction(r, t, &body); err != nil {
+		return err
+	}
+	u := authz.UserFrom(r.Context())
+	st, err := s.access(t, authorizationv1.SubjectAccessReviewSpec{User: u.Name, Groups: u.Groups,
+		ResourceAttributes: body.Spec.ResourceAttributes, NonResourceAttributes: body.Spec.NonResourceAttributes})
+	if err != nil {
+		return err
+	}
+	body.Status = st
+	return s.answerAction(w, r, &body)
+}
+
+// access asks authz what a review asks.
+func (s *Server) access(t target, spec authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error) {
+	path, faults := field.NewPath("spec"), field.ErrorList{}
+	switch {
+	case spec.ResourceAttributes != nil && spec.NonResourceAttributes != nil:
+		faults = append(faults, field.Invalid(path.Child("nonResourceAttributes"), spec.NonResourceAttributes, "cannot be specified in combination with resourceAttributes"))
+	case spec.ResourceAttributes == nil && spec.NonResourceAttributes == nil:
+		faults = append(faults, field.Invalid(path.Child("resourceAttributes"), spec.NonResourceAttributes, "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
+	}
+	if spec.User == "" && len(spec.Groups) == 0 {
+		faults = append(faults, field.Invalid(path.Child("user"), spec.User, "at least one of user or group must be specified"))
+	}
+	if len(faults) > 0 {
+		return authorizationv1.SubjectAccessReviewStatus{}, apierrors.NewInvalid(t.action.gvk.GroupKind(), "", faults)
+	}
+	a := authz.Attributes{User: authz.User{Name: spec.User, Groups: spec.Groups}}
+	if ra := spec.ResourceAttributes; ra != nil {
+		a.Verb, a.Group, a.Resource, a.Subresource, a.Namespace, a.Name = ra.Verb, ra.Group, ra.Resource, ra.Subresource, ra.Namespace, ra.Name
+	} else {
+		a.Verb, a.Path = spec.NonResourceAttributes.Verb, spec.NonResourceAttributes.Path
+	}
+	d := authz.Authorize(a, s.cfg.Store.View().Get)
+	return authorizationv1.SubjectAccessReviewStatus{Allowed: d.Allowed, Reason: d.Reason}, nil
+}
+
+// reviewOwnRules lists what the asker may do, as far as it can be said without knowing the object.
+func (s *Server) reviewOwnRules(w http.ResponseWriter, r *http.Request, t target) error {
+	var body authorizationv1.SelfSubjectRulesReview
+	if err := readAction(r, t, &body); err != nil {
+		return err
+	}
+	if body.Spec.Namespace == "" {
+		return badRequest("no namespace on request")
+	}
+	u := authz.UserFrom(r.Context())
+	var own []string
+	for _, a := range actions() {
+		if authz.IsSelfReview(a.gvk.Group, a.resource) {
+			own = append(own, a.resource)
+		}
+	}
+	body.Status = authorizationv1.SubjectRulesReviewStatus{
+		Incomplete:       !u.In(authz.GroupMasters),
+		ResourceRules:    []authorizationv1.ResourceRule{{Verbs: []string{"create"}, APIGroups: []string{authenticationv1.GroupName, authorizationv1.GroupName}, Resources: own}},
+		NonResourceRules: []authorizationv1.NonResourceRule{{Verbs: []string{"get"}, NonResourceURLs: []string{"/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version"}}},
+	}
+	if u.In(authz.GroupMasters) {
+		all := []string{"*"}
+		body.Status.ResourceRules = append(body.Status.ResourceRules, authorizationv1.ResourceRule{Verbs: all, APIGroups: all, Resources: all})
+		body.Status.NonResourceRules = append(body.Status.NonResourceRules, authorizationv1.NonResourceRule{Verbs: all, NonResourceURLs: all})
+	}
+	return s.answerAction(w, r, &body)
+}
