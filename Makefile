@@ -96,10 +96,18 @@ faults: ## kills, power cuts, partitions and pauses of real members, at the figu
 mutants: ## plant ten known bugs, one after the other, and demand that the tests find each; as root
 	go run ./internal/mutants
 
+.PHONY: judge
+judge: ## etcd's own judge over the store: three traffics with members killed, and three planted faults that it must find
+	scripts/judge.sh
+
+.PHONY: judge-short
+judge-short:
+	scripts/judge.sh short
+
 .PHONY: test-deps
 test-deps:
 	@scripts/deps.sh test
 
 .PHONY: test
 test: export VMTEST_REQUIRED = 1
-test: test-deps vm-kernel check faults vm e2e ## everything that CI runs
+test: test-deps vm-kernel check faults vm e2e judge-short ## everything that CI runs

@@ -55,7 +55,7 @@ func (s *Server) header(rev uint64) *pb.ResponseHeader {
 
 // view is a state to read from: linearizable, unless the request does not need it.
 func (s *Server) view(ctx context.Context, serializable bool) (*raftstore.View, error) {
-	if !serializable {
+	if !serializable && !mutantStaleRead {
 		if err := s.reads.wait(ctx); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"hash/crc32"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,10 @@ func (w *write) Decide(kv *sequencer.KV) (sequencer.Answer, bool) {
 	a := &answer{kind: w.kind}
 	switch m := w.msg.(type) {
 	case *pb.PutRequest:
+		if mutantLostWrite && crc32.ChecksumIEEE(m.Value)%50 == 0 {
+			a.msg, a.rev = &pb.PutResponse{}, kv.Rev()+1
+			return a, true
+		}
 		if a.err = d.checkPut(m); a.err == nil {
 			a.msg = d.put(m)
 		}

@@ -298,6 +298,9 @@ func (w *watch) answerAsks(rev uint64) {
 
 // wants tells whether the client may see an event, and the watch's filters let it through.
 func (w *watch) wants(e *raftstore.Event) bool {
+	if mutantLostEvent && e.Rev%100 == 99 {
+		return false
+	}
 	if w.mixed && !visible(e.Key) {
 		return false
 	}
@@ -311,7 +314,7 @@ func (w *watch) wants(e *raftstore.Event) bool {
 
 // deliver sends events in one response, or in several if they are many and the client allows it.
 func (w *watch) deliver(ctx context.Context, events []*raftstore.Event, upTo uint64) error {
-	if len(w.req.Filters) > 0 || w.mixed {
+	if len(w.req.Filters) > 0 || w.mixed || mutantLostEvent {
 		events = slices.DeleteFunc(slices.Clone(events), func(e *raftstore.Event) bool { return !w.wants(e) })
 		if len(events) == 0 {
 			return nil

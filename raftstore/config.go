@@ -55,6 +55,8 @@ type Config struct {
 	RetainRevisions, RetainBytes uint64
 	// LeaseGrace is the least time that a new leader gives every lease. Default 5 s.
 	LeaseGrace time.Duration
+	// Trace, if set, hears of every entry.
+	Trace Trace
 	// Logger is where the store and raft log. Default: nowhere.
 	Logger *slog.Logger
 }

@@ -18,6 +18,8 @@ type fsm struct {
 	fail  func(error)
 	// lessor, if set, hears of leases.
 	lessor *Lessor
+	// trace, if set, hears of entries.
+	trace Trace
 
 	mu      sync.Mutex
 	st      *state
@@ -69,9 +71,13 @@ func (f *fsm) applyLocked(l *raft.Log) (Outcome, error) {
 		e.own = f.pending[e.Nonce]
 	}
 	f.cached = nil
+	taken := f.traceLocked(l.Index, e)
 	out, fx, err := f.st.apply(e, position{term: l.Term, index: l.Index}, f.blobs.Get)
 	if err != nil {
 		return Outcome{}, err
+	}
+	if !out.Refused {
+		taken()
 	}
 	for digest, body := range fx.store {
 		if err := f.blobs.Put(digest, body); err != nil {

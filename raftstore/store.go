@@ -80,7 +80,7 @@ func (s *Store) start() error {
 	s.packer = newPacker()
 	s.fsm = newFSM(newState(s.cfg.Index), s.hist, s.storage.blobs, s.node, s.stopOn)
 	s.lessor = newLessor(s)
-	s.fsm.lessor = s.lessor
+	s.fsm.lessor, s.fsm.trace = s.lessor, s.cfg.Trace
 	s.leader.changed = make(chan struct{})
 	s.read.init(s.readRound)
 	// Every entry is at most MaxEntry long, so this bounds the cache's memory too.

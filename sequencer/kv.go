@@ -164,9 +164,14 @@ func (kv *KV) undo() {
 
 // write notes a record and its operation, under the transaction's one revision.
 func (kv *KV) write(r *raftstore.Record, op raftstore.Op) {
+	kv.note(r)
+	kv.ops = append(kv.ops, op)
+}
+
+// note puts a record into the layer.
+func (kv *KV) note(r *raftstore.Record) {
 	kv.undone = append(kv.undone, kvUndo{key: r.Key, was: kv.layer.own[r.Key]})
 	kv.layer.set(r.Key, r)
-	kv.ops = append(kv.ops, op)
 }
 
 // next is the transaction's revision, and whether an earlier write of it has taken it already.
@@ -226,8 +231,10 @@ func (kv *KV) Grant(id, ttl int64) {
 
 // Revoke ends a lease and deletes the keys that hang on it, in order.
 func (kv *KV) Revoke(id int64) {
+	// The operation itself deletes what hangs on the lease: only the layer has to know what.
 	for _, key := range kv.leaseKeys(id) {
-		kv.Delete(key)
+		kv.next()
+		kv.note(&raftstore.Record{Key: key, ModRev: kv.rev})
 	}
 	kv.setLease(id, false)
 	kv.ops = append(kv.ops, raftstore.LeaseRevoke(id, 0, 0))

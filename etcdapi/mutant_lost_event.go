@@ -1,0 +1,5 @@
+//go:build mutant_lost_event
+
+package etcdapi
+
+const mutantLostEvent = true

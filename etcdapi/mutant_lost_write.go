@@ -1,0 +1,5 @@
+//go:build mutant_lost_write
+
+package etcdapi
+
+const mutantLostWrite = true

@@ -1,0 +1,5 @@
+//go:build !mutant_stale_read
+
+package etcdapi
+
+const mutantStaleRead = false
