@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"reconcile/internal/fp"
 	"reconcile/internal/mutant"
 	"reconcile/raftstore/wal"
 )
@@ -86,6 +87,7 @@ func (d *durable) StoreLogs(logs []*raft.Log) error {
 	if err := d.bridge(logs[0].Index); err != nil {
 		return d.stop("write the log", err)
 	}
+	fp.Hit("raftstore/log-write")
 	sealed := logs
 	if !d.checked {
 		sealed = make([]*raft.Log, len(logs))
@@ -106,6 +108,7 @@ func (d *durable) StoreLogs(logs []*raft.Log) error {
 	d.mu.Lock()
 	d.last = last
 	d.mu.Unlock()
+	fp.Hit("raftstore/log-written")
 	if err := d.mark.note(last); err != nil {
 		return d.stop("write the mark", err)
 	}
@@ -190,6 +193,7 @@ func (d *durable) DeleteRange(lo, hi uint64) error {
 			return err
 		}
 	}
+	fp.Hit("raftstore/log-cut")
 	if err := d.do(func() error { return d.LogStore.DeleteRange(lo, hi) }); err != nil {
 		return d.stop("cut the log", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"reconcile/internal/fp"
 )
 
 // fsm is raft's state machine: it feeds the state with entries in raft's one goroutine, and hands out views to all others.
@@ -261,10 +263,12 @@ func (f *fsm) collectVersions() bool {
 // Restore implements raft.FSM. The snapshot is read and checked wholly before it takes the place of the state.
 func (f *fsm) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
+	fp.Hit("raftstore/restore")
 	st, err := readSnapshot(rc, f.st.indexOf, f.blobs)
 	if err := f.replace(st, err); err != nil {
 		return err
 	}
+	fp.Hit("raftstore/restored")
 	if f.lessor != nil {
 		f.lessor.restored()
 	}

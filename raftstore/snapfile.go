@@ -18,6 +18,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"reconcile/internal/fp"
 	"reconcile/raftstore/disk"
 )
 
@@ -71,6 +72,7 @@ func (s *snapFolder) Create(version raft.SnapshotVersion, index, term uint64, co
 	head = append(head, body...)
 	sum := crc32.Checksum(head, castagnoli)
 	head = binary.LittleEndian.AppendUint32(head, sum)
+	fp.Hit("raftstore/snapshot-create")
 	f, err := s.fs.Create(s.path(meta.ID) + ".tmp")
 	if err != nil {
 		return nil, fmt.Errorf("make a snapshot: %w", err)
@@ -142,24 +144,30 @@ func (k *snapSink) Close() error {
 		return nil
 	}
 	k.done = true
+	fp.Hit("raftstore/snapshot-close")
 	err := k.block(snapLast)
 	if err == nil {
+		fp.Hit("raftstore/snapshot-sync")
 		err = k.file.Datasync()
 	}
 	err = errors.Join(err, k.file.Close())
 	path := k.s.path(k.meta.ID)
 	if err == nil {
+		fp.Hit("raftstore/snapshot-rename")
 		err = k.s.fs.Rename(path+".tmp", path)
 	}
 	if err == nil {
+		fp.Hit("raftstore/snapshot-syncdir")
 		err = k.s.fs.SyncDir(k.s.dir)
 	}
 	if err == nil {
+		fp.Hit("raftstore/snapshot-taken")
 		err = k.s.taken(position{k.meta.Term, k.meta.Index})
 	}
 	if err != nil {
 		return fmt.Errorf("finish snapshot %s: %w", path, err)
 	}
+	fp.Hit("raftstore/snapshot-reap")
 	k.s.reap(k.meta.ID, k.at)
 	return nil
 }

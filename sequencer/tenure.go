@@ -14,6 +14,7 @@ import (
 
 	"reconcile/cluster"
 	"reconcile/controller"
+	"reconcile/internal/fp"
 	"reconcile/internal/mutant"
 	"reconcile/object"
 	"reconcile/raftstore"
@@ -270,7 +271,7 @@ func (t *tenure) head() head {
 
 // tick is the time of a decision: never before an earlier one's.
 func (t *tenure) tick() time.Time {
-	t.now = later(time.Now(), t.now)
+	t.now = later(fp.Wall(), t.now)
 	return t.now
 }
 

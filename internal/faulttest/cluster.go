@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,6 +39,7 @@ type Cluster struct {
 	// Members are all of them, dead or alive.
 	Members []*Member
 
+	gone    []*Member // that were removed
 	t       testing.TB
 	cfg     Config
 	dir     string // of data, logs and, in the end, histories
@@ -109,7 +112,7 @@ func (c *Cluster) add(i int) *Member {
 // Join makes one more member, which waits to be added, and starts it.
 func (c *Cluster) Join() *Member {
 	c.t.Helper()
-	m := c.add(len(c.Members))
+	m := c.add(len(c.Members) + len(c.gone))
 	m.peers = map[string]string{}
 	m.Start()
 	return m
@@ -117,7 +120,7 @@ func (c *Cluster) Join() *Member {
 
 // close ends all processes and removes the folder, or tells where it is if the test has failed.
 func (c *Cluster) close() {
-	for _, m := range c.Members {
+	for _, m := range append(c.gone, c.Members...) {
 		if m.cmd != nil {
 			m.Kill()
 		}
@@ -274,6 +277,29 @@ func (c *Cluster) Heal() {
 	c.lab.Heal()
 }
 
+// Lose drops so many of a hundred packets that come to each member from the others.
+func (c *Cluster) Lose(percent int) {
+	c.t.Helper()
+	for _, m := range c.Members {
+		rules := "table ip faulttest\ndelete table ip faulttest\n"
+		if percent > 0 {
+			rules += fmt.Sprintf("table ip faulttest { chain lose { type filter hook prerouting priority -300; iifname eth0 numgen random mod 100 < %d drop; }; }\n", percent)
+		}
+		cmd := m.machine.Command(context.Background(), "nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(rules)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			c.t.Fatalf("lose packets: %v: %s", err, out)
+		}
+	}
+}
+
+// Forget takes a member that was removed from the cluster out of the list, killed.
+func (c *Cluster) Forget(m *Member) {
+	m.Kill()
+	c.Members = slices.DeleteFunc(c.Members, func(o *Member) bool { return o == m })
+	c.gone = append(c.gone, m)
+}
+
 func contains(list []*Member, m *Member) bool {
 	for _, o := range list {
 		if o == m {
@@ -306,7 +332,7 @@ func (c *Cluster) Hits() map[string]int {
 
 // config is what a member is told.
 func (c *Cluster) config(m *Member) memberConfig {
-	return memberConfig{ID: m.ID, Dir: m.data(), Address: m.address, Peers: maps.Clone(m.peers), HeartbeatMillis: int(c.cfg.Heartbeat.Milliseconds()),
+	return memberConfig{ID: m.ID, Dir: m.data(), Address: m.address, Peers: maps.Clone(m.peers), Fresh: !m.served, HeartbeatMillis: int(c.cfg.Heartbeat.Milliseconds()),
 		SnapshotEntries: c.cfg.SnapshotEntries, TrailingEntries: c.cfg.TrailingEntries}
 }
 

@@ -25,12 +25,14 @@ type LoadConfig struct {
 
 // Load is the clients and watchers at work, and what they saw.
 type Load struct {
-	c      *Cluster
-	cfg    LoadConfig
-	began  time.Time
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
-	ledger *ledger
+	c *Cluster
+	// members are those that clients and watchers are pinned to, by place.
+	members []atomic.Pointer[Member]
+	cfg     LoadConfig
+	began   time.Time
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+	ledger  *ledger
 	// acked is the latest call of a write that was acknowledged.
 	acked atomic.Int64
 
@@ -51,10 +53,13 @@ func (c *Cluster) Load(cfg LoadConfig) *Load {
 		cfg.Timeout = 3 * time.Second
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	l := &Load{c: c, cfg: cfg, began: time.Now(), stop: stop, ledger: newLedger()}
+	l := &Load{c: c, members: make([]atomic.Pointer[Member], len(c.Members)), cfg: cfg, began: time.Now(), stop: stop, ledger: newLedger()}
+	for i, m := range c.Members {
+		l.members[i].Store(m)
+	}
 	c.t.Cleanup(func() { l.stop(); l.wg.Wait() })
 	for i := range cfg.Clients {
-		l.wg.Go(func() { l.client(ctx, i, c.Members[i%len(c.Members)]) })
+		l.wg.Go(func() { l.client(ctx, i, &l.members[i%len(l.members)]) })
 	}
 	for i := range cfg.Watchers {
 		l.wg.Go(func() { l.watcher(ctx, i) })
@@ -75,11 +80,11 @@ func (l *Load) Now() int64 { return l.now() }
 func (l *Load) now() int64 { return int64(time.Since(l.began)) }
 
 // client does one operation after the other on its member, until ctx ends.
-func (l *Load) client(ctx context.Context, id int, m *Member) {
+func (l *Load) client(ctx context.Context, id int, at *atomic.Pointer[Member]) {
 	seen := map[string]string{} // by key: the last value that this client knows of
 	for n := 0; ctx.Err() == nil; n++ {
 		in := l.next(id, n, seen)
-		op := l.do(ctx, id, m, in)
+		op := l.do(ctx, id, at.Load(), in)
 		switch {
 		case op.Out.Failed != "" || op.Out.Unknown != "":
 			pause(ctx, 50*time.Millisecond)
@@ -175,6 +180,20 @@ func (l *Load) Acknowledged(within time.Duration) time.Duration {
 	return time.Duration(l.now() - began)
 }
 
+// Replace lets the clients and watchers of one member turn to another.
+func (l *Load) Replace(old, by *Member) {
+	for i := range l.members {
+		l.members[i].CompareAndSwap(old, by)
+	}
+}
+
+// Settled waits until a leader is there and a write that began after this call is acknowledged.
+func (l *Load) Settled(within time.Duration) {
+	l.c.t.Helper()
+	l.c.Leader()
+	l.Acknowledged(within)
+}
+
 // AcknowledgedOnAll waits until every member has acknowledged a write that began after this call.
 func (l *Load) AcknowledgedOnAll(within time.Duration) {
 	l.c.t.Helper()
@@ -232,7 +251,7 @@ func (l *Load) watcher(ctx context.Context, id int) {
 	at, turned := id, 0
 	var from uint64
 	for ctx.Err() == nil {
-		m := l.c.Members[at%len(l.c.Members)]
+		m := l.members[at%len(l.members)].Load()
 		s := l.ledger.open(m.ID, from)
 		life, cancel := context.WithTimeout(ctx, 500*time.Millisecond+rand.N(4*time.Second))
 		gone := l.follow(life, m, s)
@@ -244,7 +263,7 @@ func (l *Load) watcher(ctx context.Context, id int) {
 		from = l.ledger.position(s, back)
 		if turned++; !gone {
 			turned = 0
-		} else if at++; turned > len(l.c.Members) {
+		} else if at++; turned > len(l.members) {
 			if now, err := m.Status(time.Second); err == nil {
 				from = now.Rev
 			}

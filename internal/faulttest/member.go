@@ -103,7 +103,7 @@ func storeConfig(cfg memberConfig, t raft.Transport, log *slog.Logger) raftstore
 		Heartbeat:       time.Duration(cfg.HeartbeatMillis) * time.Millisecond,
 		SnapshotEntries: cfg.SnapshotEntries, TrailingEntries: cfg.TrailingEntries, SnapshotInterval: 500 * time.Millisecond,
 		HistoryEvents: 1 << 20, HistoryBytes: 512 << 20}
-	c.Bootstrap, c.Join = len(cfg.Peers) > 0, len(cfg.Peers) == 0
+	c.Bootstrap, c.Join = cfg.Fresh && len(cfg.Peers) > 0, cfg.Fresh && len(cfg.Peers) == 0
 	for id, ip := range cfg.Peers {
 		c.Servers = append(c.Servers, raftstore.Server{ID: id, Address: net.JoinHostPort(ip, raftPort), Voter: true})
 	}

@@ -34,6 +34,9 @@ type Member struct {
 	cmd     *exec.Cmd   // nil while it does not run
 	exited  chan ending // of cmd; holds one
 	starts  int
+	served  bool // has served once: from then on its folder is not a new one's
+	// points are the failpoints of its next start, besides those of the cluster.
+	points string
 }
 
 // ending is how a process ended: nil for code 0.
@@ -77,7 +80,7 @@ func (m *Member) TryStart() error {
 	}
 	defer log.Close()
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), memberVariable+"="+string(cfg), "RECONCILE_FAILPOINTS="+m.c.cfg.Failpoints)
+	cmd.Env = append(os.Environ(), memberVariable+"="+string(cfg), "RECONCILE_FAILPOINTS="+m.c.cfg.Failpoints+";"+m.points)
 	cmd.Stderr = log
 	_, err = cmd.StdinPipe() // the member ends when this end is closed
 	if err != nil {
@@ -107,6 +110,7 @@ func (m *Member) TryStart() error {
 	m.cmd, m.exited = cmd, exited
 	select {
 	case <-serving:
+		m.served = true
 		return nil
 	case end := <-exited:
 		m.cmd = nil
@@ -155,6 +159,28 @@ func (m *Member) Exit(within time.Duration) error {
 		m.Kill()
 		return fmt.Errorf("it still ran after %s", within)
 	}
+}
+
+// Revive starts the member again if it has ended by itself. It tells whether it had.
+func (m *Member) Revive() bool {
+	m.c.t.Helper()
+	if m.cmd != nil {
+		select {
+		case <-m.exited:
+			m.cmd = nil
+		default:
+			return false
+		}
+	}
+	m.Start()
+	return true
+}
+
+// StartWith is TryStart with failpoints from the beginning on.
+func (m *Member) StartWith(failpoints string) error {
+	m.points = failpoints
+	defer func() { m.points = "" }()
+	return m.TryStart()
 }
 
 // Running tells whether the process was started and has not been seen to end.

@@ -58,8 +58,9 @@ type memberConfig struct {
 	ID      string `json:"id"`
 	Dir     string `json:"dir"`
 	Address string `json:"address"`
-	// Peers are the IP addresses of the first members by their IDs; empty for one that joins.
+	// Peers are the IP addresses of the first members by their IDs; empty for one that joins. Fresh is set at the first start only.
 	Peers map[string]string `json:"peers,omitempty"`
+	Fresh bool              `json:"fresh,omitempty"`
 	// HeartbeatMillis and the two numbers are those of raftstore.Config.
 	HeartbeatMillis int    `json:"heartbeatMillis"`
 	SnapshotEntries uint64 `json:"snapshotEntries"`

@@ -1,0 +1,164 @@
+package faulttest_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"reconcile/internal/faulttest"
+)
+
+// F9: a disk is full for some seconds, from any write on. Writes go on elsewhere within 10 s, and the member is back within 30 s of its space.
+func TestF9DiskFull(t *testing.T) {
+	rounds := faulttest.Rounds(t, 0, 4, 200)
+	c := faulttest.Start(t, faulttest.Config{Disks: true})
+	load := c.Load(faulttest.LoadConfig{})
+	var outages []time.Duration
+	for rounds.Next() {
+		m := c.Leader()
+		if rounds.Made()%3 == 0 {
+			m = c.Followers(m)[rand.IntN(2)]
+		}
+		m.Disk.Break(faulttest.DiskFaults{FullFrom: 1 + rand.IntN(200)})
+		faulttest.Pause(2 * time.Second)
+		outages = append(outages, load.Acknowledged(10*time.Second))
+		m.Disk.Break(faulttest.DiskFaults{})
+		m.Revive()
+		load.AcknowledgedOnAll(30 * time.Second)
+	}
+	faulttest.Report("F9 disk full", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+}
+
+// F10: the fsyncs of one member are slow. There are at most three elections, and writes are acknowledged within 10 s.
+func TestF10SlowSync(t *testing.T) {
+	rounds := faulttest.Rounds(t, 0, 0, 8)
+	c := faulttest.Start(t, faulttest.Config{Disks: true, Heartbeat: time.Second})
+	load := c.Load(faulttest.LoadConfig{})
+	var outages []time.Duration
+	for rounds.Next() {
+		before := c.Term()
+		m := c.Leader()
+		if rounds.Made()%2 == 0 {
+			m = c.Followers(m)[rand.IntN(2)]
+		}
+		m.Disk.Break(faulttest.DiskFaults{SlowSync: []time.Duration{50, 500, 2000, 5000}[(rounds.Made()/2)%4] * time.Millisecond})
+		for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
+			outages = append(outages, load.Acknowledged(20*time.Second))
+			faulttest.Pause(time.Second)
+		}
+		if after := c.Term(); after > before+3 {
+			t.Errorf("the term grew from %d to %d while one member's disk was slow", before, after)
+		}
+		m.Disk.Break(faulttest.DiskFaults{})
+		load.AcknowledgedOnAll(30 * time.Second)
+	}
+	faulttest.Report("F10 slow fsync", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+}
+
+// F11: an fsync fails. The member ends at once, with an error, and never tries again; the others go on.
+func TestF11SyncFails(t *testing.T) {
+	rounds := faulttest.Rounds(t, 0, 4, 60)
+	c := faulttest.Start(t, faulttest.Config{Disks: true})
+	load := c.Load(faulttest.LoadConfig{})
+	var outages []time.Duration
+	for rounds.Next() {
+		m := c.Leader()
+		if rounds.Made()%2 == 0 {
+			m = c.Followers(m)[rand.IntN(2)]
+		}
+		faults := faulttest.DiskFaults{SyncErrorFrom: 1 + rand.IntN(20)}
+		if rounds.Made()%4 == 3 {
+			faults = faulttest.DiskFaults{WriteError: true}
+		}
+		m.Disk.Break(faults)
+		if err := m.Exit(15 * time.Second); err == nil || strings.Contains(err.Error(), "still ran") {
+			t.Errorf("a member whose disk fails ended with %v; want an error's code, at once", err)
+		}
+		outages = append(outages, load.Acknowledged(10*time.Second))
+		m.Disk.PowerCut(rand.Float64()) // nobody knows what such a disk holds
+		m.Start()
+		load.Acknowledged(10 * time.Second)
+	}
+	faulttest.Report("F11 fsync or write EIO", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+}
+
+// F13: members are killed at every step of a snapshot's taking and installing, and of the log's writing and cutting.
+func TestF13KilledInSnapshot(t *testing.T) {
+	rounds := faulttest.Rounds(t, 0, 11, 120)
+	if !faulttest.Failpoints {
+		t.Skip("skipped: needs -tags failpoints")
+	}
+	c := faulttest.Start(t, faulttest.Config{SnapshotEntries: 50, TrailingEntries: 20})
+	load := c.Load(faulttest.LoadConfig{})
+	var outages []time.Duration
+	for rounds.Next() {
+		point := points[(rounds.Made()-1)%len(points)]
+		m := c.Members[rand.IntN(len(c.Members))]
+		if strings.Contains(point, "restore") {
+			// It gets a snapshot when it comes back to a log that was cut meanwhile; or restores its own at the start.
+			m.Kill()
+			faulttest.Pause(time.Second)
+			if err := m.StartWith(point + "=exit"); err == nil {
+				awaitExit(t, m, point)
+			}
+		} else {
+			m.SetFailpoints(fmt.Sprintf("%s=exit@%d", point, 1+rand.IntN(3)))
+			awaitExit(t, m, point)
+		}
+		outages = append(outages, load.Acknowledged(20*time.Second))
+		if !m.Running() {
+			m.Start()
+		}
+		m.SetFailpoints("")
+	}
+	faulttest.Report("F13 kill in snapshot or log", rounds.Made(), load.Finish(rounds.Made()*40), outages)
+}
+
+var points = []string{"raftstore/snapshot-create", "raftstore/snapshot-close", "raftstore/snapshot-sync", "raftstore/snapshot-rename", "raftstore/snapshot-syncdir",
+	"raftstore/snapshot-taken", "raftstore/snapshot-reap", "raftstore/restore", "raftstore/restored", "raftstore/log-write", "raftstore/log-written"}
+
+func awaitExit(t *testing.T, m *faulttest.Member, point string) {
+	t.Helper()
+	if err := m.Exit(15 * time.Second); err != nil && strings.Contains(err.Error(), "still ran") {
+		t.Errorf("%s was not reached", point)
+	}
+}
+
+// F14: a member loses its disk: its emptied folder is refused, and a new member takes its place while another is away.
+func TestF14MemberReplaced(t *testing.T) {
+	rounds := faulttest.Rounds(t, 0, 2, 20)
+	c := faulttest.Start(t, faulttest.Config{})
+	load := c.Load(faulttest.LoadConfig{})
+	for rounds.Next() {
+		faulttest.Pause(300 * time.Millisecond)
+		leader := c.Leader()
+		lost := c.Followers(leader)[rand.IntN(2)]
+		lost.Kill()
+		if err := os.RemoveAll(lost.Data()); err != nil {
+			t.Fatal(err)
+		}
+		if err := lost.TryStart(); err == nil || !strings.Contains(err.Error(), "join again") {
+			t.Errorf("a member with an emptied folder answered %v; want that it is refused, with the way back", err)
+		}
+		fresh := c.Join()
+		if err := leader.Admin("add-nonvoter", fresh, 20*time.Second); err != nil {
+			t.Fatalf("add %s: %v", fresh.ID, err)
+		}
+		if err := leader.Admin("add-voter", fresh, 20*time.Second); err != nil {
+			t.Fatalf("add %s: %v", fresh.ID, err)
+		}
+		if err := leader.Admin("remove", lost, 20*time.Second); err != nil {
+			t.Fatalf("remove %s: %v", lost.ID, err)
+		}
+		load.Replace(lost, fresh)
+		c.Forget(lost)
+		leader.Kill() // the new one is needed for a majority
+		load.Settled(20 * time.Second)
+		leader.Start()
+		load.Settled(20 * time.Second)
+	}
+	faulttest.Report("F14 member replaced", rounds.Made(), load.Finish(rounds.Made()*20), nil)
+}
