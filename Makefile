@@ -92,6 +92,14 @@ FAULTS_PKG := reconcile/internal/faulttest
 faults: ## kills, power cuts, partitions and pauses of real members, at the figures before a merge; as root
 	FAULTS=pr go test -tags failpoints -count 1 -timeout 20m -v $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG)
 
+# What each fault may take in `make soak`; there are twenty.
+SOAK ?= 4m
+
+.PHONY: soak
+soak: ## all faults at their nightly figures, each for at most SOAK (4m), and the fuzzing of entries; as root. FAULT_SEED=N draws the same again
+	FAULTS=nightly FAULT_TIME=$(SOAK) go test -tags failpoints -count 1 -timeout 6h -v $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG)
+	go test -run '^$$' -fuzz FuzzDecodeEntry -fuzztime $(SOAK) ./raftstore
+
 .PHONY: mutants
 mutants: ## plant ten known bugs, one after the other, and demand that the tests find each; as root
 	go run ./internal/mutants

@@ -2,7 +2,6 @@ package faulttest_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -20,9 +19,9 @@ func TestF9DiskFull(t *testing.T) {
 	for rounds.Next() {
 		m := c.Leader()
 		if rounds.Made()%3 == 0 {
-			m = c.Followers(m)[rand.IntN(2)]
+			m = c.Followers(m)[faulttest.IntN(2)]
 		}
-		m.Disk.Break(faulttest.DiskFaults{FullFrom: 1 + rand.IntN(200)})
+		m.Disk.Break(faulttest.DiskFaults{FullFrom: 1 + faulttest.IntN(200)})
 		faulttest.Pause(2 * time.Second)
 		outages = append(outages, load.Acknowledged(10*time.Second))
 		m.Disk.Break(faulttest.DiskFaults{})
@@ -42,7 +41,7 @@ func TestF10SlowSync(t *testing.T) {
 		before := c.Term()
 		m := c.Leader()
 		if rounds.Made()%2 == 0 {
-			m = c.Followers(m)[rand.IntN(2)]
+			m = c.Followers(m)[faulttest.IntN(2)]
 		}
 		m.Disk.Break(faulttest.DiskFaults{SlowSync: []time.Duration{50, 500, 2000, 5000}[(rounds.Made()/2)%4] * time.Millisecond})
 		for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
@@ -67,9 +66,9 @@ func TestF11SyncFails(t *testing.T) {
 	for rounds.Next() {
 		m := c.Leader()
 		if rounds.Made()%2 == 0 {
-			m = c.Followers(m)[rand.IntN(2)]
+			m = c.Followers(m)[faulttest.IntN(2)]
 		}
-		faults := faulttest.DiskFaults{SyncErrorFrom: 1 + rand.IntN(20)}
+		faults := faulttest.DiskFaults{SyncErrorFrom: 1 + faulttest.IntN(20)}
 		if rounds.Made()%4 == 3 {
 			faults = faulttest.DiskFaults{WriteError: true}
 		}
@@ -78,7 +77,7 @@ func TestF11SyncFails(t *testing.T) {
 			t.Errorf("a member whose disk fails ended with %v; want an error's code, at once", err)
 		}
 		outages = append(outages, load.Acknowledged(10*time.Second))
-		m.Disk.PowerCut(rand.Float64()) // nobody knows what such a disk holds
+		m.Disk.PowerCut(faulttest.Float64()) // nobody knows what such a disk holds
 		m.Start()
 		load.Acknowledged(10 * time.Second)
 	}
@@ -96,7 +95,7 @@ func TestF13KilledInSnapshot(t *testing.T) {
 	var outages []time.Duration
 	for rounds.Next() {
 		point := points[(rounds.Made()-1)%len(points)]
-		m := c.Members[rand.IntN(len(c.Members))]
+		m := c.Members[faulttest.IntN(len(c.Members))]
 		if strings.Contains(point, "restore") {
 			// It gets a snapshot when it comes back to a log that was cut meanwhile; or restores its own at the start.
 			m.Kill()
@@ -105,7 +104,7 @@ func TestF13KilledInSnapshot(t *testing.T) {
 				awaitExit(t, m, point)
 			}
 		} else {
-			m.SetFailpoints(fmt.Sprintf("%s=exit@%d", point, 1+rand.IntN(3)))
+			m.SetFailpoints(fmt.Sprintf("%s=exit@%d", point, 1+faulttest.IntN(3)))
 			awaitExit(t, m, point)
 		}
 		outages = append(outages, load.Acknowledged(20*time.Second))
@@ -135,7 +134,7 @@ func TestF14MemberReplaced(t *testing.T) {
 	for rounds.Next() {
 		faulttest.Pause(300 * time.Millisecond)
 		leader := c.Leader()
-		lost := c.Followers(leader)[rand.IntN(2)]
+		lost := c.Followers(leader)[faulttest.IntN(2)]
 		lost.Kill()
 		if err := os.RemoveAll(lost.Data()); err != nil {
 			t.Fatal(err)

@@ -2,7 +2,6 @@ package faulttest
 
 import (
 	"maps"
-	"math/rand/v2"
 )
 
 // sector is the smallest piece of a write that a power cut keeps or loses.
@@ -106,14 +105,14 @@ func (f *folder) cut(keep float64) *folder {
 // partly applies some sectors of a change.
 func (c change) partly(b []byte, keep float64) []byte {
 	if c.data == nil {
-		if rand.Float64() < keep {
+		if Float64() < keep {
 			b = c.apply(b)
 		}
 		return b
 	}
 	for at := 0; at < len(c.data); {
 		n := min(len(c.data)-at, sector-int((c.at+int64(at))%sector))
-		if rand.Float64() < keep {
+		if Float64() < keep {
 			b = change{at: c.at + int64(at), data: c.data[at : at+n]}.apply(b)
 		}
 		at += n

@@ -1,7 +1,6 @@
 package faulttest_test
 
 import (
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -17,7 +16,7 @@ func TestF1LeaderKilled(t *testing.T) {
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration
 	for rounds.Next() {
-		faulttest.Pause(200*time.Millisecond + rand.N(400*time.Millisecond))
+		faulttest.Pause(200*time.Millisecond + faulttest.UpTo(400*time.Millisecond))
 		l := c.Leader()
 		l.Kill()
 		outages = append(outages, load.Acknowledged(20*time.Second))
@@ -33,7 +32,7 @@ func TestF2AllKilled(t *testing.T) {
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration
 	for rounds.Next() {
-		faulttest.Pause(200*time.Millisecond + rand.N(400*time.Millisecond))
+		faulttest.Pause(200*time.Millisecond + faulttest.UpTo(400*time.Millisecond))
 		for _, m := range c.Members {
 			m.Kill()
 		}

@@ -1,7 +1,6 @@
 package faulttest_test
 
 import (
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -15,15 +14,15 @@ func TestF3PowerCut(t *testing.T) {
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration
 	for rounds.Next() {
-		faulttest.Pause(300*time.Millisecond + rand.N(500*time.Millisecond))
+		faulttest.Pause(300*time.Millisecond + faulttest.UpTo(500*time.Millisecond))
 		cut := c.Members
 		if rounds.Made()%2 == 1 {
-			cut = []*faulttest.Member{c.Members[rand.IntN(len(c.Members))]}
+			cut = []*faulttest.Member{c.Members[faulttest.IntN(len(c.Members))]}
 		}
 		for _, m := range cut {
 			m.Kill()
 		}
-		keep := []float64{0, 0.5, 1}[rand.IntN(3)]
+		keep := []float64{0, 0.5, 1}[faulttest.IntN(3)]
 		for _, m := range cut {
 			m.Disk.PowerCut(keep)
 			m.Start()

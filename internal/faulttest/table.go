@@ -38,6 +38,7 @@ func printTable(w io.Writer) {
 	if len(table.rows) == 0 {
 		return
 	}
+	fmt.Fprintf(w, "seed %d\n", chance().seed)
 	fmt.Fprintf(w, "%-34s %6s %9s %9s %8s %9s   %8s %8s %8s\n", "fault", "rounds", "calls", "writes", "unknown", "events", "out p50", "p99", "max")
 	for _, row := range table.rows {
 		fmt.Fprintln(w, row)
