@@ -71,6 +71,8 @@ bench: build ## measure pushes, real containers and memory, as docs/benchmarks.m
 	bench/netns.sh go run ./bench/push -replicas 3,100,1000
 	bench/netns.sh go run ./bench/push -real -replicas 3,30
 	bench/netns.sh go run ./bench/footprint
+	go run ./bench/store
+	go run ./bench/store -members 1
 
 .PHONY: vm-kernel
 vm-kernel: ## fetch the kernel that the VM tests boot, through apt, into a cache folder

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
@@ -44,6 +45,7 @@ func run() error {
 	keep := flag.Bool("keep-history", false, "never compact by itself")
 	snapshots := flag.Uint64("snapshot-entries", 0, "entries between snapshots")
 	record := flag.String("record", "", "file to which every applied entry is written as a line of JSON")
+	profile := flag.String("cpu-profile", "", "file for a profile of the processor's time")
 	level := flag.Int("log-level", int(slog.LevelWarn), "slog's number")
 	flag.Parse()
 	var peers []member.Peer
@@ -58,6 +60,17 @@ func run() error {
 	store := raftstore.Config{Dir: filepath.Join(*dir, "store"), Heartbeat: *heartbeat, SnapshotEntries: *snapshots}
 	if *keep {
 		store.RetainAge, store.RetainRevisions, store.RetainBytes = 1000*time.Hour, 1<<60, 1<<40
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	if *record != "" {
 		f, err := os.OpenFile(*record, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)

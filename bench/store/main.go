@@ -1,0 +1,208 @@
+// Command store measures the store against etcd, with etcd's own benchmark, in one run: both clusters are on this machine's disk, and each
+// load is given to one and then to the other, round after round. Beside each rate stands what an operation cost in processor time of the server
+// processes (user and system): where the client shares the processors with the servers, that is the sturdier of the two figures.
+//
+// It measures bare members (bench/store/member: store, sequencer and etcd's API, wired as the server wires them, without controllers and TLS)
+// against etcd with its defaults, without TLS.
+//
+//	go run ./bench/store [-members 3] [-loads put] [-rounds 2]
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/store:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	members := flag.Int("members", 3, "of each cluster")
+	rounds := flag.Int("rounds", 2, "of each load on each cluster")
+	only := flag.String("loads", "", "regular expression of the loads to run")
+	dir := flag.String("dir", os.TempDir(), "folder on the disk that is measured")
+	profile := flag.String("member-flags", "", "further flags of our members")
+	scale := flag.Float64("scale", 1, "of the number of operations")
+	flag.Parse()
+	which, err := regexp.Compile(*only)
+	if err != nil {
+		return fmt.Errorf("-loads: %w", err)
+	}
+	out, err := exec.CommandContext(ctx, "scripts/etcd-tools.sh").Output()
+	if err != nil {
+		return fmt.Errorf("build etcd's tools: %w", err)
+	}
+	tools := strings.TrimSpace(string(out))
+	work, err := os.MkdirTemp(*dir, "bench-store-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	bin := filepath.Join(work, "member")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./bench/store/member").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the member: %w: %s", err, out)
+	}
+	etcd, err := startEtcd(ctx, filepath.Join(tools, "etcd"), filepath.Join(work, "etcd"), *members)
+	if err != nil {
+		return err
+	}
+	defer etcd.stop()
+	ours, err := startOurs(ctx, bin, filepath.Join(work, "ours"), *members, strings.Fields(*profile))
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	b := &bench{tool: filepath.Join(tools, "benchmark"), clusters: []*cluster{etcd, ours}, rounds: *rounds, scale: *scale}
+	for _, c := range b.clusters {
+		if err := fill(ctx, c); err != nil {
+			return fmt.Errorf("fill %s: %w", c.name, err)
+		}
+	}
+	fmt.Printf("%d members each, %d rounds, etcd / ours, medians; load average %s\n", *members, *rounds, loadAverage())
+	fmt.Printf("| load | etcd/s | ours/s | ratio | etcd CPU us/op | ours CPU us/op | ratio |\n|-|-|-|-|-|-|-|\n")
+	for _, l := range loads() {
+		if which.MatchString(l.name) {
+			if err := b.measure(ctx, l); err != nil {
+				return err
+			}
+		}
+	}
+	for _, c := range b.clusters {
+		fmt.Printf("%s: resident memory of the members %v MiB\n", c.name, c.resident())
+	}
+	return nil
+}
+
+func loadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(b))[:3], " ")
+}
+
+// load is one call of the benchmark.
+type load struct {
+	name  string
+	args  []string
+	total int
+	// events is how many events an operation makes: rates count them.
+	events int
+	leader bool
+}
+
+func loads() []load {
+	clients := func(n int) []string {
+		return []string{"--clients", strconv.Itoa(n), "--conns", strconv.Itoa(min(n, 100))}
+	}
+	put := func(n, size, total int) load {
+		return load{name: fmt.Sprintf("put %d B, %d clients", size, n), total: total, leader: n == 1,
+			args: append(clients(n), "put", "--val-size", strconv.Itoa(size), "--key-space-size", "100000", "--sequential-keys")}
+	}
+	with := func(name string, n, total int, args ...string) load {
+		return load{name: fmt.Sprintf("%s, %d clients", name, n), total: total, args: append(clients(n), args...), leader: n == 1}
+	}
+	return []load{
+		put(1, 256, 2000), put(16, 256, 12000), put(128, 256, 30000), put(1000, 256, 60000), put(128, 1024, 20000),
+		with("txn of 1 put", 128, 20000, "txn-put", "--key-space-size", "100000", "--val-size", "256"),
+		with("txn of 16 puts", 128, 5000, "txn-put", "--key-space-size", "100000", "--val-size", "256", "--txn-ops", "16"),
+		with("compare and swap (stm)", 32, 5000, "stm", "--keys", "1000", "--val-size", "256"),
+		with("get linearizable", 1, 3000, "range", "r/00000001"),
+		with("get linearizable", 128, 40000, "range", "r/00000001"),
+		with("get serializable", 128, 40000, "range", "r/00000001", "--consistency", "s"),
+		with("range of 10k", 4, 200, "range", "r/", "r0", "--limit", "10000"),
+		with("lease renewal", 64, 20000, "lease-keepalive"),
+		{name: "watch, 1,000 on one key", total: 1000, events: 1000, args: []string{"--clients", "1", "--conns", "10", "watch", "--streams", "1000", "--watch-per-stream", "1", "--watched-key-total", "1"}},
+		{name: "watch, 1,000 each its own key", total: 4000, events: 1, args: []string{"--clients", "64", "--conns", "20", "watch", "--streams", "1000", "--watch-per-stream", "1", "--watched-key-total", "1000", "--key-space-size", "1000"}},
+	}
+}
+
+// bench gives loads to clusters.
+type bench struct {
+	tool     string
+	clusters []*cluster
+	rounds   int
+	scale    float64
+}
+
+// figure is one measurement.
+type figure struct{ rate, cost float64 }
+
+func (b *bench) measure(ctx context.Context, l load) error {
+	found := make([][]figure, len(b.clusters))
+	for round := range b.rounds {
+		for i := range b.clusters {
+			k := (i + round) % len(b.clusters) // neither is always the first
+			f, err := b.once(ctx, b.clusters[k], l)
+			if err != nil {
+				return fmt.Errorf("%s on %s: %w", l.name, b.clusters[k].name, err)
+			}
+			found[k] = append(found[k], f)
+		}
+	}
+	e, o := median(found[0]), median(found[1])
+	fmt.Printf("| %s | %.0f | %.0f | **%.2f** | %.0f | %.0f | **%.2f** |\n", l.name, e.rate, o.rate, o.rate/e.rate, e.cost, o.cost, o.cost/e.cost)
+	return nil
+}
+
+// median takes rate and cost each by itself.
+func median(list []figure) figure {
+	pick := func(of func(figure) float64) float64 {
+		slices.SortFunc(list, func(a, b figure) int { return cmp.Compare(of(a), of(b)) })
+		return (of(list[len(list)/2]) + of(list[(len(list)-1)/2])) / 2
+	}
+	return figure{pick(func(f figure) float64 { return f.rate }), pick(func(f figure) float64 { return f.cost })}
+}
+
+func (b *bench) once(ctx context.Context, c *cluster, l load) (figure, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	total := max(int(float64(l.total)*b.scale), 10)
+	args := []string{"--endpoints", strings.Join(c.endpoints, ",")}
+	if l.leader {
+		args = append(args, "--target-leader")
+	}
+	args = append(args, l.args...)
+	if slices.Contains(l.args, "watch") {
+		args = append(args, "--put-total", strconv.Itoa(total))
+	} else {
+		args = append(args, "--total", strconv.Itoa(total))
+	}
+	before := c.cpu()
+	began := time.Now()
+	out, err := exec.CommandContext(ctx, b.tool, args...).Output()
+	took := time.Since(began).Seconds()
+	spent := c.cpu() - before
+	if err != nil {
+		return figure{}, fmt.Errorf("%w: %s", err, out)
+	}
+	ops := float64(total * max(l.events, 1))
+	rate := ops / took
+	if rates := rateOf.FindAllStringSubmatch(string(out), -1); len(rates) > 0 {
+		// The last part of a watch's output is about the events that arrived.
+		if r, err := strconv.ParseFloat(rates[len(rates)-1][1], 64); err == nil {
+			rate = r
+		}
+	}
+	return figure{rate: rate, cost: spent.Seconds() * 1e6 / ops}, nil
+}
+
+var rateOf = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
