@@ -233,7 +233,9 @@ func (d *durable) snapshotted(p position) error {
 		return err
 	}
 	d.mu.Lock()
-	d.snap = p
+	if d.snap.before(p) { // a slow one may be finished after a newer one was installed
+		d.snap = p
+	}
 	d.mu.Unlock()
 	return d.advance(func(id *Identity) bool {
 		if !id.end().before(p) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"reconcile/raftstore/disk"
 )
 
 // A watch on a member that gets a snapshot in the place of the entries it missed tells every event, or that it cannot.
@@ -120,5 +123,37 @@ func TestWatchGoesOnFromEveryRevision(t *testing.T) {
 		if err != nil || uint64(len(events)) != entries*each-from || events[0].Rev != from+1 || upTo != entries*each {
 			t.Errorf("from revision %d: %d events up to %d, %v", from, len(events), upTo, err)
 		}
+	}
+}
+
+// An older snapshot that is finished after a newer one (its disk was slow while the leader's was installed) must not take its place.
+func TestOlderSnapshotFinishedLateTakesNoPlace(t *testing.T) {
+	dir := t.TempDir()
+	d := &durable{ids: &memoryIdentity{}}
+	s := &snapFolder{fs: disk.OS{}, dir: dir, folder: "f", log: slog.New(slog.DiscardHandler), taken: d.snapshotted}
+	create := func(index uint64) raft.SnapshotSink {
+		sink, err := s.Create(raft.SnapshotVersionMax, index, 1, raft.Configuration{}, 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sink.Write([]byte("state")); err != nil {
+			t.Fatal(err)
+		}
+		return sink
+	}
+	older, newer := create(10), create(20)
+	if err := errors.Join(newer.Close(), older.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, rc, err := s.Open(newer.ID()); err != nil {
+		t.Errorf("the newer snapshot: %v", err)
+	} else {
+		rc.Close()
+	}
+	if list, err := s.List(); err != nil || len(list) != 1 || list[0].Index != 20 {
+		t.Errorf("the snapshots are %v, %v; want the one of entry 20", list, err)
+	}
+	if d.snap.index != 20 {
+		t.Errorf("the newest snapshot is taken to hold entries up to %d, not 20", d.snap.index)
 	}
 }

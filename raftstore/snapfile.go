@@ -181,14 +181,17 @@ func (k *snapSink) Cancel() error {
 	return errors.Join(k.file.Close(), k.s.fs.Remove(k.s.path(k.meta.ID)+".tmp"))
 }
 
-// reap removes all but the newest snapshot. One that is being read stays readable.
-func (s *snapFolder) reap(newest string, size int64) {
-	s.mu.Lock()
-	s.size = size
-	s.mu.Unlock()
+// reap removes all but the newest snapshot, which may be another than the one that was just finished, of the given size. One that is being
+// read stays readable.
+func (s *snapFolder) reap(finished string, size int64) {
 	ids, err := s.ids()
-	for _, id := range ids {
-		if id != newest && err == nil {
+	if len(ids) > 0 && ids[0] == finished {
+		s.mu.Lock()
+		s.size = size
+		s.mu.Unlock()
+	}
+	for i, id := range ids {
+		if i > 0 && err == nil {
 			err = s.fs.Remove(s.path(id))
 		}
 	}
