@@ -49,6 +49,8 @@ type Result struct {
 	// Findings are all mistakes in the same order, at most maxFindings and one that counts the rest. With findings the manifests
 	// are not complete.
 	Findings []Finding
+	// Files is the number of files that were taken for manifests, CUE or policies.
+	Files int
 }
 
 // maxFindings bounds what one load reports.
@@ -73,7 +75,7 @@ func (l *Loader) Load(ctx context.Context, tree Tree) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res := &Result{}
+	res := &Result{Files: len(sel.documents) + len(sel.cue) + len(sel.policy)}
 	for _, v := range append(verdicts, fromCUE) {
 		res.Manifests = append(res.Manifests, v.manifests...)
 		res.Findings = append(res.Findings, v.findings...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,11 +41,22 @@ func newValidate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printValidation(cmd.OutOrStdout(), res, output)
+			return errors.Join(printValidation(cmd.OutOrStdout(), res, output), noManifest(args[0], res))
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
+}
+
+// noManifest is the error for a path below which nothing is a manifest: most likely it is not the one that was meant.
+func noManifest(path string, res *manifests.Result) error {
+	if res.Files > 0 {
+		return nil
+	}
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is no manifest: want a folder, or a file that ends in .yaml, .yml, .json or .cue", path)
+	}
+	return fmt.Errorf("%s holds no manifest: no file below it ends in .yaml, .yml, .json or .cue, or all are hidden or named in .reconcileignore", path)
 }
 
 // validation is the JSON of `validate -o json`.
@@ -79,7 +91,7 @@ func printValidation(w io.Writer, res *manifests.Result, output string) error {
 	for _, f := range res.Findings {
 		fmt.Fprintln(w, f)
 	}
-	if bad == nil {
+	if bad == nil && res.Files > 0 {
 		fmt.Fprintf(w, "%d objects, no mistakes\n", len(res.Manifests))
 	}
 	return bad
