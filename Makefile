@@ -119,5 +119,7 @@ test-deps:
 	@scripts/deps.sh test
 
 .PHONY: test
+# Nothing is skipped for want of a tool, of root or of a kernel module: see internal/needs.
+test: export TEST_REQUIRED = 1
 test: export VMTEST_REQUIRED = 1
 test: test-deps vm-kernel check faults vm e2e judge-short ## everything that CI runs

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reconcile/api/apitest"
+	"reconcile/internal/needs"
 )
 
 // kubectl runs the real one against a server.
@@ -25,7 +26,7 @@ type kubectl struct {
 func newKubectl(t *testing.T, s *apitest.Server) kubectl {
 	t.Helper()
 	if _, err := exec.LookPath("kubectl"); err != nil {
-		t.Skip("kubectl is not installed: the real client cannot be run (scripts/ installs it)")
+		needs.Missing(t, "kubectl is not installed: the real client cannot be run (scripts/ installs it)")
 	}
 	return kubectl{t, s, t.TempDir()}
 }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"reconcile/internal/needs"
 	"reconcile/internal/netnstest"
 )
 
@@ -28,10 +29,10 @@ func binary(t *testing.T) string {
 	t.Helper()
 	b := os.Getenv("RECONCILE_BIN")
 	if b == "" {
-		t.Skip("needs the built program: set RECONCILE_BIN to its path, as `make e2e` does")
+		needs.Missing(t, "needs the built program: set RECONCILE_BIN to its path, as `make e2e` does")
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: real containers and network namespaces")
+		needs.Missing(t, "needs root: real containers and network namespaces")
 	}
 	return b
 }

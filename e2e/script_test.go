@@ -13,6 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/internal/needs"
 )
 
 // TestScripts runs the scripts of testdata on one live cluster with real containers: those of kubectl with the separate kubectl and
@@ -33,7 +35,7 @@ func TestScripts(t *testing.T) {
 	m.images(map[string]string{"toolbox:v1": "./toolbox", "toolbox:v2": "./toolbox"})
 	t.Run("kubectl", func(t *testing.T) {
 		if _, err := exec.LookPath("kubectl"); err != nil {
-			t.Skip("needs a separate kubectl: run scripts/deps.sh test")
+			needs.Missing(t, "needs a separate kubectl: run scripts/deps.sh test")
 		}
 		m.scripts(t, "kubectl", "testdata/kubectl/*.txtar")
 	})

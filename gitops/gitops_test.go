@@ -27,6 +27,7 @@ import (
 	"reconcile/admission"
 	"reconcile/cluster"
 	"reconcile/controller"
+	"reconcile/internal/needs"
 	"reconcile/manifests"
 	"reconcile/manifests/git"
 	"reconcile/object"
@@ -115,7 +116,7 @@ func (l *logBuffer) of(text string) []string {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("needs the git client: apt-get install git")
+		needs.Missing(t, "needs the git client: apt-get install git")
 	}
 	_, transport := raft.NewInmemTransport("one")
 	store, err := raftstore.Open(raftstore.Config{Storage: raftstore.MemoryStorage(), ServerID: "one", Bootstrap: true, Transport: transport, Index: cluster.Index, Heartbeat: 50 * time.Millisecond})

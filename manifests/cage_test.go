@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"reconcile/internal/needs"
 )
 
 // escape is what a program in the child's cage could do, if the cage were not there. An empty string is a success.
@@ -58,7 +60,7 @@ func words(err error) string {
 // machine that everybody may read, to make a folder where everybody may, to reach a service of the machine, and another machine.
 func TestCage(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: a child of another user gets no network and no root folder of its own")
+		needs.Missing(t, "needs root: a child of another user gets no network and no root folder of its own")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

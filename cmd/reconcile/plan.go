@@ -51,7 +51,7 @@ func newPlan() *cobra.Command {
 	}
 	flags.bind(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
-	cmd.Flags().StringVar(&file, "out", "", "keep the plan in `FILE` for apply --plan")
+	cmd.Flags().StringVar(&file, "out", "", "keep the plan in `FILE` for apply --plan; it holds all that was planned, Secrets too (mode 0600)")
 	return cmd
 }
 

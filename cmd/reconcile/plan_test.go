@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"reconcile/gitops"
+	"reconcile/internal/needs"
 	"reconcile/manifests"
 )
 
@@ -91,7 +92,7 @@ func TestPlanDiffApply(t *testing.T) {
 // TestPlanOfARevision: a revision is named by its hash, and its objects are sent when the cluster wants them, without what main has.
 func TestPlanOfARevision(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("git is not installed")
+		needs.Missing(t, "git is not installed")
 	}
 	dir := t.TempDir()
 	t.Chdir(dir)

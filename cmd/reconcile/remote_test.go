@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"reconcile/api/apitest"
+	"reconcile/internal/needs"
 )
 
 // reconcile runs a command in this process and returns its output.
@@ -45,7 +46,7 @@ func git(t *testing.T, dir string, args ...string) string {
 
 func TestRemoteAdd(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("git is not installed")
+		needs.Missing(t, "git is not installed")
 	}
 	s := apitest.Start(t, apitest.New(), nil)
 	tree := t.TempDir()

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"reconcile/internal/needs"
 )
 
 // output is what a process has printed so far.
@@ -36,7 +38,7 @@ func (o *output) String() string {
 // Ctrl-C does: the servers are stopped, make has nothing to complain of, and the user is told what goes on running.
 func TestInterruptOfMakeRun(t *testing.T) {
 	if _, err := exec.LookPath("make"); err != nil || os.Geteuid() != 0 {
-		t.Skip("skipped: it needs make, and root, which the script asks for; run `sudo -E make test`")
+		needs.Missing(t, "it needs make, and root, which the script asks for; run `sudo -E make test`")
 	}
 	script, err := os.ReadFile("../../scripts/run.sh")
 	if err != nil {

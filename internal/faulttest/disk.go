@@ -10,6 +10,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"reconcile/internal/needs"
 )
 
 // Disk is a file system in this process's memory that forgets at a power cut what was not synced, and that can be full, slow or broken. Its
@@ -52,7 +54,7 @@ func MountDisk(t testing.TB, where string) *Disk {
 func mountDisk(t testing.TB, where string) *Disk {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Geteuid() != 0 {
-		t.Skip("skipped: a disk that forgets needs /dev/fuse and root; run `sudo -E make faults`")
+		needs.Missing(t, "a disk that forgets needs /dev/fuse and root; run `sudo -E make faults`")
 	}
 	d := &Disk{t: t, where: where, inodes: 1}
 	d.root = newFolder(1, nil, "")

@@ -14,6 +14,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"reconcile/internal/needs"
 )
 
 // folder is where namespaces are bound, as iproute2 has it.
@@ -37,7 +39,7 @@ type Lab struct {
 func New(t testing.TB) *Lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("skipped: network namespaces need root; run `sudo -E make test`")
+		needs.Missing(t, "network namespaces need root; run `sudo -E make test`")
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		t.Fatalf("make the folder of network namespaces: %v", err)

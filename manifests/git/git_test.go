@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"reconcile/internal/needs"
 )
 
 // memoryStore is a Store in memory.
@@ -135,7 +137,7 @@ type world struct {
 func newWorld(t *testing.T, limits Limits) *world {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("needs the git client: apt-get install git")
+		needs.Missing(t, "needs the git client: apt-get install git")
 	}
 	store := newStore()
 	repo, err := Open(Config{Store: store, Limits: limits, Options: func(o string) error {

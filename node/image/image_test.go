@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"reconcile/internal/needs"
 	"reconcile/node/image"
 )
 
@@ -96,7 +97,7 @@ func TestArchives(t *testing.T) {
 	for kind, path := range map[string]string{"docker archive": docker, "OCI folder": dir, "OCI archive": ociTar} {
 		t.Run(kind, func(t *testing.T) {
 			if os.Geteuid() != 0 {
-				t.Skip("needs root: whiteouts are device nodes")
+				needs.Missing(t, "needs root: whiteouts are device nodes")
 			}
 			s := open(t, nil)
 			list, err := s.Import(context.Background(), path, "")

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"reconcile/internal/needs"
 	"reconcile/node/network"
 	"reconcile/node/runtime/runtimetest"
 )
@@ -77,7 +78,7 @@ func TestNode(t *testing.T) {
 	t.Run("fake", func(t *testing.T) { suite(t, network.NewFakeKernel(), func(string) string { return "/fake" }) })
 	t.Run("kernel", func(t *testing.T) {
 		if os.Geteuid() != 0 {
-			t.Skip("needs root: links and network namespaces are made")
+			needs.Missing(t, "needs root: links and network namespaces are made")
 		}
 		// The test's thread moves to a namespace of its own and ends with the test.
 		runtime.LockOSThread()

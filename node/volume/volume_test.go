@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"reconcile/internal/needs"
 	"reconcile/node/runtime"
 	"reconcile/node/volume"
 )
@@ -50,7 +51,7 @@ func newPod(t *testing.T, g getter, vols ...corev1.Volume) volume.Pod {
 	})
 	for _, v := range vols {
 		if os.Geteuid() != 0 && (v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil) {
-			t.Skip("skipped: secrets are kept in memory, and to mount a tmpfs needs root; run `sudo -E make test`")
+			needs.Missing(t, "secrets are kept in memory, and to mount a tmpfs needs root; run `sudo -E make test`")
 		}
 	}
 	return volume.Pod{Dir: dir, IP: "10.0.0.2", Get: g, Pod: &corev1.Pod{

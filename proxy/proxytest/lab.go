@@ -15,6 +15,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"reconcile/internal/needs"
 	"reconcile/internal/netnstest"
 	"reconcile/proxy"
 	"reconcile/proxy/model"
@@ -44,7 +45,7 @@ func NewLab(t *testing.T, open func() (proxy.Kernel, error)) *Lab {
 	l := &Lab{Node: node, open: open, machines: map[netip.Addr]*netnstest.Machine{Node: node, Peer: peer, Outside: outside}}
 	// Off, so that it is Setup that switches it on.
 	if err := node.Sysctl("net/bridge/bridge-nf-call-iptables", "0"); err != nil {
-		t.Skip("skipped: the kernel needs br_netfilter:", err)
+		needs.Missing(t, "the kernel needs br_netfilter:", err)
 	}
 	bridge(node, "10.244.1.1")
 	bridge(peer, "10.244.2.1")

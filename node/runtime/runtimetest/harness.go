@@ -14,6 +14,7 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 
+	"reconcile/internal/needs"
 	"reconcile/node/runtime"
 )
 
@@ -49,10 +50,10 @@ func BuildGuest(t testing.TB) string {
 func NeedsRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: containers, mounts and cgroups are made")
+		needs.Missing(t, "needs root: containers, mounts and cgroups are made")
 	}
 	if !runtime.Embedded() {
-		t.Skip("needs the runtime helper: run `make helper` first")
+		needs.Missing(t, "needs the runtime helper: run `make helper` first")
 	}
 }
 
