@@ -480,6 +480,10 @@ func TestOtherBranchesAndOptions(t *testing.T) {
 	if _, ok := w.get(webKey); ok {
 		t.Fatal("a branch deployed")
 	}
+	w.git("push", "cluster", "HEAD:refs/heads/short")
+	if out := w.git("push", "cluster", ":short"); !strings.Contains(out, "Deleted. Nothing that runs was changed.") || strings.Contains(out, "Stored") {
+		t.Errorf("the deletion of a branch:\n%s", out)
+	}
 	w.refused("plan only (-o plan)", "push", "-o", "plan", "cluster", "main")
 	w.refused("is not known; known are", "push", "-o", "fast", "cluster", "main")
 	w.git("push", "cluster", "main")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,7 +129,11 @@ func (s *Service) store(ctx context.Context, c *candidate, remote io.Writer) err
 		if c.pack != nil {
 			c.objects.Committed(snap.Packs + 1)
 		}
-		fmt.Fprintln(remote, "Stored. Only main deploys; git push REMOTE HEAD:refs/plan/main shows what would happen.")
+		if slices.ContainsFunc(c.commands, func(cmd git.Command) bool { return !cmd.New.IsZero() }) {
+			fmt.Fprintln(remote, "Stored. Only main deploys; git push REMOTE HEAD:refs/plan/main shows what would happen.")
+		} else {
+			fmt.Fprintln(remote, "Deleted. Nothing that runs was changed.")
+		}
 		return nil
 	}
 }

@@ -46,7 +46,7 @@ func TestBombsYAML(t *testing.T) {
 
 // TestBombsCUE kills what does not end, and the other packages of the tree get their verdict all the same.
 func TestBombsCUE(t *testing.T) {
-	child := &Child{Command: []string{os.Args[0], "cue-eval"}, Deadline: time.Second}
+	child := &Child{Command: []string{os.Args[0], "cue-eval"}, Deadline: 3 * time.Second}
 	l, err := NewLoader(Config{Evaluator: child})
 	if err != nil {
 		t.Fatal(err)

@@ -169,3 +169,19 @@ func TestGuard(t *testing.T) {
 		})
 	}
 }
+
+// TestAppliedCopyIsHidden: the copy of itself that kubectl leaves in an annotation of a Secret is shown no more than its data.
+func TestAppliedCopyIsHidden(t *testing.T) {
+	path := "metadata.annotations[" + corev1.LastAppliedConfigAnnotation + "]"
+	for _, tc := range []struct{ resource, path, want string }{
+		{"secrets", path, "(changed)"},
+		{"secrets", "data.pw", "(changed)"},
+		{"secrets", "stringData", "(changed)"},
+		{"secrets", "metadata.labels.team", "geheim"},
+		{"configmaps", path, "geheim"},
+	} {
+		if got := text(object.Key{Resource: tc.resource}, tc.path, "geheim"); *got != tc.want {
+			t.Errorf("%s of %s is shown as %q, want %q", tc.path, tc.resource, *got, tc.want)
+		}
+	}
+}

@@ -84,10 +84,15 @@ fi
 git -C "$repo" add -A
 git -C "$repo" diff --cached --quiet || git -C "$repo" commit -qm "guestbook: deploy"
 show "git push cluster main"
-git -C "$repo" push cluster main
+# The repository is the user's after the first run: what is wrong in it, or moved main elsewhere, is told and stops nothing.
+if ! git -C "$repo" push cluster main; then
+	[ -n "$(git -C "$repo" rev-parse -q --verify refs/remotes/cluster/main)" ] || exit 1
+	git -C "$repo" fetch -q cluster main
+	say "that push was refused, see above: mend $repo and push again; what was pushed before goes on running"
+fi
 
 say "waiting until the commit is healthy"
-commit=$(git -C "$repo" rev-parse HEAD)
+commit=$(git -C "$repo" rev-parse refs/remotes/cluster/main)
 show "reconcile status $commit --watch"
 timeout 120 "$bin" status --data-dir "$data" "$commit" --watch
 
@@ -96,9 +101,11 @@ address=$("$bin" kubectl --kubeconfig "$data/admin.kubeconfig" get service web -
 show "curl http://$address/"
 curl -fsS --max-time 10 --retry 5 --retry-connrefused "http://$address/"
 
+again=
+[ -z "$demo" ] || again=" (after make run, which keeps the servers)"
 cat <<EOT
 
-Try next, in another terminal:
+Try next$again, in another terminal:
   export KUBECONFIG=$data/admin.kubeconfig
   $bin kubectl get pods -A -o wide
   curl -d 'name=you&text=hello' http://$address/ && curl http://$address/
