@@ -94,6 +94,7 @@ func (a applier) create(o *cluster.Overlay, op *Op) error {
 	if uid == "" {
 		uid = uuid.NewUUID()
 	}
+	stampLease(obj, nil, a.now)
 	admission.PrepareCreate(obj, uid, a.now)
 	if err := admission.Allocate(o, obj, nil, a.ranges); err != nil {
 		return err
@@ -104,6 +105,7 @@ func (a applier) create(o *cluster.Overlay, op *Op) error {
 
 func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 	obj := own(op.Object)
+	stampLease(obj, live, a.now)
 	if a.source == "" {
 		admission.KeepGitOwner(obj, live)
 	}

@@ -34,7 +34,8 @@ type batch struct {
 }
 
 func (t *tenure) newBatch() *batch {
-	b := &batch{t: t, head: t.head(), now: t.tick(), touched: map[object.Key]bool{}}
+	b := &batch{t: t, head: t.head(), touched: map[object.Key]bool{}}
+	b.now = b.head.now
 	b.raw = newRawLayer(b.head.raw)
 	return b
 }
@@ -59,7 +60,7 @@ func (b *batch) fits(req *Request) bool {
 
 // add tries a request; if it may not be, only its own caller hears of it.
 func (b *batch) add(j *job) {
-	if l, ok := b.t.leases.renewal(b.reader(), j.req); ok {
+	if l, ok := b.t.leases.renewal(b.reader(), j.req, b.now); ok {
 		b.t.leases.keep(l)
 		b.t.revive(b.reader(), l)
 		// The revision is a committed one: the head's may never come.

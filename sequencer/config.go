@@ -9,6 +9,7 @@ import (
 
 	"reconcile/admission"
 	"reconcile/controller"
+	"reconcile/internal/fp"
 	"reconcile/raftstore"
 )
 
@@ -76,6 +77,8 @@ type Config struct {
 	Txns TxnCodec
 	// TxnPatience is how long a transaction waits for a leader. Default 1 s.
 	TxnPatience time.Duration
+	// Now is the wall clock. Default: time.Now. It may jump: see clock.
+	Now func() time.Time
 	// Logger is where the sequencer logs. Default: nowhere.
 	Logger *slog.Logger
 }
@@ -113,6 +116,9 @@ func (c *Config) defaults() {
 	}
 	if c.TxnPatience == 0 {
 		c.TxnPatience = txnPatience
+	}
+	if c.Now == nil {
+		c.Now = fp.Wall
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

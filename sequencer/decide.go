@@ -70,6 +70,12 @@ func (d *decider) settle(o *cluster.Overlay, out Outcome, now time.Time) (_ Outc
 	return d.run(o, out, d.settler.Triggers(o, out.Requested), now)
 }
 
+// triggers are what changes wake.
+func (d *decider) triggers(v controller.View, list []controller.Change) (_ []controller.Trigger, err error) {
+	defer d.recovered(&err)
+	return d.settler.Triggers(v, list), nil
+}
+
 // run runs the controllers on triggers. After an error the overlay is of no use.
 func (d *decider) run(o *cluster.Overlay, out Outcome, triggers []controller.Trigger, now time.Time) (_ Outcome, err error) {
 	defer d.recovered(&err)

@@ -182,7 +182,7 @@ func (s *Sequencer) Forecast(ctx context.Context, req Request) (Outcome, error) 
 		return Outcome{}, err
 	}
 	v := s.store.View()
-	dec, err := s.decider.decide(cluster.NewView(v), rawOf(v), &req, later(time.Now(), v.Time()))
+	dec, err := s.decider.decide(cluster.NewView(v), rawOf(v), &req, later(s.cfg.Now().Round(0), v.Time()))
 	if err != nil {
 		return Outcome{}, err
 	}

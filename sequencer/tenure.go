@@ -14,7 +14,6 @@ import (
 
 	"reconcile/cluster"
 	"reconcile/controller"
-	"reconcile/internal/fp"
 	"reconcile/internal/mutant"
 	"reconcile/object"
 	"reconcile/raftstore"
@@ -48,7 +47,7 @@ type tenure struct {
 	// other tells that transactions had their turn last, so that requests are next if both wait.
 	other  bool
 	streak int
-	now    time.Time
+	clock  *clock
 	over   bool
 }
 
@@ -85,9 +84,8 @@ func (s *Sequencer) lead(ctx context.Context, term uint64) {
 		s.cfg.Logger.Debug("no barrier yet", "term", term, "error", err)
 		return
 	}
-	t := &tenure{s: s, term: term, leases: newLeases(), wakes: newWakes()}
 	v := s.store.View()
-	t.now = v.Time()
+	t := &tenure{s: s, term: term, leases: newLeases(), wakes: newWakes(), clock: newClock(s.cfg.Now, v.Time())}
 	t.leftover = s.decider.settler.Resync(cluster.NewView(v))
 	s.cfg.Logger.Info("this server leads", "term", term, "revision", v.Rev(), "triggers", len(t.leftover))
 	t.loop(ctx)
@@ -117,7 +115,7 @@ func (t *tenure) loop(ctx context.Context) {
 		case err := <-t.landed():
 			t.land(err)
 		case <-t.alarm():
-			t.leftover = append(t.leftover, t.wakes.due(time.Now())...)
+			t.leftover = append(t.leftover, t.wakes.due(t.clock.now())...)
 		case <-checkpoint.C:
 			t.checkpoint(ctx)
 		case <-changed:
@@ -142,7 +140,7 @@ func (t *tenure) alarm() <-chan time.Time {
 	if !ok {
 		return nil
 	}
-	return time.After(time.Until(at))
+	return time.After(at.Sub(t.clock.now()))
 }
 
 // reap takes in the oldest entry if it is done.
@@ -245,11 +243,13 @@ type head struct {
 	reader cluster.Reader
 	raw    func(string) ([]byte, bool)
 	rev    uint64
+	now    time.Time
 }
 
 func (t *tenure) head() head {
 	v := t.s.store.View()
-	h := head{reader: leaseReader{cluster.NewView(v), t.leases}, raw: rawOf(v), rev: v.Rev()}
+	h := head{raw: rawOf(v), rev: v.Rev(), now: t.clock.now()}
+	h.reader = leaseReader{cluster.NewView(v), t.leases, h.now, time.Now()}
 	var o *cluster.Overlay
 	raw := newRawLayer(h.raw)
 	for _, f := range t.flights {
@@ -267,12 +267,6 @@ func (t *tenure) head() head {
 		h.reader, h.raw = o, raw.get
 	}
 	return h
-}
-
-// tick is the time of a decision: never before an earlier one's.
-func (t *tenure) tick() time.Time {
-	t.now = later(fp.Wall(), t.now)
-	return t.now
 }
 
 // requests decides a batch that begins with t.next, and proposes it.
@@ -336,16 +330,18 @@ func (t *tenure) checkpoint(ctx context.Context) {
 	if t.touching.Load() {
 		return
 	}
-	list := t.leases.newer(cluster.NewView(t.s.store.View()))
+	list := t.leases.unwritten(leaseReader{cluster.NewView(t.s.store.View()), t.leases, t.clock.now(), time.Now()})
 	if len(list) == 0 {
 		return
 	}
 	t.touching.Store(true)
 	t.wg.Go(func() {
 		defer t.touching.Store(false)
-		if err := t.s.store.Touch(ctx, list); err != nil {
+		if err := t.s.store.Touch(ctx, touches(list)); err != nil {
 			t.s.cfg.Logger.Debug("renewals of leases were not written; the next checkpoint does it", "leases", len(list), "error", err)
+			return
 		}
+		t.leases.written(list)
 	})
 }
 
@@ -360,7 +356,11 @@ func (t *tenure) revive(v cluster.Reader, l *coordinationv1.Lease) {
 			return
 		}
 	}
-	t.leftover = append(t.leftover, t.s.decider.settler.Triggers(v, []controller.Change{{Key: object.KeyOf(l), Old: l, New: l}})...)
+	woken, err := t.s.decider.triggers(v, []controller.Change{{Key: object.KeyOf(l), Old: l, New: l}})
+	if err != nil {
+		return // it is logged, and the next renewal tries again
+	}
+	t.leftover = append(t.leftover, woken...)
 }
 
 // propose seals a batch and sends it off.

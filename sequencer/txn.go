@@ -245,7 +245,7 @@ func (t *tenure) txnBatch(ctx context.Context) {
 		return
 	}
 	triggers := t.objects(kv, f)
-	t.start(ctx, f, raftstore.Entry{Base: kv.base, Time: t.tick().UnixNano(), Nonce: f.nonce, Ops: kv.ops})
+	t.start(ctx, f, raftstore.Entry{Base: kv.base, Time: t.clock.now().UnixNano(), Nonce: f.nonce, Ops: kv.ops})
 	t.leftover = append(t.leftover, triggers...)
 }
 
