@@ -22,6 +22,7 @@ import (
 //
 //	node NAME [cpu=N] [memory=N] [pods=N] [taint=K:V:EFFECT] [label=K:V] [unschedulable]   adds a ready node
 //	heartbeat NAME...                              renews nodes' leases
+//	lead                                           another server leads from now on
 //	apply                                          stores the manifest below as the API server would
 //	deploy NAME replicas=N image=V [paused] [recreate] [history=N] [deadline=N] [minready=N] [surge=X] [unavailable=X]
 //	delete KIND/NS/NAME [policy=P] [grace=N]
@@ -48,6 +49,9 @@ func TestGolden(t *testing.T) {
 			case "condition":
 				w.condition(d.CmdArgs[0].Key, d.CmdArgs[1].Key, d.CmdArgs[1].Vals[0])
 				w.settle()
+			case "lead":
+				w.lead()
+				w.settle(w.set.Resync(w.state)...)
 			case "apply":
 				if err := w.apply(d.Input); err != nil {
 					return "error: " + err.Error() + "\n"

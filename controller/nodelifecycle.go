@@ -62,10 +62,13 @@ func (nodeLifecycle) Reconcile(v View, key object.Key, now time.Time) (Result, e
 	node := object.Copy(live)
 	var res Result
 	stamp := metav1.NewTime(now.Truncate(time.Second))
-	switch until := lastHeard(v, live).Add(nodeGrace); {
+	until, patience := lastHeard(v, live, now).Add(nodeGrace), leaderSince(v).Add(nodeGrace)
+	switch {
 	case until.After(now):
 		res.Wake = until
 		revive(node, stamp)
+	case patience.After(now):
+		res.Wake = patience // neither lost nor back: nobody listened before
 	case deaf(v, now):
 		res.Wake = now.Add(nodeGrace)
 	default:
@@ -89,12 +92,12 @@ func nodeReason(s corev1.ConditionStatus) string {
 	return "NodeNotReady"
 }
 
-// lastHeard is when the node last gave a sign: its lease, its last report, its creation, or the beginning of the leader's term,
-// before which nobody listened.
-func lastHeard(v View, node *corev1.Node) time.Time {
+// lastHeard is when the node last gave a sign: its lease, its last report, its creation. A report from the future, by a clock that is
+// wrong, is none.
+func lastHeard(v View, node *corev1.Node, now time.Time) time.Time {
 	last := node.CreationTimestamp.Time
 	note := func(t time.Time) {
-		if t.After(last) {
+		if t.After(last) && !t.After(now) {
 			last = t
 		}
 	}
@@ -106,12 +109,17 @@ func lastHeard(v View, node *corev1.Node) time.Time {
 	if c := nodeCondition(node, corev1.NodeReady); c != nil {
 		note(c.LastHeartbeatTime.Time)
 	}
+	return last
+}
+
+// leaderSince is the beginning of the leader's term, before which nobody listened.
+func leaderSince(v View) time.Time {
 	if o, ok := v.Get(object.Key{Resource: "leases", Namespace: metav1.NamespaceSystem, Name: LeaderLease}); ok {
 		if l := o.(*coordinationv1.Lease); l.Spec.AcquireTime != nil {
-			note(l.Spec.AcquireTime.Time)
+			return l.Spec.AcquireTime.Time
 		}
 	}
-	return last
+	return time.Time{}
 }
 
 // deaf tells whether no server has renewed its lease for long: then the whole control plane was away and has only now come back,

@@ -168,6 +168,15 @@ func (w *world) heartbeat(node string) {
 	w.state.Put(l)
 }
 
+// lead writes the lease of a new leader.
+func (w *world) lead() {
+	at := metav1.NewMicroTime(w.now)
+	l := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: controller.LeaderLease, Namespace: metav1.NamespaceSystem, UID: controller.HashUID("leader")}}
+	l.SetGroupVersionKind(coordinationv1.SchemeGroupVersion.WithKind("Lease"))
+	l.Spec.AcquireTime, l.Spec.RenewTime = &at, &at
+	w.state.Put(l)
+}
+
 // kubelet makes at most n bound pods ready (oldest slots first) and ends all that are terminating, but not on the nodes in dead.
 func (w *world) kubelet(n int, dead ...string) {
 	var pods []*corev1.Pod
