@@ -39,7 +39,7 @@ func TestAnswersWaitForWhatTheyAreDecidedOn(t *testing.T) {
 		var stuck atomic.Bool
 		release := make(chan struct{})
 		storage := raftstore.MemoryStorage()
-		storage.Intercept(func() error {
+		storage.Intercept(func(bool) error {
 			if stuck.Load() {
 				<-release
 			}

@@ -7,10 +7,9 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/raft"
 
 	"reconcile/admission"
 	"reconcile/cluster"
@@ -62,7 +61,11 @@ type Server struct {
 	c       *Cluster
 	storage *raftstore.Storage
 	dir     string
+	disk    disk
+	// skew is how far the server's wall clock is ahead, in nanoseconds.
+	skew atomic.Int64
 
+	ending  sync.Mutex // held until the server has ended
 	mu      sync.Mutex
 	store   *raftstore.Store
 	seq     *sequencer.Sequencer
@@ -99,6 +102,8 @@ func Start(t testing.TB, cfg Config) *Cluster {
 		s := &Server{Index: i, ID: fmt.Sprintf("s%d", i), c: c, storage: raftstore.MemoryStorage()}
 		if cfg.Disk {
 			s.storage, s.dir = nil, filepath.Join(dir, s.ID)
+		} else {
+			s.storage.Intercept(s.disk.write)
 		}
 		c.servers = append(c.servers, s)
 	}
@@ -178,6 +183,7 @@ func (c *Cluster) Restart(i int) {
 	if s.Running() {
 		return
 	}
+	s.disk.repair()
 	var members []raftstore.Server
 	for _, m := range c.servers {
 		members = append(members, raftstore.Server{ID: m.ID, Address: m.ID, Voter: true})
@@ -197,7 +203,7 @@ func (c *Cluster) Restart(i int) {
 	}
 	seq, err := sequencer.New(sequencer.Config{
 		Store: store, Settler: c.cfg.Settler, Ranges: admission.Ranges{Services: serviceRange()}, Forwarder: forwarder{c, i}, Logger: cfg.Logger,
-		Token: gitops.Token,
+		Token: gitops.Token, Now: func() time.Time { return time.Now().Round(0).Add(time.Duration(s.skew.Load())) },
 	})
 	if err != nil {
 		c.t.Errorf("start server %d: %v", i, err)
@@ -208,7 +214,12 @@ func (c *Cluster) Restart(i int) {
 	s.store, s.seq, s.cancel, s.running = store, seq, cancel, true
 	s.mu.Unlock()
 	s.wg.Go(func() {
-		if err := seq.Run(ctx); err != nil {
+		err := seq.Run(ctx)
+		switch {
+		case err == nil:
+		case s.disk.hasFailed():
+			c.wg.Go(func() { c.Kill(i) }) // as the process would end
+		default:
 			c.t.Errorf("server %d: %v", i, err)
 		}
 	})
@@ -224,6 +235,8 @@ func (c *Cluster) Kill(i int) {
 }
 
 func (s *Server) end() {
+	s.ending.Lock()
+	defer s.ending.Unlock()
 	s.mu.Lock()
 	running := s.running
 	s.running = false
@@ -231,33 +244,11 @@ func (s *Server) end() {
 	if !running {
 		return
 	}
-	if err := s.store.Close(); err != nil {
+	if err := s.store.Close(); err != nil && !s.disk.hasFailed() {
 		s.c.t.Errorf("close %s: %v", s.ID, err)
 	}
 	s.cancel()
 	s.wg.Wait()
-}
-
-// Isolate cuts server i off from all others, both ways. Its clients still reach it.
-func (c *Cluster) Isolate(i int) {
-	c.net.cutAll(i)
-	c.History.note("network", c.servers[i].ID+" isolated", 0)
-}
-
-// Silence cuts server i off as a loss of power does: nobody learns that a connection is gone. What is forwarded to it, or was under
-// way, is answered by nothing but the end of its context.
-func (c *Cluster) Silence(i int) {
-	c.net.mu.Lock()
-	c.net.silent[i] = true
-	c.net.mu.Unlock()
-	c.net.cutAll(i)
-	c.History.note("network", c.servers[i].ID+" silent", 0)
-}
-
-// Heal joins all running servers again.
-func (c *Cluster) Heal() {
-	c.net.heal()
-	c.History.note("network", "healed", 0)
 }
 
 // patience is how long the cluster is waited for, in its own time.
@@ -343,85 +334,3 @@ func (f forwarder) Forward(ctx context.Context, leader raftstore.Leader, body []
 		return nil, fmt.Errorf("%w: %w", raftstore.ErrUnknown, ctx.Err())
 	}
 }
-
-// network is the links between servers. A link is cut by closing its channel.
-type network struct {
-	mu         sync.Mutex
-	transports []*raft.InmemTransport // nil: not running
-	cut        map[[2]int]chan struct{}
-	silent     map[int]bool
-}
-
-func (n *network) isSilent(i, j int) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.silent[i] || n.silent[j]
-}
-
-func newNetwork(n int) *network {
-	return &network{transports: make([]*raft.InmemTransport, n), cut: map[[2]int]chan struct{}{}, silent: map[int]bool{}}
-}
-
-func address(i int) raft.ServerAddress { return raft.ServerAddress(fmt.Sprintf("s%d", i)) }
-
-// start gives server i a new transport, linked to all that run.
-func (n *network) start(i int) *raft.InmemTransport {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	_, n.transports[i] = raft.NewInmemTransportWithTimeout(address(i), 200*time.Millisecond)
-	for j := range n.transports {
-		n.joinLocked(i, j)
-	}
-	return n.transports[i]
-}
-
-func (n *network) joinLocked(i, j int) {
-	if i == j || n.transports[i] == nil || n.transports[j] == nil || n.cut[pair(i, j)] != nil {
-		return
-	}
-	n.transports[i].Connect(address(j), n.transports[j])
-	n.transports[j].Connect(address(i), n.transports[i])
-	n.cut[pair(i, j)] = make(chan struct{})
-}
-
-func (n *network) cutAll(i int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for j := range n.transports {
-		ch := n.cut[pair(i, j)]
-		if ch == nil {
-			continue
-		}
-		close(ch)
-		delete(n.cut, pair(i, j))
-		n.transports[i].Disconnect(address(j))
-		n.transports[j].Disconnect(address(i))
-	}
-}
-
-func (n *network) remove(i int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.transports[i] = nil
-}
-
-func (n *network) heal() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	clear(n.silent)
-	for i := range n.transports {
-		for j := range i {
-			n.joinLocked(i, j)
-		}
-	}
-}
-
-// link returns the channel that is closed when the link is cut.
-func (n *network) link(i, j int) (<-chan struct{}, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	ch := n.cut[pair(i, j)]
-	return ch, ch != nil
-}
-
-func pair(i, j int) [2]int { return [2]int{min(i, j), max(i, j)} }
