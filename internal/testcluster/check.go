@@ -2,9 +2,13 @@ package testcluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"reconcile/cluster"
+	"reconcile/object"
 	"reconcile/raftstore"
 )
 
@@ -22,23 +26,35 @@ func (c *Cluster) Settled() {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
-	want := leader.Store().View()
 	for _, s := range c.servers {
 		if err := s.Store().WaitRev(ctx, rev); err != nil {
 			c.t.Fatalf("server %s does not catch up: %v", s.ID, err)
 		}
-		v := s.Store().View()
-		// Entries that take no revision (renewals, compactions) may be on their way yet.
-		for v.Rev() == want.Rev() && v.Time().Before(want.Time()) && ctx.Err() == nil {
-			pause(ctx)
-			v = s.Store().View()
+	}
+	// Entries that take no revision (a compaction, a lease) may still be on their way to some.
+	for {
+		err := c.differ(leader)
+		if err == nil {
+			return
 		}
-		if v.Rev() == want.Rev() && !v.Time().After(want.Time()) {
-			if err := raftstore.Equal(want, v); err != nil {
-				c.t.Errorf("%s and %s differ: %v", leader.ID, s.ID, err)
-			}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			c.t.Errorf("after %s: %v", patience, err)
+			return
 		}
 	}
+}
+
+// differ says which server's state is not the leader's.
+func (c *Cluster) differ(leader *Server) error {
+	want := leader.Store().View()
+	for _, s := range c.servers {
+		if err := raftstore.Equal(want, s.Store().View()); err != nil {
+			return fmt.Errorf("%s and %s differ: %w", leader.ID, s.ID, err)
+		}
+	}
+	return nil
 }
 
 // Observer follows a resource through all troubles, as a client with several servers does, and keeps what it saw.
@@ -49,8 +65,19 @@ type Observer struct {
 	stop     context.CancelFunc
 	// Events are all events seen, valid after Stop.
 	Events []cluster.Event
+	// Relists are the places where no watch could go on, for the history had been compacted.
+	Relists []Relist
 	// Fault is the first thing that a watch must not do.
 	Fault error
+}
+
+// Relist is a list in the place of a watch.
+type Relist struct {
+	// Before is the number of events seen before it, After the revision that the watch had come to, Rev that of the list.
+	Before     int
+	After, Rev uint64
+	// Objects are all there were.
+	Objects []object.Object
 }
 
 // Observe begins after revision rev.
@@ -74,6 +101,9 @@ func (c *Cluster) Observe(resource string, rev uint64) *Observer {
 // follow goes on after rev on one server until that one is in trouble.
 func (o *Observer) follow(ctx context.Context, s *Server, rev uint64) uint64 {
 	w, err := cluster.WatchObjects(s.Store(), o.resource, "", rev)
+	if errors.Is(err, raftstore.ErrCompacted) {
+		return o.relist(s, rev)
+	}
 	for err == nil {
 		var events []cluster.Event
 		var upTo uint64
@@ -89,6 +119,17 @@ func (o *Observer) follow(ctx context.Context, s *Server, rev uint64) uint64 {
 		rev = max(rev, upTo)
 	}
 	return rev
+}
+
+// relist begins anew with a list, if the server is not behind what was seen already.
+func (o *Observer) relist(s *Server, after uint64) uint64 {
+	v := s.View()
+	if v.Rev() < after {
+		return after
+	}
+	o.Relists = append(o.Relists, Relist{Before: len(o.Events), After: after, Rev: v.Rev(), Objects: slices.Collect(v.List(o.resource, ""))})
+	o.c.History.note("observer of "+o.resource+" by "+s.ID, fmt.Sprintf("lists anew: the history does not reach back to %d", after), v.Rev())
+	return v.Rev()
 }
 
 // Stop ends the observer and waits for it.
