@@ -66,8 +66,11 @@ type Config struct {
 	Forwarder Forwarder
 	// Token computes the token of what was decided, for Request.Token; nil refuses requests that carry one.
 	Token func(Request, Outcome) string
-	// Queue is how many requests may wait; more are told TooManyRequests. Default 1024.
-	Queue int
+	// Queue is how many requests may be held, and QueueBytes how many bytes of them: by the leader until they are answered, and by
+	// every server of its own clients, whether they are forwarded or wait for a leader. More are told TooManyRequests. Defaults
+	// 4096 and 64 MiB.
+	Queue      int
+	QueueBytes int64
 	// Budget is how many writes a Settle may make; what is left over follows in entries of its own. Default 20000.
 	Budget int
 	// LeaseCheckpoint is how often the times of renewed leases, which the leader keeps in memory, are written. Default 4 s: with nodes
@@ -92,8 +95,8 @@ func (c *Config) Validate() error {
 	if c.Settler == nil {
 		errs = append(errs, errors.New("the field Settler is missing"))
 	}
-	if c.Queue < 0 || c.Budget < 0 || c.LeaseCheckpoint < 0 || c.TxnPatience < 0 {
-		errs = append(errs, errors.New("the fields Queue, Budget, LeaseCheckpoint and TxnPatience must not be negative"))
+	if c.Queue < 0 || c.QueueBytes < 0 || c.Budget < 0 || c.LeaseCheckpoint < 0 || c.TxnPatience < 0 {
+		errs = append(errs, errors.New("the fields Queue, QueueBytes, Budget, LeaseCheckpoint and TxnPatience must not be negative"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("configure the sequencer: %w", err)
@@ -106,7 +109,10 @@ func (c *Config) defaults() {
 		c.Admit = admission.Complete
 	}
 	if c.Queue == 0 {
-		c.Queue = 1024
+		c.Queue = 4096
+	}
+	if c.QueueBytes == 0 {
+		c.QueueBytes = 64 << 20
 	}
 	if c.Budget == 0 {
 		c.Budget = 20000

@@ -149,7 +149,7 @@ func (s *Sequencer) serve(ctx context.Context, m *message) (reply, error) {
 		w, err := wireResultOf(res)
 		return reply{Result: w, Rev: res.Rev}, err
 	case m.Stage != nil:
-		digest, err := s.store.StageBlob(ctx, m.Stage)
+		digest, err := s.stageHere(ctx, m.Stage)
 		return reply{Digest: digest}, again(err)
 	case m.Read:
 		rev, err := s.store.ReadIndex(ctx)

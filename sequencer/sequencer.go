@@ -22,8 +22,10 @@ type Sequencer struct {
 	queue   chan *job
 	// txns wait for this server to decide them, remote to be sent to the leader.
 	txns, remote *txnQueue
-	ended        chan struct{} // closed when Run has returned
-	wg           sync.WaitGroup
+	// waiting bounds what the leader has taken and not answered, held what this server's own clients wait for.
+	waiting, held *gate
+	ended         chan struct{} // closed when Run has returned
+	wg            sync.WaitGroup
 }
 
 // job is one waiting request.
@@ -31,6 +33,7 @@ type job struct {
 	req    *Request
 	state  atomic.Int32
 	answer chan answer // holds one
+	leave  func()      // gives its room back, once it is answered or dropped
 }
 
 type answer struct {
@@ -45,9 +48,19 @@ const (
 	abandoned
 )
 
-func (j *job) take() bool { return j.state.CompareAndSwap(waiting, taken) }
+// take begins a job that came off the queue, unless its client has given up.
+func (j *job) take() bool {
+	if j.state.CompareAndSwap(waiting, taken) {
+		return true
+	}
+	j.leave()
+	return false
+}
 
-func (j *job) reply(res Result, err error) { j.answer <- answer{res, err} }
+func (j *job) reply(res Result, err error) {
+	j.leave()
+	j.answer <- answer{res, err}
+}
 
 // New makes a sequencer; Run must be called for it to do anything.
 func New(cfg Config) (*Sequencer, error) {
@@ -57,6 +70,7 @@ func New(cfg Config) (*Sequencer, error) {
 	cfg.defaults()
 	return &Sequencer{
 		cfg: cfg, store: cfg.Store, queue: make(chan *job, cfg.Queue), txns: newTxnQueue(), remote: newTxnQueue(), ended: make(chan struct{}),
+		waiting: &gate{most: cfg.Queue, mostBytes: cfg.QueueBytes}, held: &gate{most: cfg.Queue, mostBytes: cfg.QueueBytes},
 		decider: decider{settler: cfg.Settler, admit: cfg.Admit, ranges: cfg.Ranges, budget: cfg.Budget, token: cfg.Token, hasBlob: cfg.Store.HasBlob,
 			log: cfg.Logger},
 	}, nil
@@ -101,10 +115,13 @@ func (s *Sequencer) Run(ctx context.Context) error {
 	}
 }
 
-// retryEvery is how long a call waits before it looks for a leader again when nothing tells it to; leaderless is how long it looks.
+// retryEvery is how long a call waits before it looks for a leader again when nothing tells it to. hold is how long it looks:
+// clients come again by themselves, and those that a server holds meanwhile would all fall upon the next leader at once. A push
+// is held for holdPush, for git does not come again.
 const (
 	retryEvery = 200 * time.Millisecond
-	leaderless = 10 * time.Second
+	hold       = time.Second
+	holdPush   = 10 * time.Second
 )
 
 // Submit commits the request as a whole, or not at all, and returns when it is applied on this server, so that this server's views show
@@ -112,8 +129,17 @@ const (
 // BadRequest, TooManyRequests: nothing was changed; ServiceUnavailable: no leader was found, nothing was changed; Timeout: nobody
 // knows whether it was committed, and it must not be repeated blindly), ErrStale and ErrPlanChanged.
 func (s *Sequencer) Submit(ctx context.Context, req Request) (Result, error) {
+	leave, err := s.held.enter(weight(&req))
+	if err != nil {
+		return Result{}, err
+	}
+	defer leave()
+	patience := hold
+	if req.Source != "" {
+		patience = holdPush
+	}
 	var res Result
-	err := s.withLeader(ctx, func(l raftstore.Leader) error {
+	err = s.withLeader(ctx, patience, func(l raftstore.Leader) error {
 		var err error
 		if l.Self {
 			res, err = s.submitHere(ctx, &req)
@@ -125,10 +151,10 @@ func (s *Sequencer) Submit(ctx context.Context, req Request) (Result, error) {
 	return res, err
 }
 
-// withLeader calls f with the leader, again while f fails with errAgain, as long as ctx and leaderless allow.
-func (s *Sequencer) withLeader(ctx context.Context, f func(raftstore.Leader) error) error {
-	limit := time.NewTimer(leaderless)
-	defer limit.Stop()
+// withLeader calls f with the leader, again while f fails with errAgain. It waits for a leader for patience from when it first has to, as
+// long as ctx allows.
+func (s *Sequencer) withLeader(ctx context.Context, patience time.Duration, f func(raftstore.Leader) error) error {
+	var limit <-chan time.Time
 	var last error
 	for {
 		changed := s.store.LeaderChanged()
@@ -138,6 +164,11 @@ func (s *Sequencer) withLeader(ctx context.Context, f func(raftstore.Leader) err
 				return last
 			}
 		}
+		if limit == nil {
+			t := time.NewTimer(patience)
+			defer t.Stop()
+			limit = t.C
+		}
 		select {
 		case <-changed:
 		case <-time.After(retryEvery):
@@ -145,19 +176,27 @@ func (s *Sequencer) withLeader(ctx context.Context, f func(raftstore.Leader) err
 			return apierrors.NewServiceUnavailable("this server is stopping; nothing was changed")
 		case <-ctx.Done():
 			return apierrors.NewTimeoutError(fmt.Sprintf("no leader took the request before its time ran out; nothing was changed (%v)", last), 1)
-		case <-limit.C:
-			return apierrors.NewServiceUnavailable(fmt.Sprintf("no leader within %s; nothing was changed (%v)", leaderless, last))
+		case <-limit:
+			return apierrors.NewServiceUnavailable(noLeader(patience, last))
 		}
 	}
 }
 
-func (s *Sequencer) submitHere(ctx context.Context, req *Request) (Result, error) {
-	j := &job{req: req, answer: make(chan answer, 1)}
-	select {
-	case s.queue <- j:
-	default:
-		return Result{}, apierrors.NewTooManyRequests(fmt.Sprintf("%d writes are waiting already; try again", cap(s.queue)), 1)
+func noLeader(patience time.Duration, last error) string {
+	text := fmt.Sprintf("no leader within %s; nothing was changed, try again", patience)
+	if last != nil {
+		text += fmt.Sprintf(" (%v)", last)
 	}
+	return text
+}
+
+func (s *Sequencer) submitHere(ctx context.Context, req *Request) (Result, error) {
+	leave, err := s.waiting.enter(weight(req))
+	if err != nil {
+		return Result{}, err
+	}
+	j := &job{req: req, answer: make(chan answer, 1), leave: leave}
+	s.queue <- j // never blocks: it has room for all that the gate lets in
 	select {
 	case a := <-j.answer:
 		return a.res, a.err
@@ -191,11 +230,16 @@ func (s *Sequencer) Forecast(ctx context.Context, req Request) (Outcome, error) 
 
 // StageBlob brings bytes to all servers under their digest, for a Raw to refer to. See raftstore.StageBlob.
 func (s *Sequencer) StageBlob(ctx context.Context, body []byte) (string, error) {
+	leave, err := s.held.enter(int64(len(body)))
+	if err != nil {
+		return "", err
+	}
+	defer leave()
 	var digest string
-	err := s.withLeader(ctx, func(l raftstore.Leader) error {
+	err = s.withLeader(ctx, holdPush, func(l raftstore.Leader) error {
 		var err error
 		if l.Self {
-			digest, err = s.store.StageBlob(ctx, body)
+			digest, err = s.stageHere(ctx, body)
 		} else {
 			digest, err = s.stageThere(ctx, l, body)
 		}
@@ -207,9 +251,19 @@ func (s *Sequencer) StageBlob(ctx context.Context, body []byte) (string, error) 
 	return digest, err
 }
 
+// stageHere stages by this server, which leads, unless too much waits there already.
+func (s *Sequencer) stageHere(ctx context.Context, body []byte) (string, error) {
+	leave, err := s.waiting.enter(int64(len(body)))
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	return s.store.StageBlob(ctx, body)
+}
+
 // Barrier returns when this server's views show every write that was acknowledged anywhere before the call.
 func (s *Sequencer) Barrier(ctx context.Context) error {
-	return s.withLeader(ctx, func(l raftstore.Leader) error {
+	return s.withLeader(ctx, hold, func(l raftstore.Leader) error {
 		if l.Self {
 			_, err := s.store.ReadIndex(ctx)
 			return again(err)

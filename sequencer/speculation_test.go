@@ -17,7 +17,7 @@ func TestNothingIsAnsweredOnWhatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, raftstore.MemoryStorage(), nil)
 		defer r.stop()
-		write, same := &job{req: &Request{}, answer: make(chan answer, 1)}, &job{req: &Request{}, answer: make(chan answer, 1)}
+		write, same := &job{req: &Request{}, answer: make(chan answer, 1), leave: func() {}}, &job{req: &Request{}, answer: make(chan answer, 1), leave: func() {}}
 		lost := &flight{answers: []verdict{{job: write}}, done: make(chan error, 1)}
 		nothing := &flight{empty: true, answers: []verdict{{job: same}}, done: make(chan error, 1)}
 		tn := &tenure{s: r.seq, flights: []*flight{lost, nothing}}

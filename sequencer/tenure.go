@@ -464,7 +464,7 @@ func (s *Sequencer) resolve(term uint64, f *flight, cause error) {
 		case <-ctx.Done():
 		}
 	})
-	err := s.withLeader(ctx, func(l raftstore.Leader) error {
+	err := s.withLeader(ctx, resolveWithin, func(l raftstore.Leader) error {
 		if l.Self {
 			if err := s.store.Barrier(ctx); err != nil {
 				return again(err)

@@ -272,7 +272,11 @@ func (t *tenure) objects(kv *KV, f *flight) []controller.Trigger {
 	}
 	o := cluster.NewOverlay(t.head().reader)
 	o.Apply(f.changes)
-	return t.s.decider.settler.Triggers(o, changes(o))
+	woken, err := t.s.decider.triggers(o, changes(o))
+	if err != nil {
+		return nil // it is logged; the next tenure looks at everything
+	}
+	return woken
 }
 
 // txn runs one transaction, and takes back what it did if it says so, or panics.

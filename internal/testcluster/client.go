@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,14 +40,18 @@ func (c *Cluster) Submit(ctx context.Context, i int, req sequencer.Request) (seq
 	return res, err
 }
 
-// Must submits by any server and fails the test on an error.
+// Must submits by any server, again while there is no leader, as clients do, and fails the test on any other error.
 func (c *Cluster) Must(req sequencer.Request) sequencer.Result {
 	c.t.Helper()
-	res, err := c.Submit(c.ctx, Any, req)
-	if err != nil {
-		c.t.Fatal(err)
+	for deadline := time.Now().Add(patience); ; pause(c.ctx) {
+		res, err := c.Submit(c.ctx, Any, req)
+		if err == nil {
+			return res
+		}
+		if !apierrors.IsServiceUnavailable(err) || time.Now().After(deadline) {
+			c.t.Fatal(err)
+		}
 	}
-	return res
 }
 
 // Create is the request that creates objects.

@@ -65,7 +65,7 @@ type Server struct {
 	// skew is how far the server's wall clock is ahead, in nanoseconds.
 	skew atomic.Int64
 
-	ending  sync.Mutex // held until the server has ended
+	turn    sync.Mutex // held while the server starts or ends
 	mu      sync.Mutex
 	store   *raftstore.Store
 	seq     *sequencer.Sequencer
@@ -180,6 +180,8 @@ func (s *Server) View() *cluster.View { return cluster.NewView(s.Store().View())
 // Restart starts server i on the storage that it left.
 func (c *Cluster) Restart(i int) {
 	s := c.servers[i]
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	if s.Running() {
 		return
 	}
@@ -218,7 +220,7 @@ func (c *Cluster) Restart(i int) {
 		switch {
 		case err == nil:
 		case s.disk.hasFailed():
-			c.wg.Go(func() { c.Kill(i) }) // as the process would end
+			c.wg.Go(func() { c.kill(i, store) }) // as the process would end
 		default:
 			c.t.Errorf("server %d: %v", i, err)
 		}
@@ -227,16 +229,24 @@ func (c *Cluster) Restart(i int) {
 }
 
 // Kill ends server i at once: nothing leaves it from now on, and its storage stays as it is.
-func (c *Cluster) Kill(i int) {
+func (c *Cluster) Kill(i int) { c.kill(i, nil) }
+
+// kill ends server i, if store is nil or still the one that it runs on.
+func (c *Cluster) kill(i int, store *raftstore.Store) {
+	s := c.servers[i]
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if !s.Running() || store != nil && s.Store() != store {
+		return
+	}
 	c.net.cutAll(i)
 	c.net.remove(i)
-	c.History.note("server", c.servers[i].ID+" killed", 0)
-	c.servers[i].end()
+	c.History.note("server", s.ID+" killed", 0)
+	s.end()
 }
 
+// end closes what runs. The caller holds turn, or is the last.
 func (s *Server) end() {
-	s.ending.Lock()
-	defer s.ending.Unlock()
 	s.mu.Lock()
 	running := s.running
 	s.running = false
