@@ -108,6 +108,7 @@ func (p *player) play(i int, commit commitgen.Commit) {
 	for path, content := range commit.Files {
 		req.Files = append(req.Files, gitops.File{Path: path, Data: []byte(content)})
 	}
+	before := p.c.Server((i + 1) % 3).View().Rev()
 	said, done := p.apply(name, req, i)
 	if said.Token != done.Token {
 		p.t.Fatalf("%s: the plan\n%s\nis not what was applied\n%s", name, said.Text, done.Text)
@@ -119,12 +120,11 @@ func (p *player) play(i int, commit commitgen.Commit) {
 	if err := json.Unmarshal(said.Plan, &want); err != nil {
 		p.t.Fatal(err)
 	}
-	v := p.c.Server((i + 1) % 3).View()
+	nodes := p.bound((i+1)%3, before)
 	for _, group := range want.Placements {
 		for _, one := range group.Each {
-			o, ok := v.Get(one.Pod)
-			if !ok || o.(*corev1.Pod).Spec.NodeName != one.Node {
-				p.t.Fatalf("%s: %s is not on %s as planned", name, one.Pod, one.Node)
+			if have := nodes[one.Pod]; have != one.Node {
+				p.t.Fatalf("%s: %s is on %q, not on %s as planned", name, one.Pod, have, one.Node)
 			}
 			p.placed++
 		}
@@ -136,6 +136,30 @@ func (p *player) play(i int, commit commitgen.Commit) {
 	for o := range p.c.Leader().View().List("nodes", "") {
 		if ready, tainted := lifeOf(p.c.Leader().View(), o.GetName()); ready != corev1.ConditionTrue || tainted {
 			p.t.Fatalf("%s: node %s is Ready=%s, tainted %v", name, o.GetName(), ready, tainted)
+		}
+	}
+}
+
+// bound are the nodes on which a server has seen pods come since a revision: a rollout may have stopped one again by now.
+func (p *player) bound(server int, since uint64) map[object.Key]string {
+	p.t.Helper()
+	s := p.c.Server(server)
+	out := map[object.Key]string{}
+	w, err := cluster.WatchObjects(s.Store(), "pods", "", since)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for now := s.View().Rev(); ; {
+		ctx, cancel := context.WithTimeout(p.t.Context(), time.Millisecond)
+		events, upTo, err := w.Next(ctx)
+		cancel()
+		for _, e := range events {
+			if pod := e.Object.(*corev1.Pod); e.Type != cluster.Deleted && pod.Spec.NodeName != "" {
+				out[object.KeyOf(pod)] = pod.Spec.NodeName
+			}
+		}
+		if err != nil || upTo >= now {
+			return out
 		}
 	}
 }
