@@ -130,18 +130,10 @@ func (b *batch) settle() {
 	b.outcome = out
 }
 
-// run fills the batch with what triggers make of an overlay, nil being those of the overlay's own changes. After an error the batch is of
-// no use.
+// run fills the batch with what triggers make of an overlay. After an error the batch is of no use.
 func (b *batch) run(o *cluster.Overlay, triggers []controller.Trigger) (err error) {
 	b.overlay, b.settled = o, true
-	own := changes(o)
-	out := Outcome{Base: b.head.reader, After: o, Written: own}
-	if triggers == nil {
-		out.Requested = own
-		b.outcome, err = b.t.s.decider.settle(o, out, b.now)
-		return err
-	}
-	b.outcome, err = b.t.s.decider.run(o, out, triggers, b.now)
+	b.outcome, err = b.t.s.decider.run(o, Outcome{Base: b.head.reader, After: o, Written: changes(o)}, triggers, b.now)
 	return err
 }
 

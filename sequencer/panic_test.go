@@ -72,12 +72,13 @@ func TestPanicOfLeftoversIsHeldBack(t *testing.T) {
 	})
 }
 
-// A checkpoint that panics leaves the renewals in memory, and the server running.
-func TestPanicOfCheckpointIsHeldBack(t *testing.T) {
+// A renewal that wakes controllers and panics is kept all the same, and the server goes on.
+func TestPanicOfRenewalIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, raftstore.MemoryStorage(), func(c *Config) { c.Settler = minedLeases{c.Settler} })
 		defer r.stop()
 		r.must(write(Create, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: corev1.NamespaceNodeLease}}))
+		r.must(write(Create, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}})) // not Ready: its renewals wake
 		r.must(write(Create, nodeLease("n1", "n1")))
 		time.Sleep(time.Second)
 		r.must(write(Update, nodeLease("n1", "n1")))
