@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/version"
 
@@ -51,6 +53,10 @@ type Config struct {
 	Git, Reconcile http.Handler
 	// Metrics serves /metrics; nil is 404. See MetricsHandler.
 	Metrics http.Handler
+	// Registerer is told the API's own metrics; nil counts nothing.
+	Registerer prometheus.Registerer
+	// MaxRequests bounds the requests that are served at once, watches and streams aside; 0 is 400. More wait in a queue.
+	MaxRequests int
 	// Ready and Live are the checks of /readyz and of /livez and /healthz.
 	Ready, Live []Check
 	// Version is what /version says. It is Kubernetes' version whose API this is.
@@ -73,6 +79,9 @@ func (c Config) Validate() error {
 	}
 	if c.Writer == nil {
 		errs = append(errs, errors.New("api: Writer is nil"))
+	}
+	if c.MaxRequests < 0 {
+		errs = append(errs, fmt.Errorf("api: MaxRequests is %d, want 0 (the default) or more", c.MaxRequests))
 	}
 	if c.Log == nil {
 		errs = append(errs, errors.New("api: Log is nil"))

@@ -27,7 +27,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"reconcile/api/apitest"
-	"reconcile/object"
 )
 
 func restConfig(t testing.TB, s *apitest.Server, proto bool) *rest.Config {
@@ -427,58 +426,6 @@ func TestAnonymous(t *testing.T) {
 	}
 	if code, body := get("/version"); code != http.StatusOK || !strings.Contains(body, "v1.36.3") {
 		t.Errorf("/version: %d %s", code, body)
-	}
-}
-
-// TestEveryKind creates, lists as a Table, reads and deletes an object of every kind that git may hold, knowing none by name.
-func TestEveryKind(t *testing.T) {
-	t.Parallel()
-	store := apitest.New()
-	s := apitest.Start(t, store, nil)
-	rc, err := rest.HTTPClientFor(restConfig(t, s, false))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range object.Kinds() {
-		t.Run(k.Resource, func(t *testing.T) {
-			o := k.New()
-			o.SetName("x")
-			if k.Namespaced {
-				o.SetNamespace("default")
-			}
-			store.Put(o)
-			base := s.URL + "/apis/" + k.GVK.Group + "/" + k.GVK.Version + "/"
-			if k.GVK.Group == "" {
-				base = s.URL + "/api/" + k.GVK.Version + "/"
-			}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+k.Resource, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Header.Set("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")
-			res, err := rc.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer res.Body.Close()
-			var table metav1.Table
-			if err := json.NewDecoder(res.Body).Decode(&table); err != nil {
-				t.Fatal(err)
-			}
-			if table.Kind != "Table" || len(table.Rows) == 0 {
-				t.Fatalf("%d: %+v", res.StatusCode, table)
-			}
-			found := false
-			for _, r := range table.Rows {
-				if len(r.Cells) != len(table.ColumnDefinitions) {
-					t.Errorf("%d cells under %d columns", len(r.Cells), len(table.ColumnDefinitions))
-				}
-				found = found || r.Cells[0] == "x" || r.Cells[len(r.Cells)-1] == "x"
-			}
-			if !found {
-				t.Errorf("no row shows x: %v", table.Rows)
-			}
-		})
 	}
 }
 

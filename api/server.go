@@ -22,6 +22,8 @@ type Server struct {
 	discovery discoveryDocs
 	openapi   openAPIDocs
 	managers  fieldManagers
+	flow      flow
+	metrics   *metrics
 }
 
 // New makes a Server. It starts nothing; requests run in the goroutines of the http.Server that calls it, and watches end with
@@ -36,8 +38,14 @@ func New(cfg Config) (*Server, error) {
 	if cfg.CacheBytes == 0 {
 		cfg.CacheBytes = 64 << 20
 	}
-	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes)}}
+	if cfg.MaxRequests == 0 {
+		cfg.MaxRequests = defaultRequests
+	}
+	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes)}, flow: flow{slots: cfg.MaxRequests}}
 	var err error
+	if s.metrics, err = newMetrics(cfg.Registerer, &s.flow); err != nil {
+		return nil, fmt.Errorf("register the API's metrics: %w", err)
+	}
 	if s.discovery, err = newDiscovery(object.Served(), cfg.ServerAddress); err != nil {
 		return nil, fmt.Errorf("make the discovery documents: %w", err)
 	}
@@ -65,11 +73,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t, ok := parseTarget(r.URL); ok {
-		err = s.resource(w, r, t)
-	} else {
-		err = s.plainPath(w, r)
+		s.measure(w, r, t, func(w http.ResponseWriter) error { return s.resource(w, r, t) })
+		return
 	}
-	if err != nil {
+	if err := s.plainPath(w, r); err != nil {
 		s.writeError(w, r, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"reconcile/admission"
@@ -154,7 +155,8 @@ func (s *Server) build() error {
 	if err := s.buildCommits(); err != nil {
 		return err
 	}
-	metrics, err := api.MetricsHandler(nil)
+	registry := prometheus.NewRegistry()
+	metrics, err := api.MetricsHandler(registry)
 	if err != nil {
 		return err
 	}
@@ -164,7 +166,7 @@ func (s *Server) build() error {
 		Origins: origins{store: s.store, commits: s.commits},
 		Agents:  agents{identity: s.identity, pool: s.pool},
 		Git:     gitdoor.Git(s.commits, s.cfg.Log), Reconcile: gitdoor.Reconcile(s.commits, s.cfg.Log),
-		Metrics: metrics, Ready: s.readyChecks(), Live: s.liveChecks(),
+		Metrics: metrics, Registerer: registry, Ready: s.readyChecks(), Live: s.liveChecks(),
 		Version: kubernetesVersion(s.cfg.Version), ServerAddress: s.cfg.Advertise, Log: s.cfg.Log,
 	})
 	s.api = &gate{next: handler}
