@@ -117,6 +117,7 @@ judge-short:
 .PHONY: test-deps
 test-deps:
 	@scripts/deps.sh test
+	@scripts/etcd-tools.sh
 
 .PHONY: test
 # Nothing is skipped for want of a tool, of root or of a kernel module: see internal/needs.

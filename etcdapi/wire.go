@@ -98,6 +98,13 @@ func sizeRecord(r *raftstore.Record, keysOnly bool) int {
 // appendRecord appends a record as a KeyValue in a field. A deletion has its key and revision only, as in etcd.
 func appendRecord(b []byte, field protowire.Number, r *raftstore.Record, keysOnly bool) []byte {
 	b = protowire.AppendVarint(protowire.AppendTag(b, field, protowire.BytesType), uint64(sizeRecord(r, keysOnly)))
+	return appendFields(b, r, keysOnly)
+}
+
+// appendKeyValue appends a record as a KeyValue of its own.
+func appendKeyValue(b []byte, r *raftstore.Record) []byte { return appendFields(b, r, false) }
+
+func appendFields(b []byte, r *raftstore.Record, keysOnly bool) []byte {
 	b = appendBytes(b, fieldKey, r.Key)
 	b = appendInt(b, fieldCreate, r.CreateRev)
 	b = appendInt(b, fieldMod, r.ModRev)

@@ -35,7 +35,7 @@ const (
 // those before it, many would keep the frames small.
 const (
 	frameBytes = 1 << 20
-	frames     = 4
+	frames     = 2
 )
 
 // forwardTxns sends the transactions that wait on this server to the leader, until ctx ends.
