@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -25,6 +26,7 @@ type durable struct {
 	ids     identityStore
 	mark    mark
 	fail    func(error)
+	slow    chan time.Duration // told of writes that take too long
 
 	saving sync.Mutex // of the identity: raft cuts the log in another goroutine than it writes
 	mu     sync.Mutex
@@ -97,7 +99,7 @@ func (d *durable) StoreLogs(logs []*raft.Log) error {
 			sealed[i] = &c
 		}
 	}
-	if err := d.do(func() error { return d.LogStore.StoreLogs(sealed) }); err != nil {
+	if err := d.timed(func() error { return d.do(func() error { return d.LogStore.StoreLogs(sealed) }) }); err != nil {
 		if errors.Is(err, wal.ErrNoSpace) {
 			return err
 		}

@@ -104,6 +104,7 @@ func (s *Store) start() error {
 		wire.stand(raft.ServerID(s.id.ServerID), s.stopped)
 	}
 	s.wg.Go(s.collect)
+	s.wg.Go(s.handOver)
 	s.wg.Go(s.bound)
 	return nil
 }
