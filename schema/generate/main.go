@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"cuelang.org/go/cue/format"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reconcile/object"
 )
@@ -46,31 +47,36 @@ package k8s
 // generator writes one definition for each Go struct that the kinds reach.
 type generator struct {
 	names map[reflect.Type]string
+	// roots are the kinds' own structs. Inside another one (a claim in a stateful set) they need neither apiVersion nor kind.
+	roots map[reflect.Type]bool
 	taken map[string]bool
 	queue []reflect.Type
 	out   bytes.Buffer
 }
 
 func generate() ([]byte, error) {
-	g := &generator{names: map[reflect.Type]string{}, taken: map[string]bool{"Quantity": true, "IntOrString": true, "Time": true, "Base64": true}}
+	g := &generator{names: map[reflect.Type]string{}, roots: map[reflect.Type]bool{}, taken: map[string]bool{"Quantity": true, "IntOrString": true, "Time": true, "Base64": true}}
 	g.out.WriteString(header)
 	var kinds []object.Kind
 	for _, k := range object.Kinds() {
 		if k.FromGit {
 			kinds = append(kinds, k)
 			t := reflect.TypeOf(k.New()).Elem()
-			g.names[t], g.taken[k.GVK.Kind] = k.GVK.Kind, true
+			g.roots[t], g.taken[k.GVK.Kind] = true, true
 		}
 	}
 	for _, k := range kinds {
-		fmt.Fprintf(&g.out, "#%s: {\napiVersion!: %q\nkind!: %q\n", k.GVK.Kind, k.GVK.GroupVersion().String(), k.GVK.Kind)
-		g.fields(reflect.TypeOf(k.New()).Elem())
+		fmt.Fprintf(&g.out, "#%s: {\napiVersion!: %q\nkind!: %q\nmetadata!: %s\n", k.GVK.Kind, k.GVK.GroupVersion().String(), k.GVK.Kind, g.typ(reflect.TypeFor[metav1.ObjectMeta]()))
+		g.fields(reflect.TypeOf(k.New()).Elem(), "metadata")
 		g.out.WriteString("}\n\n")
 	}
 	for len(g.queue) > 0 {
 		t := g.queue[0]
 		g.queue = g.queue[1:]
 		fmt.Fprintf(&g.out, "#%s: {\n", g.names[t])
+		if g.roots[t] {
+			g.out.WriteString("apiVersion?: string\nkind?: string\n")
+		}
 		g.fields(t)
 		g.out.WriteString("}\n\n")
 	}
@@ -78,12 +84,12 @@ func generate() ([]byte, error) {
 }
 
 // fields writes a struct's fields; those of embedded structs without a name are the struct's own.
-func (g *generator) fields(t reflect.Type) {
+func (g *generator) fields(t reflect.Type, but ...string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
-		case name == "-" || !f.IsExported() || f.Type.Name() == "TypeMeta":
+		case name == "-" || slices.Contains(but, name) || !f.IsExported() || f.Type.Name() == "TypeMeta":
 		case f.Anonymous && name == "":
 			g.fields(f.Type)
 		default:

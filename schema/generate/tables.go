@@ -14,10 +14,13 @@ var special = map[string]string{
 // optional are fields that Go writes always and Kubernetes does not ask for; required those that it asks for although Go leaves
 // them out when they are empty.
 var (
-	optional = []string{"EndpointSlice.ports", "EndpointSlice.endpoints", "NodeSelectorRequirement.values", "Endpoint.addresses", "PodOS.name"}
-	required = []string{"Deployment.metadata", "ReplicaSet.metadata", "Pod.metadata", "Service.metadata", "ConfigMap.metadata", "Secret.metadata",
-		"Namespace.metadata", "Endpoints.metadata", "EndpointSlice.metadata", "Lease.metadata", "Deployment.spec", "ReplicaSet.spec", "Pod.spec", "Service.spec", "ReplicaSetSpec.template",
-		"DeploymentSpec.selector", "ReplicaSetSpec.selector"}
+	optional = []string{"EndpointSlice.ports", "EndpointSlice.endpoints", "NodeSelectorRequirement.values", "Endpoint.addresses", "PodOS.name",
+		"LimitRangeSpec.limits", "StatefulSetSpec.serviceName", "NetworkPolicySpec.podSelector", "ClusterRole.rules", "Role.rules", "RoleRef.apiGroup",
+		"PriorityClass.value", "CSIDriver.spec"}
+	required = []string{"Deployment.spec", "ReplicaSet.spec", "Pod.spec", "Service.spec", "ReplicaSetSpec.template", "DeploymentSpec.selector", "ReplicaSetSpec.selector",
+		"PersistentVolume.spec", "PersistentVolumeClaim.spec", "PodTemplate.template", "ReplicationController.spec", "DaemonSet.spec", "DaemonSetSpec.selector",
+		"StatefulSet.spec", "StatefulSetSpec.selector", "HorizontalPodAutoscaler.spec", "CronJob.spec", "Job.spec", "Ingress.spec", "IngressClass.spec", "IngressClassSpec.controller",
+		"VolumeAttributesClass.parameters"}
 )
 
 // enums are the values of string types that Kubernetes' validation accepts.
