@@ -264,7 +264,7 @@ func (f *fsm) collectVersions() bool {
 func (f *fsm) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
 	fp.Hit("raftstore/restore")
-	st, err := readSnapshot(rc, f.st.indexOf, f.blobs)
+	st, err := readSnapshot(rc, newState(f.st.indexOf, f.st.packer), f.blobs)
 	if err := f.replace(st, err); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,8 +113,11 @@ type frozen struct {
 	keys map[string]row
 }
 
+// testPacker is shared: making one takes longer than most tests.
+var testPacker = sync.OnceValue(newPacker)
+
 func newMachine(indexOf func(*Record) []string) *fsm {
-	return newFSM(newState(indexOf), newHistory(1<<20, 1<<30), &memoryBlobs{m: map[string][]byte{}}, 1, func(error) {})
+	return newFSM(newState(indexOf, testPacker()), newHistory(1<<20, 1<<30), &memoryBlobs{m: map[string][]byte{}}, 1, func(error) {})
 }
 
 func (mc *machine) applyEntry(t *rapid.T, e *Entry) Outcome {
@@ -523,7 +527,7 @@ func TestFlippedBitStopsTheMember(t *testing.T) {
 		bad := bytes.Clone(body)
 		bad[i/8] ^= 1 << (i % 8)
 		var fault error
-		f := newFSM(newState(byFirst), newHistory(10, 1000), &memoryBlobs{m: map[string][]byte{}}, 1, func(err error) { fault = err })
+		f := newFSM(newState(byFirst, testPacker()), newHistory(10, 1000), &memoryBlobs{m: map[string][]byte{}}, 1, func(err error) { fault = err })
 		if _, ok := f.Apply(&raft.Log{Index: 1, Term: 1, Data: bad}).(error); !ok || fault == nil {
 			t.Fatalf("bit %d was flipped and nobody saw it", i)
 		}

@@ -181,8 +181,8 @@ func (s *snapshot) blob(fw *frameWriter, digest string, b *blobInfo) {
 	}
 }
 
-// readSnapshot reads a whole snapshot into a new state, and its blobs into the folder (which harms nothing if it fails later).
-func readSnapshot(r io.Reader, indexOf func(*Record) []string, blobs Blobs) (*state, error) {
+// readSnapshot reads a whole snapshot into st, a new state, and its blobs into the folder (which harms nothing if it fails later).
+func readSnapshot(r io.Reader, st *state, blobs Blobs) (*state, error) {
 	magic := make([]byte, len(snapMagic))
 	if _, err := io.ReadFull(r, magic); err != nil {
 		return nil, fmt.Errorf("read its beginning: %w", err)
@@ -195,7 +195,7 @@ func readSnapshot(r io.Reader, indexOf func(*Record) []string, blobs Blobs) (*st
 		return nil, err
 	}
 	defer z.Close()
-	l := &snapLoader{st: newState(indexOf), blobs: blobs, fr: frameReader{r: bufio.NewReaderSize(z, 64<<10), sum: crc32.New(castagnoli)}}
+	l := &snapLoader{st: st, blobs: blobs, fr: frameReader{r: bufio.NewReaderSize(z, 64<<10), sum: crc32.New(castagnoli)}}
 	for !l.ended {
 		kind, body, err := l.fr.next()
 		if err != nil {

@@ -71,8 +71,8 @@ func (t *tables) clone() tables {
 	return tables{keys: t.keys.Clone(), graves: t.graves.Clone(), index: t.index.Clone(), leases: t.leases.Clone(), attached: t.attached.Clone()}
 }
 
-func newState(indexOf func(*Record) []string) *state {
-	return &state{tables: newTables(), versions: newVersions(), touches: newTouches(), indexOf: indexOf, packer: newPacker(), blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
+func newState(indexOf func(*Record) []string, packer *packer) *state {
+	return &state{tables: newTables(), versions: newVersions(), touches: newTouches(), indexOf: indexOf, packer: packer, blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
 }
 
 // effects are what an entry did besides changing the state: events for watches, blobs to write and to remove, leases for the lessor.

@@ -78,7 +78,7 @@ func (s *Store) start() error {
 	s.nonce.Store(randomUint64() >> 1)
 	s.hist = newHistory(s.cfg.HistoryEvents, s.cfg.HistoryBytes)
 	s.packer = newPacker()
-	s.fsm = newFSM(newState(s.cfg.Index), s.hist, s.storage.blobs, s.node, s.stopOn)
+	s.fsm = newFSM(newState(s.cfg.Index, s.packer), s.hist, s.storage.blobs, s.node, s.stopOn)
 	s.lessor = newLessor(s)
 	s.fsm.lessor, s.fsm.trace = s.lessor, s.cfg.Trace
 	s.leader.changed = make(chan struct{})

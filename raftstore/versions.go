@@ -50,7 +50,9 @@ func (v *versions) freeze() versions {
 func (v *versions) supersede(r, prev *Record) {
 	r.prev.Store(prev)
 	v.heirs = append(v.heirs, r)
-	v.since += uint64(len(prev.Key) + len(prev.Value))
+	if !prev.tomb { // a tombstone may be out of memory on another member, and must count alike
+		v.since += uint64(len(prev.Key) + len(prev.Value))
+	}
 }
 
 // note is called before an entry changes the state.
