@@ -109,8 +109,8 @@ func TestServersJoinBySnapshot(t *testing.T) {
 		if err := one.TransferLeadership(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		for one.Leader().Self || one.Leader().ID == "" {
-			<-one.LeaderChanged()
+		for changed := one.LeaderChanged(); one.Leader().Self || one.Leader().ID == ""; changed = one.LeaderChanged() {
+			<-changed
 		}
 		if err := one.AddVoter(t.Context(), "four", "four"); !errors.Is(err, ErrNotLeader) {
 			t.Errorf("a follower adds a server: %v", err)
