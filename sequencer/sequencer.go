@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,8 +25,10 @@ type Sequencer struct {
 	txns, remote *txnQueue
 	// waiting bounds what the leader has taken and not answered, held what this server's own clients wait for.
 	waiting, held *gate
-	ended         chan struct{} // closed when Run has returned
-	wg            sync.WaitGroup
+	// reads gathers questions for a read index on a follower.
+	reads *raftstore.Rounds[raftstore.Leader, uint64]
+	ended chan struct{} // closed when Run has returned
+	wg    sync.WaitGroup
 }
 
 // job is one waiting request.
@@ -68,12 +71,14 @@ func New(cfg Config) (*Sequencer, error) {
 		return nil, err
 	}
 	cfg.defaults()
-	return &Sequencer{
+	s := &Sequencer{
 		cfg: cfg, store: cfg.Store, queue: make(chan *job, cfg.Queue), txns: newTxnQueue(), remote: newTxnQueue(), ended: make(chan struct{}),
 		waiting: &gate{most: cfg.Queue, mostBytes: cfg.QueueBytes}, held: &gate{most: cfg.Queue, mostBytes: cfg.QueueBytes},
 		decider: decider{settler: cfg.Settler, admit: cfg.Admit, ranges: cfg.Ranges, budget: cfg.Budget, token: cfg.Token, hasBlob: cfg.Store.HasBlob,
 			log: cfg.Logger},
-	}, nil
+	}
+	s.reads = raftstore.NewRounds(s.readRound)
+	return s, nil
 }
 
 // Run decides and proposes while this server leads, until ctx ends or the store fails. It returns after everything that was proposed
@@ -268,12 +273,27 @@ func (s *Sequencer) Barrier(ctx context.Context) error {
 			_, err := s.store.ReadIndex(ctx)
 			return again(err)
 		}
-		rev, _, err := s.readThere(ctx, l)
+		// One message asks for all reads that wait on this server.
+		rev, err := s.reads.Ask(ctx, l)
 		if err != nil {
 			return err
 		}
 		return s.store.WaitRev(ctx, rev)
 	})
+}
+
+// readTimeout bounds a question for a read index.
+const readTimeout = 5 * time.Second
+
+// readRound asks the leader for a read index for all that wait.
+func (s *Sequencer) readRound(leaders []raftstore.Leader) ([]uint64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	rev, _, err := s.readThere(ctx, leaders[len(leaders)-1])
+	if err != nil {
+		return nil, err
+	}
+	return slices.Repeat([]uint64{rev}, len(leaders)), nil
 }
 
 // again marks the errors of leadership as worth another try.
