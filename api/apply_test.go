@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields/managedfieldstest"
 	"k8s.io/client-go/applyconfigurations"
+	applyautoscaling "k8s.io/client-go/applyconfigurations/autoscaling/v1"
 	applycore "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
@@ -177,6 +178,20 @@ func TestManagedFieldsOfUpdates(t *testing.T) {
 	for _, e := range got.ManagedFields {
 		has := "replicas:" + fmt.Sprint(strings.Contains(e.FieldsV1.GetRawString(), "f:replicas"))
 		have = append(have, e.Manager+" "+string(e.Operation)+" "+e.Subresource+" "+has)
+	}
+	applied, err := d.ApplyScale(ctx, "web", applyautoscaling.Scale().WithName("web").WithSpec(applyautoscaling.ScaleSpec().WithReplicas(6)), metav1.ApplyOptions{FieldManager: "auto"})
+	if !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "scaler" with subresource "scale"`) {
+		t.Errorf("apply of a scale: %v, %v", applied, err)
+	}
+	applied, err = d.ApplyScale(ctx, "web", applyautoscaling.Scale().WithName("web").WithSpec(applyautoscaling.ScaleSpec().WithReplicas(6)), metav1.ApplyOptions{FieldManager: "auto", Force: true})
+	if err != nil || applied.Spec.Replicas != 6 || applied.Status.Selector != "app=web" {
+		t.Errorf("apply of a scale by force: %+v, %v", applied, err)
+	}
+	if got, err := d.Get(ctx, "web", metav1.GetOptions{}); err != nil || *got.Spec.Replicas != 6 {
+		t.Errorf("after an apply of a scale: %v, %v", *got.Spec.Replicas, err)
+	}
+	if _, err := d.ApplyScale(ctx, "none", applyautoscaling.Scale().WithSpec(applyautoscaling.ScaleSpec().WithReplicas(6)), metav1.ApplyOptions{FieldManager: "auto"}); !apierrors.IsNotFound(err) {
+		t.Errorf("apply of a scale of nothing: %v", err)
 	}
 	slices.Sort(have)
 	want := []string{"api.test Update  replicas:false", "maker Update  replicas:false", "reporter Update status replicas:true", "scaler Update scale replicas:true"}

@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/client-go/applyconfigurations"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/yaml"
 
 	"reconcile/admission"
 	"reconcile/authz"
@@ -240,17 +242,61 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
+	o, code, err := s.applyUntilDone(w, r, t, in)
+	if err != nil {
+		return err
+	}
+	s.sendObject(w, r, code, t.kind, a, o, written(in.dry))
+	return nil
+}
+
+// applyUntilDone begins again when somebody else was faster and the document names no version.
+func (s *Server) applyUntilDone(w http.ResponseWriter, r *http.Request, t target, in applied) (object.Object, int, error) {
 	for try := 1; ; try++ {
 		o, code, err := s.applyOnce(w, r, t, in)
-		if err == nil {
-			s.sendObject(w, r, code, t.kind, a, o, written(in.dry))
-			return nil
-		}
 		again := apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) && !isManagerConflict(err) && in.doc.GetResourceVersion() == ""
-		if !again || try == conflictTries {
-			return err
+		if err == nil || !again || try == conflictTries {
+			return o, code, err
 		}
 	}
+}
+
+// applyScale serves server-side apply of a Scale: its replicas are applied to the object that is scaled.
+func (s *Server) applyScale(w http.ResponseWriter, r *http.Request, t target) error {
+	whole := t
+	whole.subresource, whole.via = "", "scale"
+	var sc autoscalingv1.Scale
+	b, _, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	if err := yaml.UnmarshalStrict(b, &sc); err != nil {
+		return badRequest("error decoding YAML: %v", err)
+	}
+	if sc.Kind != "Scale" || sc.APIVersion != autoscalingv1.SchemeGroupVersion.String() {
+		return badRequest("the kind in the data (%s of %s) does not match the expected kind (Scale of autoscaling/v1)", sc.Kind, sc.APIVersion)
+	}
+	in := applied{}
+	if err := in.options(r, whole); err != nil {
+		return err
+	}
+	in.doc = &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"replicas": int64(sc.Spec.Replicas)}}}
+	in.doc.SetGroupVersionKind(t.kind.GVK)
+	in.doc.SetName(cmp.Or(sc.Name, t.name))
+	in.doc.SetResourceVersion(sc.ResourceVersion)
+	if err := placeObject(in.doc, whole); err != nil {
+		return err
+	}
+	o, _, err := s.applyUntilDone(w, r, whole, in)
+	if err != nil {
+		return err
+	}
+	out, err := scaleOf(o)
+	if err != nil {
+		return err
+	}
+	s.sendPlain(w, r, http.StatusOK, out)
+	return nil
 }
 
 // applied is the body and the parameters of an apply.
@@ -261,24 +307,31 @@ type applied struct {
 	dry     bool
 }
 
-func (s *Server) readApply(w http.ResponseWriter, r *http.Request, t target) (applied, error) {
-	var in applied
-	b, _, err := readBody(r)
-	if err != nil {
-		return in, err
-	}
+// options reads the parameters.
+func (in *applied) options(r *http.Request, t target) error {
 	opts := &metav1.PatchOptions{DryRun: t.query["dryRun"], FieldManager: t.query.Get("fieldManager")}
 	if v := t.query.Get("force"); v != "" {
 		in.force = isTrue(v)
 		opts.Force = &in.force
 	}
 	if faults := validation.ValidatePatchOptions(opts, types.ApplyYAMLPatchType); len(faults) > 0 {
-		return in, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}, "", faults)
+		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}, "", faults)
 	}
+	var err error
 	if in.manager, err = managerName(r, t); err != nil {
+		return err
+	}
+	in.dry, err = dryRun(t.query["dryRun"])
+	return err
+}
+
+func (s *Server) readApply(w http.ResponseWriter, r *http.Request, t target) (applied, error) {
+	var in applied
+	b, _, err := readBody(r)
+	if err != nil {
 		return in, err
 	}
-	if in.dry, err = dryRun(t.query["dryRun"]); err != nil {
+	if err := in.options(r, t); err != nil {
 		return in, err
 	}
 	j, strict, err := yamlToJSON(b)
@@ -310,7 +363,7 @@ func (s *Server) applyOnce(w http.ResponseWriter, r *http.Request, t target, in 
 		return nil, 0, unsupportedMedia(string(types.ApplyYAMLPatchType), string(types.JSONPatchType), string(types.MergePatchType))
 	}
 	old, err := s.live(r.Context(), t, "")
-	made := apierrors.IsNotFound(err) && t.subresource == ""
+	made := apierrors.IsNotFound(err) && t.subresource == "" && t.via == ""
 	if err != nil && !made {
 		return nil, 0, err
 	}

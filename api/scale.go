@@ -9,6 +9,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"reconcile/object"
@@ -41,8 +42,13 @@ func scaleOf(o object.Object) (*autoscalingv1.Scale, error) {
 		sc.Spec.Replicas = *n
 	}
 	v := reflect.ValueOf(o).Elem()
-	if sel, ok := v.FieldByName("Spec").FieldByName("Selector").Interface().(*metav1.LabelSelector); ok && sel != nil {
-		sc.Status.Selector = metav1.FormatLabelSelector(sel)
+	switch sel := v.FieldByName("Spec").FieldByName("Selector").Interface().(type) {
+	case *metav1.LabelSelector:
+		if sel != nil {
+			sc.Status.Selector = metav1.FormatLabelSelector(sel)
+		}
+	case map[string]string:
+		sc.Status.Selector = labels.SelectorFromSet(sel).String()
 	}
 	if n := v.FieldByName("Status").FieldByName("Replicas"); n.IsValid() && n.CanInt() {
 		sc.Status.Replicas = int32(n.Int())
@@ -76,6 +82,9 @@ func (s *Server) updateScale(w http.ResponseWriter, r *http.Request, t target) e
 }
 
 func (s *Server) patchScale(w http.ResponseWriter, r *http.Request, t target) error {
+	if isApply(r) {
+		return s.applyScale(w, r, t)
+	}
 	p, _, err := readPatch(r)
 	if err != nil {
 		return err
