@@ -194,7 +194,7 @@ func (l *Lessor) answerThere(asks []leaseAsk) ([]int64, error) {
 // count from.
 func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
 	from := mutant.LeaseNow()
-	if _, err := l.s.ReadIndex(ctx); err != nil {
+	if err := l.confirm(ctx); err != nil {
 		return nil, err
 	}
 	v := l.s.View()
