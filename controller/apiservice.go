@@ -22,6 +22,8 @@ const (
 	ServerLeasePrefix = "reconcile-server-"
 	// AnnotationAddress is where a server's lease tells the address (IP:PORT) at which the server serves the API.
 	AnnotationAddress = "reconcile.local/address"
+	// AnnotationStore is where it tells how much room the server's store takes: {"log": N, "snapshots": N, "blobs": N}, in bytes.
+	AnnotationStore = "reconcile.local/store"
 	// AnnotationDisk is where a server's lease tells that the disk of its data directory is nearly full; it is absent if it is not.
 	AnnotationDisk = "reconcile.local/disk-pressure"
 	// LeaderLease is the lease in kube-system of the leading server. Its acquireTime is when the term began: no node counts as

@@ -1,16 +1,10 @@
 package raftstore
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 )
 
@@ -20,12 +14,14 @@ const maxBlob = 64 << 20
 // chunkSize is how much of a blob one entry carries.
 const chunkSize = MaxEntry - 4096
 
-// Blobs is a folder of bytes by digest. Put is given bytes that match the digest, and may be called again for the same one. They need
-// not outlast a power cut: the log and the snapshots hold them too, and every start puts them again. Get returns ErrNoBlob for what
-// is not there and checks what it reads.
+// Blobs is a folder of bytes by digest. Put is given bytes that match the digest, and may be called again for the same one; they outlast a
+// power cut once Sync has returned for them (until then the log holds them too). Get returns ErrNoBlob for what is not there and
+// checks what it reads. Has only looks whether there is a file of the right size.
 type Blobs interface {
 	Put(digest string, body []byte) error
 	Get(digest string) ([]byte, error)
+	Has(digest string, size uint64) bool
+	Sync(digests []string) error
 	Remove(digest string) error
 	List() ([]string, error)
 }
@@ -118,78 +114,6 @@ func (s *state) drop(digest string, fx *effects) {
 	}
 }
 
-// blobFolder is Blobs in a directory: one file a blob, named by the digest's digits.
-type blobFolder struct{ dir string }
-
-func (f blobFolder) path(digest string) (string, error) {
-	name, ok := strings.CutPrefix(digest, "sha256:")
-	if b, err := hex.DecodeString(name); !ok || err != nil || len(b) != sha256.Size {
-		return "", fmt.Errorf("%q is not a digest", digest)
-	}
-	return filepath.Join(f.dir, name), nil
-}
-
-// Put writes a file beside and moves it into place, so that a cut leaves no half blob.
-func (f blobFolder) Put(digest string, body []byte) error {
-	path, err := f.path(digest)
-	if err != nil {
-		return err
-	}
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, body) {
-		return nil
-	}
-	if err := os.WriteFile(path+".tmp", body, 0o600); err != nil {
-		return fmt.Errorf("write blob: %w", err)
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return fmt.Errorf("write blob: %w", err)
-	}
-	return nil
-}
-
-func (f blobFolder) Get(digest string) ([]byte, error) {
-	path, err := f.path(digest)
-	if err != nil {
-		return nil, err
-	}
-	body, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s", ErrNoBlob, digest)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read blob: %w", err)
-	}
-	if Digest(body) != digest {
-		return nil, fmt.Errorf("read blob %s: the file %s has other bytes than its name says", digest, path)
-	}
-	return body, nil
-}
-
-func (f blobFolder) Remove(digest string) error {
-	path, err := f.path(digest)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove blob: %w", err)
-	}
-	return nil
-}
-
-func (f blobFolder) List() ([]string, error) {
-	files, err := os.ReadDir(f.dir)
-	if err != nil {
-		return nil, fmt.Errorf("list blobs: %w", err)
-	}
-	var out []string
-	for _, e := range files {
-		if b, err := hex.DecodeString(e.Name()); err == nil && len(b) == sha256.Size {
-			out = append(out, "sha256:"+e.Name())
-		}
-	}
-	return out, nil
-}
-
 // memoryBlobs is Blobs in memory, for tests.
 type memoryBlobs struct {
 	mu sync.Mutex
@@ -212,6 +136,15 @@ func (m *memoryBlobs) Get(digest string) ([]byte, error) {
 	}
 	return b, nil
 }
+
+func (m *memoryBlobs) Has(digest string, size uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, ok := m.m[digest]
+	return ok && uint64(len(b)) == size
+}
+
+func (m *memoryBlobs) Sync([]string) error { return nil }
 
 func (m *memoryBlobs) Remove(digest string) error {
 	m.mu.Lock()

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"reconcile/raftstore/disk"
+	"reconcile/raftstore/seal"
 )
 
 // Config is what a member needs. Dir or Storage, and Transport, must be set; the rest has defaults.
@@ -17,6 +19,9 @@ type Config struct {
 	Dir string
 	// Log is the kind of log of a new folder: LogWAL (the default) or LogBoltDB. An existing folder keeps its own.
 	Log string
+	// Key, if set, is where the key is kept that wraps the keys by which a new folder is encrypted; an encrypted folder needs it at each
+	// start. Nil: a new folder is not encrypted. An existing folder stays as it is.
+	Key seal.Source
 	// FS is the file layer under everything in Dir but the vote. Default: the operating system's. Tests count and stop at its operations.
 	FS disk.FS
 	// Storage, if set, takes the place of Dir: tests give a MemoryStorage, which outlives the Store as a folder does.
@@ -36,6 +41,10 @@ type Config struct {
 	// Index, if set, gives the index keys of a record (View.Indexed). It must be pure: the same on every member.
 	Index func(*Record) []string
 
+	// Fetch, if set, gets the bytes of a blob from another member, one of those given (their ServeBlob). Snapshots name blobs and do not hold
+	// them: a member that takes one over fetches what it lacks before it goes on. It blocks; Fetch tries each member once.
+	Fetch func(ctx context.Context, from []Server, digest string) ([]byte, error)
+
 	// Heartbeat is the time without a leader after which a member stands for election; Election and LeaderLease follow from it.
 	// Default 1 s.
 	Heartbeat time.Duration
@@ -44,6 +53,9 @@ type Config struct {
 	// SnapshotEntries is the number of entries after which a snapshot is taken, TrailingEntries how many are kept behind it.
 	// Defaults 8192 and 4096.
 	SnapshotEntries, TrailingEntries uint64
+	// LogBytes is how much room the log may take on disk: when it has more, a snapshot is taken and fewer entries are kept behind it.
+	// Default 256 MiB. It does not bind a log of boltdb, whose file never shrinks.
+	LogBytes int64
 	// SnapshotInterval is how often the number is looked at. Default 30 s.
 	SnapshotInterval time.Duration
 	// HistoryEvents and HistoryBytes bound the ring of events that watches share. Defaults 65536 and 64 MiB.
@@ -115,6 +127,9 @@ func (c *Config) defaults() {
 	}
 	if c.SnapshotEntries == 0 {
 		c.SnapshotEntries = 8192
+	}
+	if c.LogBytes == 0 {
+		c.LogBytes = 256 << 20
 	}
 	if c.TrailingEntries == 0 {
 		c.TrailingEntries = 4096

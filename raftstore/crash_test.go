@@ -8,19 +8,26 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"reconcile/raftstore/seal"
 )
 
 // crashDir is the variable by which the test starts itself again as a server that is to be killed.
-const crashDir = "RECONCILE_TEST_CRASH_DIR"
+const (
+	crashDir = "RECONCILE_TEST_CRASH_DIR"
+	crashKey = "RECONCILE_TEST_CRASH_KEY" // file of the outer key; empty: not encrypted
+	crashLog = "RECONCILE_TEST_CRASH_LOG"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
-		if err := crashServer(dir); err != nil {
+		if err := crashServer(dir, os.Getenv(crashKey), os.Getenv(crashLog)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -29,11 +36,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func openCrashStore(dir string) (*Store, error) {
+func openCrashStore(dir, key, kind string) (*Store, error) {
 	_, transport := raft.NewInmemTransport("one")
 	// Few entries a snapshot, so that kills meet snapshots too.
-	s, err := Open(Config{Dir: dir, ServerID: "one", Bootstrap: true, Transport: transport, Heartbeat: 20 * time.Millisecond,
-		SnapshotEntries: 50, TrailingEntries: 20, SnapshotInterval: 20 * time.Millisecond})
+	cfg := Config{Dir: dir, ServerID: "one", Bootstrap: true, Transport: transport, Heartbeat: 20 * time.Millisecond, Log: kind,
+		SnapshotEntries: 50, TrailingEntries: 20, SnapshotInterval: 20 * time.Millisecond}
+	if key != "" {
+		cfg.Key = seal.File(key)
+	}
+	s, err := Open(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +71,8 @@ const crashKeys = 5
 
 // crashServer writes entry after entry until it is killed: it prints "try N" before and "ack N" after each. Every 13th goes through
 // a staged blob, every 7th refers to one.
-func crashServer(dir string) error {
-	s, err := openCrashStore(dir)
+func crashServer(dir, key, kind string) error {
+	s, err := openCrashStore(dir, key, kind)
 	if err != nil {
 		return err
 	}
@@ -76,7 +87,7 @@ func crashServer(dir string) error {
 
 func crashWrite(s *Store, n uint64) error {
 	ctx := context.Background()
-	value := []byte(fmt.Sprint(n))
+	value := []byte(fmt.Sprint(canary, n))
 	if n%13 == 0 {
 		noise := make([]byte, 100<<10) // that cannot be compressed
 		rand.NewChaCha8([32]byte{byte(n)}).Read(noise)
@@ -84,10 +95,10 @@ func crashWrite(s *Store, n uint64) error {
 	}
 	var ops []Op
 	for k := range crashKeys {
-		ops = append(ops, Op{Kind: Put, Key: fmt.Sprintf("/e/%06d/%d", n, k), Value: value})
+		ops = append(ops, Op{Kind: Put, Key: fmt.Sprintf("/e/%06d/%d/%s", n, k, canary), Value: value})
 	}
 	if n%7 == 0 {
-		digest, err := s.StageBlob(ctx, []byte(fmt.Sprintf("blob of %d", n)))
+		digest, err := s.StageBlob(ctx, []byte(fmt.Sprintf("blob of %d %s", n, canary)))
 		if err != nil {
 			return err
 		}
@@ -103,16 +114,16 @@ func TestKillNineLosesNothingAcknowledged(t *testing.T) {
 	if testing.Short() {
 		rounds = 3
 	}
-	dir := t.TempDir()
+	dir, key := t.TempDir(), filepath.Join(t.TempDir(), "outer.key")
 	acked := map[string]bool{}
 	for range rounds {
-		out := runAndKill(t, dir, time.Duration(30+rand.IntN(400))*time.Millisecond)
+		out := runAndKill(t, dir, time.Duration(30+rand.IntN(400))*time.Millisecond, crashKey+"="+key)
 		for line := range strings.Lines(out) {
 			if n, ok := strings.CutPrefix(line, "ack "); ok && strings.HasSuffix(line, "\n") {
 				acked[strings.TrimSpace(n)] = true
 			}
 		}
-		s, err := openCrashStore(dir)
+		s, err := openCrashStore(dir, key, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,10 +138,10 @@ func TestKillNineLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d entries acknowledged in %d rounds", len(acked), rounds)
 }
 
-func runAndKill(t *testing.T, dir string, after time.Duration) string {
+func runAndKill(t *testing.T, dir string, after time.Duration, env ...string) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crashDir+"="+dir)
+	cmd.Env = append(append(os.Environ(), crashDir+"="+dir), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	pipe, err := cmd.StdoutPipe()
@@ -169,7 +180,7 @@ func checkCrash(t *testing.T, s *Store, acked map[string]bool) {
 			t.Fatal(err)
 		}
 		if r.ref {
-			if body, err := s.Blob(string(r.Value)); err != nil || string(body) != fmt.Sprintf("blob of %d", n) {
+			if body, err := s.Blob(string(r.Value)); err != nil || string(body) != fmt.Sprintf("blob of %d %s", n, canary) {
 				t.Errorf("the blob of entry %d: %q, %v", n, body, err)
 			}
 		}

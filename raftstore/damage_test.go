@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"reconcile/raftstore/seal"
 )
 
 // written is what was acknowledged to the one who wrote it.
@@ -25,14 +27,15 @@ type written struct {
 	keys  map[string]string
 	blobs map[string]string // by digest
 	term  uint64
+	key   seal.Source // nil: not encrypted
 }
 
 // writeSome has a member write, restart, and take snapshots, and returns what it acknowledged. early gets a copy of the folder from halfway.
-func writeSome(t *testing.T, dir, early, kind string) written {
+func writeSome(t *testing.T, dir, early, kind string, key seal.Source) written {
 	t.Helper()
-	w := written{keys: map[string]string{}, blobs: map[string]string{}}
+	w := written{key: key, keys: map[string]string{}, blobs: map[string]string{}}
 	for round := range 4 {
-		s := openOne(t, dir, nil, func(c *Config) { c.Log, c.SnapshotEntries, c.TrailingEntries = kind, 1000, 10 })
+		s := openOne(t, dir, nil, func(c *Config) { c.Log, c.SnapshotEntries, c.TrailingEntries, c.Key = kind, 1000, 10, w.key })
 		for i := range 25 {
 			key, value := fmt.Sprintf("/k/%d/%d", round, i), noise(uint64(100*round+i), 12<<10)
 			ops := []Op{put(key, value), put("/last", key)}
@@ -90,7 +93,7 @@ func listFiles(t *testing.T, dir string) []string {
 // read opens the folder, reads everything, and tells what was missing or different. The error is what the member said.
 func (w written) read(dir string) (silent []string, err error) {
 	_, transport := raft.NewInmemTransport("one")
-	s, err := Open(Config{Dir: dir, ServerID: "one", Transport: transport, Heartbeat: 50 * time.Millisecond, TrailingEntries: 10})
+	s, err := Open(Config{Dir: dir, ServerID: "one", Transport: transport, Heartbeat: 50 * time.Millisecond, TrailingEntries: 10, Key: w.key})
 	if err != nil {
 		return nil, err
 	}
@@ -230,8 +233,12 @@ func TestNoDamageIsSilent(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			base, killed, early := t.TempDir(), t.TempDir(), t.TempDir()
-			want := writeSome(t, base, early, kind)
-			s := openOne(t, base, nil, nil)
+			var key seal.Source
+			if kind == LogWAL {
+				key = seal.File(filepath.Join(t.TempDir(), "outer.key"))
+			}
+			want := writeSome(t, base, early, kind, key)
+			s := openOne(t, base, nil, func(c *Config) { c.Key = key })
 			propose(t, s, put("/last", "of all"))
 			want.keys["/last"], want.term = "of all", s.Leader().Term
 			copyFolder(t, base, killed)

@@ -12,6 +12,7 @@ import (
 
 	"reconcile/internal/fp"
 	"reconcile/internal/mutant"
+	"reconcile/raftstore/seal"
 	"reconcile/raftstore/wal"
 )
 
@@ -22,11 +23,13 @@ type durable struct {
 	raft.LogStore
 	// checked tells that the log verifies every entry itself.
 	checked bool
-	stable  *ballot
-	ids     identityStore
-	mark    mark
-	fail    func(error)
-	slow    chan time.Duration // told of writes that take too long
+	// ring encrypts the entries; nil for none.
+	ring   *seal.Ring
+	stable *ballot
+	ids    identityStore
+	mark   mark
+	fail   func(error)
+	slow   chan time.Duration // told of writes that take too long
 
 	saving sync.Mutex // of the identity: raft cuts the log in another goroutine than it writes
 	mu     sync.Mutex
@@ -90,16 +93,11 @@ func (d *durable) StoreLogs(logs []*raft.Log) error {
 		return d.stop("write the log", err)
 	}
 	fp.Hit("raftstore/log-write")
-	sealed := logs
-	if !d.checked {
-		sealed = make([]*raft.Log, len(logs))
-		for i, l := range logs {
-			c := *l
-			c.Extensions = binary.BigEndian.AppendUint32(append([]byte(nil), l.Extensions...), logChecksum(l))
-			sealed[i] = &c
-		}
+	sealed := make([]*raft.Log, len(logs))
+	for i, l := range logs {
+		sealed[i] = d.close(l)
 	}
-	if err := d.timed(func() error { return d.do(func() error { return d.LogStore.StoreLogs(sealed) }) }); err != nil {
+	if err := d.timed(func() error { return d.LogStore.StoreLogs(sealed) }); err != nil {
 		if errors.Is(err, wal.ErrNoSpace) {
 			return err
 		}
@@ -144,12 +142,12 @@ func (d *durable) bridge(index uint64) error {
 
 // GetLog implements raft.LogStore.
 func (d *durable) GetLog(index uint64, l *raft.Log) error {
-	err := d.do(func() error { return d.LogStore.GetLog(index, l) })
+	err := d.LogStore.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
-	if err == nil && !d.checked {
-		err = unseal(index, l)
+	if err == nil {
+		err = d.open(index, l)
 	}
 	if err != nil {
 		return d.stop("read the log", damaged(err))
@@ -157,15 +155,48 @@ func (d *durable) GetLog(index uint64, l *raft.Log) error {
 	return nil
 }
 
-// do calls the log. bbolt panics at a page that makes no sense.
-func (d *durable) do(f func() error) error {
-	if d.checked {
-		return f()
+// close makes of an entry what is written of it: encrypted, and with a checksum if the log has none of its own.
+func (d *durable) close(l *raft.Log) *raft.Log {
+	if d.ring == nil && d.checked {
+		return l
 	}
-	return guard(f)
+	c := *l
+	if d.ring != nil {
+		c.Data = d.ring.Seal(make([]byte, 0, len(l.Data)+seal.Overhead), l.Data, entryPlace(l))
+	}
+	if !d.checked {
+		c.Extensions = binary.BigEndian.AppendUint32(append([]byte(nil), l.Extensions...), logChecksum(&c))
+	}
+	return &c
 }
 
-func unseal(index uint64, l *raft.Log) error {
+// open undoes close.
+func (d *durable) open(index uint64, l *raft.Log) error {
+	if !d.checked {
+		if err := verify(index, l); err != nil {
+			return err
+		}
+	}
+	if d.ring == nil {
+		return nil
+	}
+	plain, err := d.ring.Open(l.Data, entryPlace(l))
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", index, err)
+	}
+	if l.Data = plain; len(plain) == 0 {
+		l.Data = nil
+	}
+	return nil
+}
+
+// entryPlace is what an encrypted entry is bound to.
+func entryPlace(l *raft.Log) []byte {
+	b := binary.BigEndian.AppendUint64([]byte("entry"), l.Index)
+	return append(binary.BigEndian.AppendUint64(b, l.Term), byte(l.Type))
+}
+
+func verify(index uint64, l *raft.Log) error {
 	n := len(l.Extensions) - 4
 	if n < 0 {
 		return fmt.Errorf("%w: entry %d has none", errChecksum, index)
@@ -196,7 +227,7 @@ func (d *durable) DeleteRange(lo, hi uint64) error {
 		}
 	}
 	fp.Hit("raftstore/log-cut")
-	if err := d.do(func() error { return d.LogStore.DeleteRange(lo, hi) }); err != nil {
+	if err := d.LogStore.DeleteRange(lo, hi); err != nil {
 		return d.stop("cut the log", err)
 	}
 	return nil

@@ -36,6 +36,11 @@ type fsm struct {
 	pending   map[uint64][]Op // by nonce: own proposals' operations, for their decoded values
 	snapshots int             // views of snapshots being written: blobs are not removed meanwhile
 	doomed    []string
+	held      map[string]bool // named by the newest durable snapshot
+	heldRev   uint64          // its revision
+
+	// fetch gets a blob that a snapshot names and this member lacks.
+	fetch func(digest string) ([]byte, error)
 	// compacted holds a token when versions may be taken out of memory.
 	compacted chan struct{}
 }
@@ -113,16 +118,16 @@ func (f *fsm) tellLessorLocked(fx effects) {
 	}
 }
 
-// sweepLocked removes the bytes of forgotten blobs, once no snapshot that names them is being written.
+// sweepLocked removes the bytes of forgotten blobs that no snapshot names, be it finished or being written.
 func (f *fsm) sweepLocked() {
 	if f.snapshots > 0 {
 		return
 	}
 	for _, digest := range f.doomed {
-		if f.st.blobs[digest] != nil {
-			continue // staged again meanwhile
+		if f.st.blobs[digest] != nil || f.held[digest] {
+			continue // staged again meanwhile, or removed after the next snapshot
 		}
-		// A file that stays is harmless: the next start sweeps the folder.
+		// A file that stays is harmless: the next snapshot sweeps the folder.
 		_ = f.blobs.Remove(digest)
 	}
 	f.doomed = nil
@@ -230,12 +235,30 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return &snapshot{st: f.st.freeze(), blobs: f.blobs, release: f.released}, nil
 }
 
-func (f *fsm) released() {
+// released ends a snapshot of the state at rev. held are the blobs that it names if it is durable, nil if it is not. A newer one may have
+// been installed meanwhile.
+func (f *fsm) released(rev uint64, held []string) {
+	files, err := f.blobs.List()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.snapshots--
+	if held != nil && rev >= f.heldRev {
+		f.holdLocked(rev, held)
+		if err == nil { // also what a crash left
+			f.doomed = append(f.doomed, files...)
+		}
+	}
 	f.sweepLocked()
 	f.tellCompacted()
+}
+
+// holdLocked notes the blobs that the newest durable snapshot names: a restart needs their files, and so does a member that takes it over.
+func (f *fsm) holdLocked(rev uint64, digests []string) {
+	f.heldRev = rev
+	f.held = make(map[string]bool, len(digests))
+	for _, d := range digests {
+		f.held[d] = true
+	}
 }
 
 func (f *fsm) tellCompacted() {
@@ -265,6 +288,9 @@ func (f *fsm) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
 	fp.Hit("raftstore/restore")
 	st, err := readSnapshot(rc, newState(f.st.indexOf, f.st.packer), f.blobs)
+	if err == nil {
+		err = f.complete(st)
+	}
 	if err := f.replace(st, err); err != nil {
 		return err
 	}
@@ -273,6 +299,24 @@ func (f *fsm) Restore(rc io.ReadCloser) error {
 		f.lessor.restored()
 	}
 	return nil
+}
+
+// complete gets the blobs that a snapshot's state names and the folder lacks, and makes them durable.
+func (f *fsm) complete(st *state) error {
+	whole := st.whole()
+	for _, digest := range whole {
+		if f.blobs.Has(digest, st.blobs[digest].size) {
+			continue
+		}
+		body, err := f.fetch(digest)
+		if err == nil {
+			err = f.blobs.Put(digest, body)
+		}
+		if err != nil {
+			return fmt.Errorf("blob %s, which the snapshot names: %w", digest, err)
+		}
+	}
+	return f.blobs.Sync(whole)
 }
 
 // replace takes over what was read from a snapshot, or notes why it could not be read.
@@ -287,6 +331,7 @@ func (f *fsm) replace(st *state, err error) error {
 		return f.failed
 	}
 	f.st, f.cached = st, nil
+	f.holdLocked(st.rev, st.whole())
 	f.hist.reset(st.rev)
 	f.advanceLocked(0)
 	return nil

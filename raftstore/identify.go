@@ -35,7 +35,7 @@ func (s *Store) identify() (exists bool, err error) {
 		return exists, fmt.Errorf("it belongs to cluster %q, not to %q", id.ClusterID, s.cfg.ClusterID)
 	}
 	s.id = id
-	s.disk = &durable{LogStore: st.log, checked: st.checked, stable: vote, ids: st.identity, mark: st.mark, id: id, fail: s.stopOn, slow: make(chan time.Duration, 1)}
+	s.disk = &durable{LogStore: st.log, checked: st.checked, ring: st.ring, stable: vote, ids: st.identity, mark: st.mark, id: id, fail: s.stopOn, slow: make(chan time.Duration, 1)}
 	st.taken = s.disk.snapshotted
 	return exists, s.checkReached()
 }

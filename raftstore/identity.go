@@ -22,6 +22,8 @@ type Identity struct {
 	Folder string `json:"folder,omitempty"`
 	// Log is the kind of the log in the folder, one of the Log constants. Empty (before format 2): boltdb.
 	Log string `json:"log,omitempty"`
+	// Encrypted tells that entries, snapshots and blobs are, by the keys of the folder's ring.
+	Encrypted bool `json:"encrypted,omitempty"`
 	// Term is the greatest current term that was made durable, LogTerm and Index the greatest last entry.
 	Term    uint64 `json:"term"`
 	LogTerm uint64 `json:"logTerm"`

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -61,6 +62,13 @@ func TestServersJoinBySnapshot(t *testing.T) {
 		}
 		joiner := short
 		joiner.Join = true
+		fetched := 0
+		joiner.Fetch = func(_ context.Context, from []Server, digest string) ([]byte, error) {
+			if fetched++; len(from) == 0 || from[0].ID != "one" {
+				t.Errorf("a blob is looked for at %v", from)
+			}
+			return one.ServeBlob(digest)
+		}
 		two, t2 := member(t, "two", joiner, t1)
 		defer two.Close()
 		three, _ := member(t, "three", joiner, t1, t2)
@@ -101,6 +109,9 @@ func TestServersJoinBySnapshot(t *testing.T) {
 			if _, err := s.Propose(t.Context(), Entry{Base: rev, Ops: []Op{put("/y", "1")}}); !errors.Is(err, ErrNotLeader) {
 				t.Errorf("a follower proposes: %v", err)
 			}
+		}
+		if fetched != 2 {
+			t.Errorf("%d blobs were fetched, not one by each that joined", fetched)
 		}
 		servers, err := one.Servers() // the others hear of the last change a moment later
 		if err != nil || len(servers) != 3 || !servers[1].Voter {

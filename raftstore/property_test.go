@@ -370,6 +370,7 @@ func (mc *machine) Restore(t *rapid.T) {
 	}
 	snap.Release()
 	other := newMachine(byFirst)
+	other.fetch = mc.f.blobs.Get
 	if err := other.Restore(readCloser{bytes.NewReader(s.Bytes())}); err != nil {
 		t.Fatal(err)
 	}
@@ -564,6 +565,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 	good := s.Bytes()
 	restore := func(body []byte) error {
 		other := newMachine(byFirst)
+		other.fetch = f.blobs.Get
 		err := other.Restore(readCloser{bytes.NewReader(body)})
 		if err != nil && other.view().Rev() != 0 {
 			t.Fatal("a refused snapshot changed the state")

@@ -53,6 +53,13 @@ func (s *Store) Barrier(ctx context.Context) error {
 	return nil
 }
 
+// Applied is the index of the last entry of the log that this member's state holds.
+func (s *Store) Applied() uint64 {
+	s.fsm.mu.Lock()
+	defer s.fsm.mu.Unlock()
+	return s.fsm.applied
+}
+
 // leadership translates raft's errors.
 func (s *Store) leadership(err error) error {
 	switch {

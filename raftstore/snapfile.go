@@ -20,17 +20,19 @@ import (
 
 	"reconcile/internal/fp"
 	"reconcile/raftstore/disk"
+	"reconcile/raftstore/seal"
 )
 
 // snapFolder is a raft.SnapshotStore: one file a snapshot, the newest one kept. raft's own has no checksum over its description (index,
 // term, members), passes over a snapshot that it cannot read, and begins an older one instead; here that is an error.
 //
 // A file is: magic | length u32 | description (JSON) | crc32c of these | blocks: length u32 (the last one's has the top bit set) | bytes |
-// crc32c of the description's, the block's number, length and bytes. It is written under another name first, synced, and renamed.
+// crc32c of the description's, the block's number, length and bytes. If the folder is encrypted, so is each block. It is written under another name first, synced, and renamed.
 type snapFolder struct {
 	fs     disk.FS
 	dir    string
-	folder string // the identity's
+	folder string     // the identity's
+	ring   *seal.Ring // nil: not encrypted
 	taken  func(position) error
 	log    *slog.Logger
 
@@ -50,6 +52,8 @@ const (
 type snapHead struct {
 	Folder string            `json:"folder"`
 	Meta   raft.SnapshotMeta `json:"meta"`
+	// Sealed is how many bytes longer a block is because it is encrypted; 0 if it is not.
+	Sealed int64 `json:"sealed,omitempty"`
 }
 
 func snapName(term, index uint64, at time.Time) string {
@@ -64,7 +68,16 @@ func (s *snapFolder) Create(version raft.SnapshotVersion, index, term uint64, co
 		return nil, fmt.Errorf("snapshots of version %d are not known", version)
 	}
 	meta := raft.SnapshotMeta{Version: version, ID: snapName(term, index, time.Now()), Index: index, Term: term, Configuration: conf, ConfigurationIndex: confIndex}
-	body, err := json.Marshal(snapHead{Folder: s.folder, Meta: meta})
+	head := snapHead{Folder: s.folder, Meta: meta}
+	if s.ring != nil {
+		head.Sealed = seal.Overhead
+	}
+	return s.begin(head)
+}
+
+// begin makes the file of a snapshot, to be filled.
+func (s *snapFolder) begin(h snapHead) (*snapSink, error) {
+	body, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +86,11 @@ func (s *snapFolder) Create(version raft.SnapshotVersion, index, term uint64, co
 	sum := crc32.Checksum(head, castagnoli)
 	head = binary.LittleEndian.AppendUint32(head, sum)
 	fp.Hit("raftstore/snapshot-create")
-	f, err := s.fs.Create(s.path(meta.ID) + ".tmp")
+	f, err := s.fs.Create(s.path(h.Meta.ID) + ".tmp")
 	if err != nil {
 		return nil, fmt.Errorf("make a snapshot: %w", err)
 	}
-	k := &snapSink{s: s, meta: meta, file: f, sum: sum, buf: make([]byte, 4, 4+snapBlock+4)}
+	k := &snapSink{s: s, meta: h.Meta, file: f, sum: sum, buf: make([]byte, 4, 4+snapBlock+4)}
 	if err := k.put(head); err != nil {
 		return nil, errors.Join(err, k.Cancel())
 	}
@@ -124,11 +137,21 @@ func (k *snapSink) Write(p []byte) (int, error) {
 }
 
 func (k *snapSink) block(flag uint32) error {
-	binary.LittleEndian.PutUint32(k.buf, uint32(len(k.buf)-4)|flag)
-	b := binary.LittleEndian.AppendUint32(k.buf, blockSum(k.sum, k.blocks, k.buf))
+	b := k.buf
+	if k.s.ring != nil {
+		b = k.s.ring.Seal(make([]byte, 4, 4+len(k.buf)+seal.Overhead), k.buf[4:], blockPlace(k.sum, k.blocks, flag))
+	}
+	binary.LittleEndian.PutUint32(b, uint32(len(b)-4)|flag)
+	b = binary.LittleEndian.AppendUint32(b, blockSum(k.sum, k.blocks, b))
 	k.blocks++
 	k.buf = k.buf[:4]
 	return k.put(b)
+}
+
+// blockPlace is what an encrypted block is bound to.
+func blockPlace(head uint32, number uint64, flag uint32) []byte {
+	b := binary.LittleEndian.AppendUint32([]byte("snapshot"), head)
+	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint64(b, number), flag)
 }
 
 func blockSum(head uint32, number uint64, b []byte) uint32 {
@@ -264,7 +287,7 @@ func (s *snapFolder) open(id string) (*raft.SnapshotMeta, *snapReader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &snapReader{path: path, file: f, size: size}
+	r := &snapReader{path: path, file: f, size: size, ring: s.ring}
 	meta, err := r.head(id, s.folder)
 	if err != nil {
 		f.Close()
@@ -281,6 +304,8 @@ type snapReader struct {
 	at     int64
 	sum    uint32
 	blocks uint64
+	ring   *seal.Ring
+	sealed int64
 	rest   []byte
 	last   bool
 	err    error
@@ -325,13 +350,16 @@ func (r *snapReader) head(id, folder string) (*raft.SnapshotMeta, error) {
 		return nil, fmt.Errorf("it is the snapshot %s under another name", h.Meta.ID)
 	case folder != "" && h.Folder != folder:
 		return nil, errors.New("it is of another folder")
+	case h.Sealed != 0 && (h.Sealed != seal.Overhead || r.ring == nil):
+		return nil, errors.New("it is encrypted, and the folder is not")
 	}
+	r.sealed = h.Sealed
 	return &h.Meta, r.measure(&h.Meta)
 }
 
 // measure finds out how many bytes the blocks hold: raft tells it to the member that the snapshot is sent to.
 func (r *snapReader) measure(m *raft.SnapshotMeta) error {
-	const frame = 8
+	frame := 8 + r.sealed
 	body := r.size - r.at
 	full := body / (snapBlock + frame)
 	rest := body - full*(snapBlock+frame)
@@ -343,6 +371,18 @@ func (r *snapReader) measure(m *raft.SnapshotMeta) error {
 		m.Size -= frame
 	}
 	return nil
+}
+
+// key is the ID of the data key that the snapshot is encrypted with; 0 for none.
+func (r *snapReader) key() (uint32, error) {
+	b := make([]byte, 8)
+	if n, err := r.file.ReadAt(b, r.at); r.sealed > 0 && n < len(b) {
+		return 0, fmt.Errorf("snapshot %s: %w", r.path, errors.Join(damaged(errors.New("it is cut")), err))
+	}
+	if r.sealed == 0 {
+		return 0, nil
+	}
+	return seal.KeyOf(b[4:]), nil
 }
 
 // Read implements io.Reader.
@@ -372,7 +412,7 @@ func (r *snapReader) next() error {
 	n := binary.LittleEndian.Uint32(head)
 	r.last = n&snapLast != 0
 	n &^= snapLast
-	if n > snapBlock || (n < snapBlock && !r.last) {
+	if whole := uint32(snapBlock + r.sealed); n > whole || (n < whole && !r.last) {
 		return fail(errChecksum)
 	}
 	body, err := r.take(int64(n) + 4)
@@ -385,8 +425,17 @@ func (r *snapReader) next() error {
 	if r.last && r.at != r.size {
 		return fail(errors.New("bytes follow the last block"))
 	}
-	r.blocks++
 	r.rest = body[:n]
+	if r.sealed > 0 {
+		flag := uint32(0)
+		if r.last {
+			flag = snapLast
+		}
+		if r.rest, err = r.ring.Open(body[:n], blockPlace(r.sum, r.blocks, flag)); err != nil {
+			return fail(err)
+		}
+	}
+	r.blocks++
 	return nil
 }
 

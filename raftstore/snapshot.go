@@ -27,7 +27,7 @@ const (
 	frameTouch   = 't' // uvarint key; time u64
 	frameLease   = 'l' // id, ttl, granted, remaining u64
 	frameMoment  = 'm' // stamp, rev, bytes u64; the last one has only bytes: those since
-	frameBlob    = 'b' // size, have u64; staged i64; done u8; uvarint digest: its bytes follow in frameBytes
+	frameBlob    = 'b' // size, have u64; staged i64; done u8; uvarint digest; of one that is not done the bytes so far follow in frameBytes
 	frameBytes   = 'd' // the next bytes of the blob
 	frameOutcome = 'o' // node, nonce, first, last u64; refused u8; uvarint reason
 	frameEnd     = 'e' // crc32c u32
@@ -39,7 +39,8 @@ const (
 type snapshot struct {
 	st      *state
 	blobs   Blobs
-	release func()
+	release func(rev uint64, held []string)
+	held    []string // the complete blobs that it names, once it is durable
 }
 
 // The flags of a version.
@@ -69,27 +70,38 @@ func (s *state) freeze() *state {
 func (s *state) digest() string {
 	h := sha256.New()
 	fw := &frameWriter{w: bufio.NewWriterSize(h, 64<<10), sum: crc32.New(castagnoli)}
-	(&snapshot{st: s, blobs: noBytes{}}).frames(fw)
+	(&snapshot{st: s}).frames(fw)
 	_ = fw.w.Flush() // a hash does not fail
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// noBytes is Blobs for a digest of the state.
-type noBytes struct{ Blobs }
-
-// Get implements Blobs.
-func (noBytes) Get(string) ([]byte, error) { return nil, nil }
-
-// Persist implements raft.FSMSnapshot; it runs beside Apply.
+// Persist implements raft.FSMSnapshot; it runs beside Apply. The blobs that the snapshot names are durable before it is.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
-	if err := s.write(sink); err != nil {
+	named := s.st.whole()
+	if err := errors.Join(s.blobs.Sync(named), s.write(sink)); err != nil {
 		return errors.Join(fmt.Errorf("write a snapshot: %w", err), sink.Cancel())
 	}
-	return sink.Close()
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	s.held = named
+	return nil
 }
 
 // Release implements raft.FSMSnapshot.
-func (s *snapshot) Release() { s.release() }
+func (s *snapshot) Release() { s.release(s.st.rev, s.held) }
+
+// whole are the complete blobs.
+func (s *state) whole() []string {
+	out := []string{}
+	for digest, b := range s.blobs {
+		if b.done {
+			out = append(out, digest)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
 
 func (s *snapshot) write(w io.Writer) error {
 	if _, err := io.WriteString(w, snapMagic); err != nil {
@@ -168,15 +180,7 @@ func appendVersion(buf []byte, r *Record, old bool) []byte {
 
 func (s *snapshot) blob(fw *frameWriter, digest string, b *blobInfo) {
 	fw.frame(frameBlob, appendBytes(appendBool(u64s(nil, b.size, b.have, uint64(b.staged)), b.done), []byte(digest)))
-	body := b.pieces
-	if b.done {
-		var err error
-		if body, err = s.blobs.Get(digest); err != nil {
-			fw.fail(err)
-			return
-		}
-	}
-	for piece := range slices.Chunk(body, chunkSize) {
+	for piece := range slices.Chunk(b.pieces, chunkSize) {
 		fw.frame(frameBytes, piece)
 	}
 }
@@ -303,6 +307,9 @@ func (l *snapLoader) version(d *fieldReader) error {
 func (l *snapLoader) endBlob() error {
 	info, digest := l.st.blobs[l.digest], l.digest
 	l.digest = ""
+	if info.done && len(l.body) == 0 {
+		return nil // it stands in the folder, or is fetched
+	}
 	if uint64(len(l.body)) != info.have {
 		return fmt.Errorf("blob %s has %d bytes of %d", digest, len(l.body), info.have)
 	}

@@ -149,3 +149,38 @@ func guard(f func() error) (err error) {
 	}()
 	return f()
 }
+
+// guardedLog is a log of bbolt's, whose panics are errors.
+type guardedLog struct{ under raft.LogStore }
+
+// FirstIndex implements raft.LogStore.
+func (g guardedLog) FirstIndex() (index uint64, err error) {
+	err = guard(func() (err error) { index, err = g.under.FirstIndex(); return err })
+	return index, err
+}
+
+// LastIndex implements raft.LogStore.
+func (g guardedLog) LastIndex() (index uint64, err error) {
+	err = guard(func() (err error) { index, err = g.under.LastIndex(); return err })
+	return index, err
+}
+
+// GetLog implements raft.LogStore.
+func (g guardedLog) GetLog(index uint64, l *raft.Log) error {
+	return guard(func() error { return g.under.GetLog(index, l) })
+}
+
+// StoreLog implements raft.LogStore.
+func (g guardedLog) StoreLog(l *raft.Log) error {
+	return guard(func() error { return g.under.StoreLog(l) })
+}
+
+// StoreLogs implements raft.LogStore.
+func (g guardedLog) StoreLogs(logs []*raft.Log) error {
+	return guard(func() error { return g.under.StoreLogs(logs) })
+}
+
+// DeleteRange implements raft.LogStore.
+func (g guardedLog) DeleteRange(lo, hi uint64) error {
+	return guard(func() error { return g.under.DeleteRange(lo, hi) })
+}

@@ -69,14 +69,6 @@ func (s *Store) stageAll(ctx context.Context, digest string, body []byte) error 
 	return nil
 }
 
-// Blob returns the bytes of a complete blob. They are the caller's. ErrNoBlob if this member has none.
-func (s *Store) Blob(digest string) ([]byte, error) {
-	if !s.fsm.hasBlob(digest) {
-		return nil, fmt.Errorf("read blob: %w: %s", ErrNoBlob, digest)
-	}
-	return s.storage.blobs.Get(digest)
-}
-
 func (f *fsm) hasBlob(digest string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"reconcile/raftstore/disk"
+	"reconcile/raftstore/seal"
 	"reconcile/raftstore/wal"
 )
 
@@ -27,6 +28,8 @@ type Storage struct {
 	blobs    Blobs
 	identity identityStore
 	mark     mark
+	// ring holds the keys by which all is encrypted; nil for storage that is not.
+	ring *seal.Ring
 	// fresh is the identity that a new folder will have, but for the names of cluster and server.
 	fresh Identity
 	// begin makes what a new folder's identity will ask for; it comes before the identity is written.
@@ -56,6 +59,7 @@ const (
 	walName      = "wal"
 	snapsName    = "snapshots"
 	blobsName    = "blobs"
+	ringName     = "keys.json"
 )
 
 // The kinds of log that a folder can have.
@@ -71,27 +75,31 @@ type folder struct {
 	dir    string
 	fs     disk.FS
 	logger *slog.Logger
+	key    seal.Source
 	id     Identity
 	known  bool
 	bolt   *raftboltdb.BoltStore
 	st     *Storage
 }
 
-// openFolder opens a member's folder. A new one is made only if fresh allows it; its log is of the kind given.
-func openFolder(dir string, fsys disk.FS, kind string, fresh bool, logger *slog.Logger) (*Storage, error) {
-	f := &folder{dir: dir, fs: fsys, logger: logger}
-	f.st = &Storage{identity: identityFile{fsys, f.path(identityName)}, where: dir, close: f.close, begin: func() error { return nil }}
-	if err := f.check(fresh); err != nil {
+// openFolder opens a member's folder. A new one is made only if the configuration asks for a new member.
+func openFolder(cfg *Config) (*Storage, error) {
+	f := &folder{dir: cfg.Dir, fs: cfg.FS, logger: cfg.Logger, key: cfg.Key}
+	f.st = &Storage{identity: identityFile{f.fs, f.path(identityName)}, where: f.dir, close: f.close, begin: func() error { return nil }}
+	if err := f.check(cfg.Bootstrap || cfg.Join); err != nil {
 		return nil, err
 	}
 	if f.known && f.id.Log == "" {
 		f.id.Log = LogBoltDB
 	}
 	if !f.known {
-		f.id = Identity{Folder: orRandom(""), Log: kind}
+		f.id = Identity{Folder: orRandom(""), Log: cfg.Log, Encrypted: cfg.Key != nil}
 	}
-	if f.known && f.id.Log != kind {
-		logger.Info("the data folder keeps the kind of log that it was made with", "folder", dir, "log", f.id.Log, "configured", kind)
+	if f.id.Log != cfg.Log {
+		f.logger.Info("the data folder keeps the kind of log that it was made with", "folder", f.dir, "log", f.id.Log, "configured", cfg.Log)
+	}
+	if !f.id.Encrypted && cfg.Key != nil {
+		f.logger.Warn("the data folder was made without encryption and stays so; to encrypt it, empty it and join again", "folder", f.dir)
 	}
 	f.st.fresh = f.id
 	if err := f.open(); err != nil {
@@ -136,10 +144,13 @@ func (f *folder) open() error {
 			return fmt.Errorf("make the data folder: %w", err)
 		}
 	}
+	if err := f.openRing(); err != nil {
+		return err
+	}
 	if err := f.openBolt(); err != nil {
 		return err
 	}
-	f.st.stable, f.st.log, f.st.blobs = f.bolt, f.bolt, blobFolder{f.path(blobsName)}
+	f.st.stable, f.st.log, f.st.blobs = f.bolt, guardedLog{f.bolt}, newBlobFolder(f.fs, f.path(blobsName), f.st.ring)
 	if f.id.Log == LogWAL {
 		w, err := wal.Open(wal.Options{Dir: f.path(walName), FS: f.fs, ID: nameHash(f.id.Folder), Logger: f.logger})
 		if err != nil {
@@ -149,6 +160,20 @@ func (f *folder) open() error {
 	}
 	f.openMark()
 	return f.openSnapshots()
+}
+
+// openRing opens the keys of an encrypted folder.
+func (f *folder) openRing() (err error) {
+	if !f.id.Encrypted {
+		return nil
+	}
+	if f.key == nil {
+		return fmt.Errorf("%w: the data folder %s is encrypted; name its key with --key-file or --key-command", seal.ErrKey, f.dir)
+	}
+	if f.st.ring, err = seal.Open(f.fs, f.path(ringName), f.key, !f.known); errors.Is(err, seal.ErrDamaged) {
+		return damaged(err)
+	}
+	return err
 }
 
 func (f *folder) openBolt() error {
@@ -196,7 +221,7 @@ func (f *folder) openSnapshots() error {
 		f.st.snaps = snaps
 		return nil
 	}
-	s := &snapFolder{fs: f.fs, dir: f.path(snapsName), folder: f.id.Folder, log: f.logger, taken: func(p position) error { return f.st.taken(p) }}
+	s := &snapFolder{fs: f.fs, dir: f.path(snapsName), folder: f.id.Folder, ring: f.st.ring, log: f.logger, taken: func(p position) error { return f.st.taken(p) }}
 	f.st.snaps = s
 	if err := s.sweep(); err != nil {
 		return fmt.Errorf("open the snapshots in %s: %w", s.dir, err)
@@ -228,4 +253,6 @@ func nameHash(name string) uint64 {
 	return h.Sum64()
 }
 
-const rejoin = "Remove this server from the cluster, empty the folder, and join again: it gets a new server ID, for one that has forgotten its votes must not vote again under the old"
+// rejoin is what to do with a folder that cannot be trusted.
+const rejoin = "Empty the folder and join again through another server of the cluster (--join): the server comes back under a new ID, and without a vote until it has caught up, " +
+	"for one that has forgotten its votes must not vote under the old"

@@ -27,6 +27,7 @@ type Store struct {
 	node    uint64
 	packer  *packer
 	disk    *durable
+	tending sync.Mutex // of the data keys
 	nonce   atomic.Uint64
 
 	lessor *Lessor
@@ -55,7 +56,7 @@ func Open(cfg Config) (*Store, error) {
 	s.storage = cfg.Storage
 	if s.storage == nil {
 		var err error
-		if s.storage, err = openFolder(cfg.Dir, cfg.FS, cfg.Log, cfg.Bootstrap || cfg.Join, cfg.Logger); err != nil {
+		if s.storage, err = openFolder(&cfg); err != nil {
 			return nil, fmt.Errorf("open the store: %w", err)
 		}
 	}
@@ -81,6 +82,7 @@ func (s *Store) start() error {
 	s.fsm = newFSM(newState(s.cfg.Index, s.packer), s.hist, s.storage.blobs, s.node, s.stopOn)
 	s.lessor = newLessor(s)
 	s.fsm.lessor, s.fsm.trace = s.lessor, s.cfg.Trace
+	s.fsm.fetch = s.fetch
 	s.leader.changed = make(chan struct{})
 	s.read.init(s.readRound)
 	// Every entry is at most MaxEntry long, so this bounds the cache's memory too.
@@ -105,6 +107,12 @@ func (s *Store) start() error {
 	}
 	s.wg.Go(s.collect)
 	s.wg.Go(s.handOver)
+	if s.storage.ring != nil {
+		s.wg.Go(s.keepKeys)
+	}
+	if s.cfg.Storage == nil {
+		s.wg.Go(s.limitLog)
+	}
 	s.wg.Go(s.bound)
 	return nil
 }

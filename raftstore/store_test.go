@@ -274,7 +274,7 @@ func TestEmptiedFolderIsRefused(t *testing.T) {
 	dir = t.TempDir()
 	wants(open(none), "neither a new cluster nor a join")
 	// A first start that was killed before it wrote its identity may be begun again.
-	bolt, err := openFolder(dir, disk.OS{}, LogWAL, true, slog.New(slog.DiscardHandler))
+	bolt, err := openFolder(&Config{Dir: dir, FS: disk.OS{}, Log: LogWAL, Bootstrap: true, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

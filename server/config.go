@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+
+	"reconcile/raftstore/seal"
 )
 
 // Config is what a member needs.
@@ -24,6 +26,10 @@ type Config struct {
 	Name string
 	// Join is HOST:PORT of a member of an existing cluster; empty starts a cluster of one, or goes on with what DataDir holds.
 	Join string
+	// LogStore is the kind of raft's log in a new data directory: raftstore.LogWAL (the default) or raftstore.LogBoltDB.
+	LogStore string
+	// Key is where the key is kept that wraps the keys by which a new data directory's store is encrypted. Nil: a new one is not encrypted.
+	Key seal.Source
 	// ServiceCIDR is the range of services' addresses, PodCIDR that of pods'.
 	ServiceCIDR, PodCIDR netip.Prefix
 	// Version is the program's own version.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"time"
 
@@ -100,6 +101,9 @@ func (l *leases) renew(ctx context.Context, name string, acquired time.Time) err
 		admission.PrepareCreate(lease, uuid.NewUUID(), now.Time)
 	}
 	metav1.SetMetaDataAnnotation(&lease.ObjectMeta, controller.AnnotationAddress, l.address)
+	if usage, err := json.Marshal(l.store.Disk()); err == nil {
+		metav1.SetMetaDataAnnotation(&lease.ObjectMeta, controller.AnnotationStore, string(usage))
+	}
 	if low := l.disk.message(); low != "" {
 		metav1.SetMetaDataAnnotation(&lease.ObjectMeta, controller.AnnotationDisk, low)
 	} else {

@@ -22,6 +22,7 @@ const (
 	pathForward = "/sequencer"
 	pathCluster = "/cluster"
 	pathJoin    = "/members"
+	pathBlob    = "/blob"
 )
 
 // maxMessage bounds a forwarded message.
@@ -80,15 +81,36 @@ func (p *peers) Forward(ctx context.Context, leader raftstore.Leader, message []
 	return p.post(ctx, leader.Address, pathForward, message)
 }
 
+// FetchBlob asks the members for a blob, one after the other; it is raftstore.Config.Fetch.
+func (p *peers) FetchBlob(ctx context.Context, from []raftstore.Server, digest string) ([]byte, error) {
+	var errs []error
+	for _, m := range from {
+		b, err := p.post(ctx, m.Address, pathBlob, []byte(digest))
+		if err == nil {
+			return b, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
 // member is the message by which a server asks to be taken in.
 type member struct {
 	ID      string `json:"id"`
 	Address string `json:"address"`
+	// Applied is how far its state has come, as an index of the log.
+	Applied uint64 `json:"applied"`
 }
 
-// welcome says which cluster this is, so that the one who joins takes its ID.
+// standing answers it: what the server is in the cluster now.
+type standing struct {
+	Voter bool `json:"voter"`
+}
+
+// welcome says which cluster this is, so that the one who joins takes its ID, and which server answers.
 type welcome struct {
 	ClusterID string `json:"clusterID"`
+	ServerID  string `json:"serverID"`
 }
 
 // peerService is what a member does for the others.
@@ -110,15 +132,23 @@ func (s *peerService) handler() http.Handler {
 		respond(w, b, err)
 	})
 	mux.HandleFunc("POST "+pathCluster, func(w http.ResponseWriter, _ *http.Request) {
-		b, err := json.Marshal(welcome{ClusterID: s.store.Identity().ClusterID})
+		id := s.store.Identity()
+		b, err := json.Marshal(welcome{ClusterID: id.ClusterID, ServerID: id.ServerID})
+		respond(w, b, err)
+	})
+	mux.HandleFunc("POST "+pathBlob, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(io.LimitReader(r.Body, 1<<10))
+		if err == nil {
+			b, err = s.store.ServeBlob(string(b))
+		}
 		respond(w, b, err)
 	})
 	mux.HandleFunc("POST "+pathJoin, func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
 		if err == nil {
-			err = s.join(r.Context(), b)
+			b, err = s.join(r.Context(), b)
 		}
-		respond(w, nil, err)
+		respond(w, b, err)
 	})
 	return mux
 }
@@ -131,21 +161,4 @@ func respond(w http.ResponseWriter, b []byte, err error) {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = w.Write(b)
-}
-
-// join takes a server in as a voter; asked again, it changes the server's address. A follower hands it to the leader.
-func (s *peerService) join(ctx context.Context, body []byte) error {
-	var m member
-	if err := json.Unmarshal(body, &m); err != nil || m.ID == "" || m.Address == "" {
-		return errors.New("join: want the new server's id and address")
-	}
-	leader := s.store.Leader()
-	if leader.Self {
-		return s.store.AddVoter(ctx, m.ID, m.Address)
-	}
-	if leader.Address == "" {
-		return errors.New("join: no server leads at the moment; try again in some seconds")
-	}
-	_, err := s.peers.post(ctx, leader.Address, pathJoin, body)
-	return err
 }

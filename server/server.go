@@ -130,6 +130,9 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	stream := &streamLayer{Listener: s.raftLn, advertise: raft.ServerAddress(s.cfg.Advertise), peers: s.peers}
 	s.store, err = raftstore.Open(raftstore.Config{
 		Dir:       filepath.Join(s.cfg.DataDir, "store"),
+		Log:       s.cfg.LogStore,
+		Key:       s.cfg.Key,
+		Fetch:     s.peers.FetchBlob,
 		ClusterID: clusterID,
 		Bootstrap: s.cfg.Join == "",
 		Join:      s.cfg.Join != "",
@@ -250,9 +253,14 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 	if s.etcd != nil {
 		g.Go(func() error { return s.runEtcd(requests) })
 	}
-	if s.cfg.Join != "" {
-		g.Go(func() error { return s.join(gctx) })
-	}
+	joined := make(chan struct{})
+	g.Go(func() error {
+		defer close(joined)
+		if s.cfg.Join == "" {
+			return nil
+		}
+		return s.join(gctx)
+	})
 	space := &disk{fs: diskspace.At(s.cfg.DataDir), dir: s.cfg.DataDir, log: s.cfg.Log}
 	g.Go(func() error { return space.run(gctx) })
 	l := &leases{store: s.store, seq: s.seq, id: s.store.Identity().ServerID, address: s.cfg.Advertise, disk: space, log: s.cfg.Log}
@@ -274,6 +282,7 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 		if err := s.commits.Warm(gctx); err != nil {
 			s.cfg.Log.Warn("cannot read the repository yet; the next push tries again", "error", err)
 		}
+		<-joined
 		ready()
 		return nil
 	})
@@ -329,34 +338,6 @@ func closeHTTP(ctx context.Context, h *http.Server) error {
 		return h.Close()
 	}
 	return nil
-}
-
-// joinTimeout bounds one question to the member that is joined: one that takes the connection and says nothing is asked again.
-const joinTimeout = 30 * time.Second
-
-// join asks until the cluster has taken this member in.
-func (s *Server) join(ctx context.Context) error {
-	m, err := json.Marshal(member{ID: s.store.Identity().ServerID, Address: s.cfg.Advertise})
-	if err != nil {
-		return err
-	}
-	for {
-		ask, cancel := context.WithTimeout(ctx, joinTimeout)
-		_, err := s.peers.post(ask, s.cfg.Join, pathJoin, m)
-		cancel()
-		if err == nil {
-			s.cfg.Log.Info("joined the cluster", "through", s.cfg.Join, "id", s.store.Identity().ServerID)
-			return nil
-		}
-		if ctx.Err() == nil {
-			s.cfg.Log.Warn("the cluster has not taken this server in yet; trying again", "through", s.cfg.Join, "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(2 * time.Second):
-		}
-	}
 }
 
 // yieldLead hands the lead to another server before this one stops.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"reconcile/pki"
+	"reconcile/raftstore"
 )
 
 // running is a server that runs in the test's process.
@@ -261,4 +264,72 @@ func TestThreeServers(t *testing.T) {
 		return err == nil, fmt.Sprint(err)
 	})
 	bound(t, servers[(leader+2)%3].client, "later", 2)
+}
+
+// TestDamagedServerRejoins changes a byte in a stopped server's log: it refuses to start and says what to do. Its folder emptied, it comes
+// back under a new ID, gets its vote when it has caught up, and the old ID is gone.
+func TestDamagedServerRejoins(t *testing.T) {
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+	addrs := []string{freeAddr(t), freeAddr(t), freeAddr(t)}
+	servers := []running{start(t, dirs[0], addrs[0], "")}
+	for i := 1; i < 3; i++ {
+		copyKeys(t, dirs[0], dirs[i])
+		servers = append(servers, start(t, dirs[i], addrs[i], addrs[0]))
+	}
+	old := servers[2].store.Identity().ServerID
+	servers[2].stop()
+	store := filepath.Join(dirs[2], "store")
+	segments, err := filepath.Glob(filepath.Join(store, "wal", "*.wal"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("no log: %v", err)
+	}
+	body, err := os.ReadFile(segments[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	body[2000] ^= 4
+	if err := os.WriteFile(segments[0], body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{DataDir: dirs[2], Listen: addrs[2], Advertise: addrs[2], Name: "s", Version: "test", Log: slog.New(slog.DiscardHandler),
+		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), PodCIDR: netip.MustParsePrefix("10.244.0.0/16")}
+	for _, join := range []string{"", addrs[0]} {
+		cfg.Join = join
+		s, err := Open(t.Context(), cfg)
+		if err == nil {
+			s.Close()
+			t.Fatal("a damaged server was opened")
+		}
+		if !errors.Is(err, raftstore.ErrDamaged) || !strings.Contains(err.Error(), segments[0]) || !strings.Contains(err.Error(), "Empty the folder") {
+			t.Errorf("the error does not say where and what to do: %v", err)
+		}
+	}
+	if err := os.RemoveAll(store); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := servers[0].client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "meanwhile"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, dirs[2], addrs[2], addrs[0])
+	id := again.store.Identity().ServerID
+	if id == old {
+		t.Error("it came back under its old ID")
+	}
+	members, err := servers[0].store.Servers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	voter := false
+	for _, m := range members {
+		voter = voter || (m.ID == id && m.Voter)
+		if m.ID == old {
+			t.Error("the old ID is still a member")
+		}
+	}
+	if !voter || len(members) != 3 {
+		t.Errorf("the members are %v", members)
+	}
+	if _, err := again.client.CoreV1().Namespaces().Get(t.Context(), "meanwhile", metav1.GetOptions{}); err != nil {
+		t.Errorf("what was written meanwhile: %v", err)
+	}
 }

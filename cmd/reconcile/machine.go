@@ -20,6 +20,7 @@ import (
 	"reconcile/admission"
 	"reconcile/agent"
 	"reconcile/pki"
+	"reconcile/raftstore/seal"
 	"reconcile/server"
 )
 
@@ -28,6 +29,8 @@ type machineFlags struct {
 	server, agent bool
 
 	dataDir, apiAddr, advertise, nodeName, join string
+	logStore                                    string
+	keys                                        keyFlags
 	serviceCIDR, podCIDR, domain, logLevel      string
 	servers                                     []string
 	streamPort                                  uint16
@@ -48,6 +51,9 @@ func (m *machineFlags) bind(cmd *cobra.Command) {
 		f.StringVar(&m.etcdAddr, "etcd-addr", "", "HOST:PORT of etcd's v3 API, for etcdctl and programs that use etcd (default: not served)")
 		f.BoolVar(&m.etcdWrites, "etcd-allow-registry-writes", false, "let administrators write the cluster's objects through etcd's API")
 		f.StringVar(&m.join, "join", "", "HOST:PORT of a server of an existing cluster; DATA-DIR/pki must hold that cluster's ca.crt and ca.key")
+		f.StringVar(&m.logStore, "log-store", "wal", "how a new data directory keeps raft's log: wal or boltdb; an existing one keeps its own")
+		m.keys.bind(f)
+		f.BoolVar(&m.keys.encrypt, "encrypt", true, "encrypt the store of a new data directory; an existing one stays as it is")
 	} else {
 		f.StringSliceVar(&m.servers, "servers", nil, "the servers' URLs (required)")
 		if err := cmd.MarkFlagRequired("servers"); err != nil {
@@ -71,6 +77,8 @@ type machine struct {
 	// nodeIP is the address of the machine as a node.
 	nodeIP               netip.Addr
 	nodeName, join       string
+	logStore             string
+	key                  seal.Source
 	serviceCIDR, podCIDR netip.Prefix
 	domain               string
 	streamPort           uint16
@@ -83,10 +91,15 @@ type machine struct {
 func (m *machineFlags) config() (*machine, error) {
 	var errs []error
 	note := func(err error) { errs = append(errs, err) }
-	out := &machine{listen: m.apiAddr, join: m.join, domain: m.domain, streamPort: m.streamPort, servers: m.servers, nodeName: m.nodeName, etcdAddr: m.etcdAddr, etcdWrites: m.etcdWrites}
+	out := &machine{listen: m.apiAddr, join: m.join, logStore: m.logStore, domain: m.domain, streamPort: m.streamPort, servers: m.servers, nodeName: m.nodeName, etcdAddr: m.etcdAddr, etcdWrites: m.etcdWrites}
 	var err error
 	if out.dataDir, err = filepath.Abs(m.dataDir); err != nil {
 		note(err)
+	}
+	if m.server {
+		if out.key, err = m.keys.source(out.dataDir); err != nil {
+			note(err)
+		}
 	}
 	if out.executable, err = os.Executable(); err != nil {
 		note(err)
@@ -191,7 +204,7 @@ func firstAddress() (netip.Addr, error) {
 // serverConfig is the server's part of the flags.
 func (m *machine) serverConfig() server.Config {
 	return server.Config{
-		DataDir: m.dataDir, Listen: m.listen, Advertise: m.advertise.String(), Name: m.nodeName, Join: m.join,
+		DataDir: m.dataDir, Listen: m.listen, Advertise: m.advertise.String(), Name: m.nodeName, Join: m.join, LogStore: m.logStore, Key: m.key,
 		ServiceCIDR: m.serviceCIDR, PodCIDR: m.podCIDR, Version: version, Log: m.log,
 		EtcdListen: m.etcdAddr, EtcdRegistryWrites: m.etcdWrites,
 	}

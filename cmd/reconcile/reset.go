@@ -29,7 +29,7 @@ func newReset() *cobra.Command {
 	}
 	m.bind(cmd)
 	// What up was started with may be repeated, and changes nothing here.
-	for _, name := range []string{"advertise-addr", "api-addr", "cluster-domain", "join", "node-name", "stream-port"} {
+	for _, name := range []string{"advertise-addr", "api-addr", "cluster-domain", "encrypt", "join", "key-command", "key-file", "log-store", "node-name", "stream-port"} {
 		if err := cmd.Flags().MarkHidden(name); err != nil {
 			panic(err)
 		}

@@ -26,7 +26,7 @@ func newRoot() *cobra.Command {
 	group("run", "Run a cluster:", newUp(), newServer(), newAgent(), newReset())
 	group("deploy", "Deploy:", newRemote(), newValidate(), newPlan(), newDiff(), newApply(), newSchema())
 	group("look", "Look:", newStatus(), newLog(), newExplain(), newKubectl())
-	group("machine", "This machine:", newImage(), newProxy())
+	group("machine", "This machine:", newImage(), newProxy(), newKey())
 	// Started by other commands, and hidden.
 	root.AddCommand(newDNS(), newCUEEval())
 	root.AddCommand(newVersion(), newCompletion())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -104,6 +105,8 @@ type serverStatus struct {
 	Address string `json:"address"`
 	Leader  bool   `json:"leader"`
 	Live    bool   `json:"live"`
+	// Store is how many bytes its log, snapshots and blobs take.
+	Store map[string]int64 `json:"store,omitempty"`
 	// Disk says that the disk of its data directory is nearly full.
 	Disk string `json:"disk,omitempty"`
 }
@@ -243,6 +246,9 @@ func servers(leases []object.Object, now time.Time) []serverStatus {
 			continue
 		}
 		s := serverStatus{ID: id, Address: l.Annotations[controller.AnnotationAddress], Leader: id == leader, Disk: l.Annotations[controller.AnnotationDisk]}
+		if text := l.Annotations[controller.AnnotationStore]; text != "" && json.Unmarshal([]byte(text), &s.Store) != nil {
+			s.Store = nil // of another version
+		}
 		if l.Spec.RenewTime != nil && l.Spec.LeaseDurationSeconds != nil {
 			s.Live = now.Sub(l.Spec.RenewTime.Time) < time.Duration(*l.Spec.LeaseDurationSeconds)*time.Second
 		}

@@ -75,11 +75,14 @@ func runMember(cfg memberConfig) error {
 	if err != nil {
 		return fmt.Errorf("listen for raft: %w", err)
 	}
-	store, err := raftstore.Open(storeConfig(cfg, raftstore.NewTransport(plain{wire}, log), log))
+	m := &member{client: &http.Client{}}
+	conf := storeConfig(cfg, raftstore.NewTransport(plain{wire}, log), log)
+	conf.Fetch = m.fetchBlob
+	store, err := raftstore.Open(conf)
 	if err != nil {
 		return err
 	}
-	m := &member{store: store, client: &http.Client{}}
+	m.store = store
 	if m.seq, err = sequencer.New(sequencer.Config{Store: store, Settler: idle{}, Forwarder: m, Logger: log}); err != nil {
 		return err
 	}
@@ -133,6 +136,22 @@ func (idle) Settle(controller.Overlay, []controller.Trigger, time.Time, int, con
 	return controller.Outcome{}
 }
 
+// fetchBlob is raftstore.Config.Fetch.
+func (m *member) fetchBlob(ctx context.Context, from []raftstore.Server, digest string) ([]byte, error) {
+	err := errors.New("there is no other member")
+	for _, other := range from {
+		var host string
+		var b []byte
+		if host, _, err = net.SplitHostPort(other.Address); err != nil {
+			return nil, err
+		}
+		if b, err = post(ctx, m.client, host, "/blob", []byte(digest)); err == nil {
+			return b, nil
+		}
+	}
+	return nil, err
+}
+
 // Forward implements sequencer.Forwarder, as the server does it: what was not sent did not happen.
 func (m *member) Forward(ctx context.Context, leader raftstore.Leader, message []byte) ([]byte, error) {
 	host, _, err := net.SplitHostPort(leader.Address)
@@ -177,6 +196,13 @@ func (m *member) handler() http.Handler {
 		b, err := io.ReadAll(r.Body)
 		if err == nil {
 			b, err = m.seq.Serve(r.Context(), b)
+		}
+		answer(w, b, err)
+	})
+	mux.HandleFunc("POST /blob", func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err == nil {
+			b, err = m.store.ServeBlob(string(b))
 		}
 		answer(w, b, err)
 	})

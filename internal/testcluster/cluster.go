@@ -194,6 +194,7 @@ func (c *Cluster) Restart(i int) {
 	cfg := raftstore.Config{
 		Dir: s.dir, Storage: s.storage, ServerID: s.ID, ClusterID: ClusterID, Bootstrap: true, Servers: members, Transport: transport,
 		Index: cluster.Index, Heartbeat: 300 * time.Millisecond, Logger: c.cfg.Logger.With("server", s.ID),
+		Fetch: forwarder{c, i}.fetchBlob,
 	}
 	if c.cfg.Change != nil {
 		c.cfg.Change(&cfg)
@@ -343,4 +344,19 @@ func (f forwarder) Forward(ctx context.Context, leader raftstore.Leader, body []
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", raftstore.ErrUnknown, ctx.Err())
 	}
+}
+
+// fetchBlob is raftstore.Config.Fetch.
+func (f forwarder) fetchBlob(_ context.Context, from []raftstore.Server, digest string) ([]byte, error) {
+	for _, m := range from {
+		for to, s := range f.c.servers {
+			if _, linked := f.c.net.link(f.from, to); s.ID != m.ID || !linked || !s.Running() {
+				continue
+			}
+			if body, err := s.Store().ServeBlob(digest); err == nil {
+				return body, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("no server that can be reached has the blob %s", digest)
 }

@@ -101,6 +101,16 @@ func (w *Log) lastLocked() uint64 {
 	return w.segments[len(w.segments)-1].last()
 }
 
+// Held is the first entry that the files hold, deleted or not; 0 for none.
+func (w *Log) Held() uint64 {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if len(w.segments) == 0 {
+		return 0
+	}
+	return w.segments[0].first
+}
+
 // Size is how many bytes the log's files take on disk.
 func (w *Log) Size() int64 {
 	w.mu.RLock()

@@ -84,12 +84,13 @@ func Start(cfg Config) (*Member, error) {
 	}
 	c.ServerID, c.ClusterID, c.Bootstrap, c.Logger = cfg.ID, clusterID, true, cfg.Log
 	c.Transport = raftstore.NewTransport(stream{listeners[self.Raft]}, cfg.Log)
+	f := newForwarder(cfg.Peers)
+	c.Fetch = f.fetchBlob
 	store, err := raftstore.Open(c)
 	if err != nil {
 		return nil, err
 	}
 	m := &Member{Store: store, Done: make(chan struct{})}
-	f := newForwarder(cfg.Peers)
 	if m.Sequencer, err = sequencer.New(sequencer.Config{Store: store, Settler: nothing{}, Forwarder: f, Txns: etcdapi.Codec{}, Logger: cfg.Log}); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -115,7 +116,7 @@ func Start(cfg Config) (*Member, error) {
 }
 
 func (m *Member) run(ctx context.Context, api *etcdapi.Server, f *forwarder, etcd, forward net.Listener) error {
-	h := &http.Server{Handler: answer{m.Sequencer}, ReadHeaderTimeout: 10 * time.Second}
+	h := &http.Server{Handler: answer{m.Sequencer, m.Store}, ReadHeaderTimeout: 10 * time.Second}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Store.Run(ctx) })
 	g.Go(func() error { return m.Sequencer.Run(ctx) })
@@ -178,39 +179,65 @@ func newForwarder(peers []Peer) *forwarder {
 	return f
 }
 
+// blobPath is where a member serves blobs to the others.
+const blobPath = "/blob"
+
+// fetchBlob is raftstore.Config.Fetch.
+func (f *forwarder) fetchBlob(ctx context.Context, from []raftstore.Server, digest string) ([]byte, error) {
+	err := errors.New("there is no other member")
+	for _, m := range from {
+		var b []byte
+		if b, err = f.post(ctx, m.ID, blobPath, []byte(digest)); err == nil {
+			return b, nil
+		}
+	}
+	return nil, err
+}
+
 // Forward implements sequencer.Forwarder.
 func (f *forwarder) Forward(ctx context.Context, leader raftstore.Leader, message []byte) ([]byte, error) {
+	return f.post(ctx, leader.ID, "/", message)
+}
+
+func (f *forwarder) post(ctx context.Context, id, path string, message []byte) ([]byte, error) {
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.urls[leader.ID], bytes.NewReader(message))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.urls[id]+path, bytes.NewReader(message))
 	if err != nil {
 		return nil, err
 	}
 	res, err := f.client.Do(req)
 	if err != nil {
 		if sent.Load() {
-			return nil, fmt.Errorf("ask %s: %w: %w", leader.ID, raftstore.ErrUnknown, err)
+			return nil, fmt.Errorf("ask %s: %w: %w", id, raftstore.ErrUnknown, err)
 		}
-		return nil, fmt.Errorf("ask %s: %w", leader.ID, err)
+		return nil, fmt.Errorf("ask %s: %w", id, err)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		return nil, fmt.Errorf("read the answer of %s: %w: %w", leader.ID, raftstore.ErrUnknown, err)
+		return nil, fmt.Errorf("read the answer of %s: %w: %w", id, raftstore.ErrUnknown, err)
 	}
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s refused: %s", leader.ID, b)
+		return nil, fmt.Errorf("%s refused: %s", id, b)
 	}
 	return b, nil
 }
 
-// answer serves forwarded messages.
-type answer struct{ seq *sequencer.Sequencer }
+// answer serves forwarded messages and blobs.
+type answer struct {
+	seq   *sequencer.Sequencer
+	store *raftstore.Store
+}
 
 // ServeHTTP implements http.Handler.
 func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b, err := io.ReadAll(r.Body)
-	if err == nil {
+	switch {
+	case err != nil:
+	case r.URL.Path == blobPath:
+		b, err = a.store.ServeBlob(string(b))
+	default:
 		b, err = a.seq.Serve(r.Context(), b)
 	}
 	if err != nil {

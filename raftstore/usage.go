@@ -1,0 +1,96 @@
+package raftstore
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"reconcile/raftstore/disk"
+	"reconcile/raftstore/wal"
+)
+
+// Usage is how many bytes a member's files take on disk.
+type Usage struct {
+	Log       int64 `json:"log"`
+	Snapshots int64 `json:"snapshots"`
+	Blobs     int64 `json:"blobs"`
+}
+
+// Disk tells how many bytes this member's files take; all 0 for storage in memory. It reads the folder of blobs.
+func (s *Store) Disk() Usage {
+	var u Usage
+	if blobs, ok := s.storage.blobs.(*blobFolder); ok {
+		u.Blobs = blobs.size()
+	}
+	if snaps, ok := s.storage.snaps.(*snapFolder); ok {
+		u.Snapshots = (&blobFolder{fs: snaps.fs, dir: snaps.dir}).size()
+	}
+	u.Log = s.logBytes()
+	return u
+}
+
+func (s *Store) logBytes() int64 {
+	if w, ok := s.storage.log.(*wal.Log); ok {
+		return w.Size()
+	}
+	size, err := disk.OS{}.Size(s.storage.where + "/" + stableName)
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
+// limitEvery is how often the size of the log is looked at.
+const limitEvery = 2 * time.Second
+
+// limitLog takes a snapshot when the log has more than LogBytes, and lets raft keep no more entries behind it than half of that holds.
+func (s *Store) limitLog() {
+	t := time.NewTicker(limitEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stopped:
+			return
+		case <-s.fatal:
+			return
+		case <-t.C:
+		}
+		if err := s.limitOnce(); err != nil {
+			s.cfg.Logger.Warn("the log takes more room than it should, and could not be cut; the next look tries again", "bytes", s.logBytes(), "error", err)
+		}
+	}
+}
+
+func (s *Store) limitOnce() error {
+	w, ok := s.storage.log.(*wal.Log)
+	if !ok {
+		return nil // bbolt's file never shrinks
+	}
+	size := w.Size()
+	if size <= s.cfg.LogBytes {
+		return nil
+	}
+	first, err := s.storage.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := s.storage.log.LastIndex()
+	if err != nil || last <= first {
+		return err
+	}
+	each := max(uint64(size)/(last-first+1), 1)
+	keep := min(uint64(s.cfg.LogBytes)/2/each, s.cfg.TrailingEntries)
+	conf := s.raft.ReloadableConfig()
+	if err := s.reload(conf, keep); err != nil {
+		return err
+	}
+	if err := s.Snapshot(); err != nil {
+		return err
+	}
+	return s.reload(conf, s.cfg.TrailingEntries)
+}
+
+func (s *Store) reload(conf raft.ReloadableConfig, trailing uint64) error {
+	conf.TrailingLogs = trailing
+	return s.raft.ReloadConfig(conf)
+}
