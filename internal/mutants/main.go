@@ -39,7 +39,7 @@ var pr = []string{"FAULTS=pr", "FAULT_TIME=25s"}
 var bugs = []bug{
 	{"nosync", "no sync", []check{{"./internal/faulttest", "F3", pr}}},
 	{"readstale", "read without barrier", []check{{"./internal/testcluster", "Linearizable", nil}, {"./internal/faulttest", "F2", pr}}},
-	{"ackearly", "acknowledged before committed", []check{{"./sequencer", "", nil}, {"./internal/faulttest", "F2", pr}}},
+	{"ackearly", "acknowledged before committed", []check{{"./internal/faulttest", "F2", pr}, {"./sequencer", "", nil}}},
 	{"oldhash", "old hash not compared", []check{{"./sequencer", "", nil}, {"./internal/faulttest", "F1", nil}}},
 	{"watchdrop", "a watch event dropped on reconnect", []check{{"./raftstore", "WatchGoesOn", nil}, {"./internal/faulttest", "F1", nil}}},
 	{"maporder", "map order in apply", []check{{"./raftstore", "StateMachine|Block", nil}}},
