@@ -171,6 +171,7 @@ func restored(t *testing.T, f *fsm) *fsm {
 	}
 	snap.Release()
 	other := newMachine(byFirst)
+	other.fetch = f.blobs.Get
 	if err := other.Restore(readCloser{bytes.NewReader(s.Bytes())}); err != nil {
 		t.Fatal(err)
 	}
