@@ -132,7 +132,6 @@ func BenchmarkRestore1M(b *testing.B) {
 	if err := snap.Persist(&s); err != nil {
 		b.Fatal(err)
 	}
-	f, snap = nil, nil
 	for b.Loop() {
 		other := newMachine(func(*Record) []string { return nil })
 		if err := other.Restore(readCloser{bytes.NewReader(s.Bytes())}); err != nil {
