@@ -23,6 +23,7 @@ type cluster struct {
 	name      string
 	endpoints []string
 	procs     []*exec.Cmd
+	logs      []string
 }
 
 func (c *cluster) start(cmd *exec.Cmd, log string) (io.ReadCloser, error) {
@@ -43,7 +44,7 @@ func (c *cluster) start(cmd *exec.Cmd, log string) (io.ReadCloser, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	c.procs = append(c.procs, cmd)
+	c.procs, c.logs = append(c.procs, cmd), append(c.logs, log)
 	return out, nil
 }
 

@@ -39,6 +39,7 @@ func run() error {
 	rounds := flag.Int("rounds", 2, "of each load on each cluster")
 	only := flag.String("loads", "", "regular expression of the loads to run")
 	dir := flag.String("dir", os.TempDir(), "folder on the disk that is measured")
+	keys := flag.Int("keys", 0, "fill both with so many keys in the end, and look at memory and start")
 	profile := flag.String("member-flags", "", "further flags of our members")
 	scale := flag.Float64("scale", 1, "of the number of operations")
 	flag.Parse()
@@ -88,6 +89,9 @@ func run() error {
 	for _, c := range b.clusters {
 		fmt.Printf("%s: resident memory of the members %v MiB\n", c.name, c.resident())
 	}
+	if *keys > 0 {
+		return b.size(ctx, *keys)
+	}
 	return nil
 }
 
@@ -131,6 +135,7 @@ func loads() []load {
 		with("range of 10k", 4, 200, "range", "r/", "r0", "--limit", "10000"),
 		with("lease renewal", 64, 20000, "lease-keepalive"),
 		{name: "watch, 1,000 on one key", total: 1000, events: 1000, args: []string{"--clients", "1", "--conns", "10", "watch", "--streams", "1000", "--watch-per-stream", "1", "--watched-key-total", "1"}},
+		{name: "watch, 10,000 on one key", total: 100, events: 10000, args: []string{"--clients", "1", "--conns", "10", "watch", "--streams", "1000", "--watch-per-stream", "10", "--watched-key-total", "1"}},
 		{name: "watch, 1,000 each its own key", total: 4000, events: 1, args: []string{"--clients", "64", "--conns", "20", "watch", "--streams", "1000", "--watch-per-stream", "1", "--watched-key-total", "1000", "--key-space-size", "1000"}},
 	}
 }
