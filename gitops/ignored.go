@@ -14,6 +14,9 @@ import (
 // ignored is the warning for what a document says and nobody here looks at yet: it is stored, and a user who is not told would rely
 // on it. The empty string if there is nothing.
 func ignored(m *manifests.Manifest) string {
+	if k, err := object.KindOfObject(m.Object); err == nil && k.Stored().Dormant {
+		return fmt.Sprintf("%s: a %s is stored, and nothing acts on it yet (%s:%d)", m.Key, k.GVK.Kind, m.Position.File, m.Position.Line)
+	}
 	spec, prefix := podSpecOf(m.Object)
 	if spec == nil {
 		return ""

@@ -22,8 +22,13 @@ spec:
 	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, said) {
 		t.Errorf("the push says %s, want %q", out, said)
 	}
+	w.commit(map[string]string{"j.yaml": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}\n"})
+	const dormant = "job/default/j: a Job is stored, and nothing acts on it yet (j.yaml:1)"
+	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, dormant) {
+		t.Errorf("the push says %s, want %q", out, dormant)
+	}
 	w.commit(map[string]string{"a.yaml": configMap("a", "1")})
-	if out := unwrap(w.git("push", "cluster", "main")); strings.Contains(out, "does not look") {
+	if out := unwrap(w.git("push", "cluster", "main")); strings.Contains(out, "is stored") {
 		t.Errorf("a push of something else says %s", out)
 	}
 }

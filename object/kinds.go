@@ -55,6 +55,8 @@ type Kind struct {
 	Namespaced bool
 	// FromGit tells whether a repository may hold objects of the kind (status-like kinds such as Event may not).
 	FromGit bool
+	// Dormant tells that objects of the kind are stored and served, and that nothing of ours acts on them yet.
+	Dormant bool
 	// Status tells whether the kind has a status subresource.
 	Status bool
 	// Scale tells whether the kind has a scale subresource.
