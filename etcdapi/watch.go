@@ -323,14 +323,13 @@ func (w *watch) deliver(ctx context.Context, events []*raftstore.Event, upTo uin
 	w.mu.Lock()
 	w.quiet = false
 	w.mu.Unlock()
-	h := w.st.s.header(upTo)
 	w.st.sending.Lock()
 	defer w.st.sending.Unlock()
 	for len(events) > 0 {
 		if ctx.Err() != nil {
 			return nil // cancelled: the client has been told, or is gone
 		}
-		f, n := w.response(h, events)
+		f, n := w.response(upTo, events)
 		events = events[n:]
 		if err := w.st.stream.SendMsg(f); err != nil {
 			return err
@@ -339,12 +338,28 @@ func (w *watch) deliver(ctx context.Context, events []*raftstore.Event, upTo uin
 	return nil
 }
 
-// response encodes a WatchResponse of as many of the events as fit, at least one.
-func (w *watch) response(h *pb.ResponseHeader, events []*raftstore.Event) (frame, int) {
+// copyBytes is up to what size a response is copied into one piece: pieces cost more than copying a little.
+const copyBytes = 4 << 10
+
+// response encodes a WatchResponse of as many of the events as fit, at least one, complete up to a revision.
+func (w *watch) response(upTo uint64, events []*raftstore.Event) (frame, int) {
+	if !w.req.PrevKv {
+		size := 0
+		for _, e := range events {
+			if size += 6 + len(e.Encoded(eventBody)); size > copyBytes {
+				break
+			}
+		}
+		if size <= copyBytes {
+			b := w.head(make([]byte, 0, 64+size), upTo)
+			for _, e := range events {
+				b = appendBytes(b, fieldEvents, e.Encoded(eventBody))
+			}
+			return frame{mem.SliceBuffer(b)}, len(events)
+		}
+	}
 	// Each event takes a tag and a length of at most five bytes.
-	glue := make([]byte, 0, 64+6*len(events))
-	glue = appendHeader(glue, h)
-	glue = appendInt(glue, fieldWatchID, uint64(w.id))
+	glue := w.head(make([]byte, 0, 64+6*len(events)), upTo)
 	out := make(frame, 0, 2+2*len(events))
 	out = append(out, mem.SliceBuffer(glue))
 	size := 0
@@ -359,6 +374,13 @@ func (w *watch) response(h *pb.ResponseHeader, events []*raftstore.Event) (frame
 		size += n
 	}
 	return out, len(events)
+}
+
+// head appends a response's header and the watch's ID.
+func (w *watch) head(b []byte, upTo uint64) []byte {
+	s := w.st.s
+	b = appendHeaderFields(b, s.clusterID, s.memberID, upTo, s.term.Load())
+	return appendInt(b, fieldWatchID, uint64(w.id))
 }
 
 // progressAll answers a progress request: the revision up to which every watch of the stream has sent everything.

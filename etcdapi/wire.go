@@ -79,12 +79,16 @@ func sizeBytes(n int) int {
 
 // appendHeader appends a response header as the message's first field.
 func appendHeader(b []byte, h *pb.ResponseHeader) []byte {
-	n := sizeInt(h.ClusterId) + sizeInt(h.MemberId) + sizeInt(uint64(h.Revision)) + sizeInt(h.RaftTerm)
+	return appendHeaderFields(b, h.ClusterId, h.MemberId, uint64(h.Revision), h.RaftTerm)
+}
+
+func appendHeaderFields(b []byte, cluster, member, revision, term uint64) []byte {
+	n := sizeInt(cluster) + sizeInt(member) + sizeInt(revision) + sizeInt(term)
 	b = protowire.AppendVarint(protowire.AppendTag(b, fieldHeader, protowire.BytesType), uint64(n))
-	b = appendInt(b, 1, h.ClusterId)
-	b = appendInt(b, 2, h.MemberId)
-	b = appendInt(b, 3, uint64(h.Revision))
-	return appendInt(b, 4, h.RaftTerm)
+	b = appendInt(b, 1, cluster)
+	b = appendInt(b, 2, member)
+	b = appendInt(b, 3, revision)
+	return appendInt(b, 4, term)
 }
 
 func sizeRecord(r *raftstore.Record, keysOnly bool) int {
