@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
 
 	"reconcile/raftstore/seal"
 )
@@ -296,5 +297,31 @@ func damageMany(t *testing.T, want written, bases []string, early string, n int)
 	t.Logf("%d mutations: %d noticed, %d harmless, %d silent", n, n-harmless-silents, harmless, silents)
 	if harmless > n/2 {
 		t.Errorf("%d of %d mutations changed nothing: the test proves little", harmless, n)
+	}
+}
+
+// TestHoleInTheLog takes an entry out of the middle of the log: bbolt answers then that there is none, and raft panics at that. The
+// member must refuse to serve and say what it misses.
+func TestHoleInTheLog(t *testing.T) {
+	dir := t.TempDir()
+	w := writeSome(t, dir, t.TempDir(), LogBoltDB, nil)
+	db, err := bbolt.Open(filepath.Join(dir, stableName), 0o600, &bbolt.Options{Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		logs := tx.Bucket([]byte("logs"))
+		last, _ := logs.Cursor().Last()
+		hole := binary.BigEndian.AppendUint64(nil, binary.BigEndian.Uint64(last)-2)
+		if logs.Get(hole) == nil {
+			return errors.New("no such entry")
+		}
+		return logs.Delete(hole)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.read(dir); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "is missing") {
+		t.Errorf("a log with a hole: %v, want ErrDamaged and what is missing", err)
 	}
 }

@@ -144,7 +144,13 @@ func (d *durable) bridge(index uint64) error {
 func (d *durable) GetLog(index uint64, l *raft.Log) error {
 	err := d.LogStore.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {
-		return err
+		if !d.within(index) {
+			return err
+		}
+		// Looked for again: between the two answers the log may have been cut at its end and have grown.
+		if err = d.LogStore.GetLog(index, l); errors.Is(err, raft.ErrLogNotFound) {
+			err = fmt.Errorf("entry %d is missing in the middle of the log", index)
+		}
 	}
 	if err == nil {
 		err = d.open(index, l)
@@ -153,6 +159,13 @@ func (d *durable) GetLog(index uint64, l *raft.Log) error {
 		return d.stop("read the log", damaged(err))
 	}
 	return nil
+}
+
+// within tells whether the log says that it holds entry index. An entry before it or behind it is asked for in good faith.
+func (d *durable) within(index uint64) bool {
+	first, err1 := d.FirstIndex()
+	last, err2 := d.LastIndex()
+	return err1 == nil && err2 == nil && first > 0 && first <= index && index <= last
 }
 
 // close makes of an entry what is written of it: encrypted, and with a checksum if the log has none of its own.

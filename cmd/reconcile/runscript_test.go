@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,6 +41,11 @@ func TestInterruptOfMakeRun(t *testing.T) {
 	if _, err := exec.LookPath("make"); err != nil || os.Geteuid() != 0 {
 		needs.Missing(t, "it needs make, and root, which the script asks for; run `sudo -E make test`")
 	}
+	// A shell cannot trap a signal that was ignored when it began, and a test run in the background ignores this one. What a program
+	// catches is not ignored in the programs that it starts.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGINT)
+	defer signal.Stop(caught)
 	script, err := os.ReadFile("../../scripts/run.sh")
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +97,11 @@ func TestInterruptOfMakeRun(t *testing.T) {
 			if err := syscall.Kill(group, syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
+			late := time.AfterFunc(20*time.Second, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
 			_ = cmd.Wait() // make ends by the signal
+			if !late.Stop() {
+				t.Errorf("it does not end when it is interrupted:\n%s", out.String())
+			}
 			got := out.String()
 			if !strings.Contains(got, tc.want) || !strings.Contains(got, "make clean-run") || strings.Contains(got, "Error") != (tc.status != "") || !strings.Contains(got, tc.status) {
 				t.Errorf("the end of make run:\n%s", got)
