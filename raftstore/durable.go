@@ -89,7 +89,9 @@ func (d *durable) StoreLogs(logs []*raft.Log) error {
 	if err := d.failed(); err != nil {
 		return err
 	}
-	if err := d.bridge(logs[0].Index); err != nil {
+	if err := d.bridge(logs[0].Index); errors.Is(err, wal.ErrNoSpace) {
+		return err
+	} else if err != nil {
 		return d.stop("write the log", err)
 	}
 	fp.Hit("raftstore/log-write")
@@ -121,7 +123,12 @@ func (d *durable) StoreLogs(logs []*raft.Log) error {
 	})
 }
 
-// bridge lets a log without gaps begin anew behind a snapshot that was installed: what is before it is in the snapshot.
+// IsMonotonic implements raft.MonotonicLogStore: our own log takes no gap. raft then empties it when it has installed a snapshot, and does so
+// through its cache of entries; bridge works beneath that cache, which would go on handing out what is gone from the log.
+func (d *durable) IsMonotonic() bool { return d.checked }
+
+// bridge lets a log without gaps begin anew behind a snapshot that was installed: what is before it is in the snapshot. raft has
+// emptied the log by then, unless the member was killed in between or that failed; either way its cache holds nothing of it any more.
 func (d *durable) bridge(index uint64) error {
 	if !d.checked {
 		return nil
@@ -226,7 +233,7 @@ func verify(index uint64, l *raft.Log) error {
 }
 
 // DeleteRange implements raft.LogStore. What is cut off at the end was never committed, or is in a snapshot that was installed; identity
-// and mark must not ask for it.
+// and mark must not ask for it. A full disk leaves the log as it was, and raft tries again.
 func (d *durable) DeleteRange(lo, hi uint64) error {
 	if err := d.failed(); err != nil {
 		return err
@@ -240,7 +247,9 @@ func (d *durable) DeleteRange(lo, hi uint64) error {
 		}
 	}
 	fp.Hit("raftstore/log-cut")
-	if err := d.LogStore.DeleteRange(lo, hi); err != nil {
+	if err := d.LogStore.DeleteRange(lo, hi); errors.Is(err, wal.ErrNoSpace) {
+		return err
+	} else if err != nil {
 		return d.stop("cut the log", err)
 	}
 	return nil
