@@ -306,6 +306,66 @@ func TestFullDiskAndFailedSync(t *testing.T) {
 	}
 }
 
+// What a process wrote and did not sync before it was killed is made durable by the next one, before it counts it: the append that comes
+// next may begin another segment, and then nobody would sync it.
+func TestOpenSyncsWhatItFinds(t *testing.T) {
+	for _, at := range []disk.Op{disk.OpDatasync, disk.OpSyncDir} {
+		t.Run(string(at), func(t *testing.T) {
+			dir, killed := t.TempDir(), false
+			w, err := Open(Options{Dir: dir, FS: disk.Hook{FS: disk.OS{}, Before: func(op disk.Op, _ string) error {
+				if killed && op == at {
+					return errors.New("killed here")
+				}
+				return nil
+			}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := uint64(2)
+			if at == disk.OpDatasync { // the second entry is written and not synced
+				fill(t, w, entries(1, 1, 1, 50), 1)
+				killed = true
+				err = w.StoreLog(entry(2, 1, 50))
+			} else { // the segment that the cut begins is renamed and the folder not synced
+				fill(t, w, entries(1, 3, 1, 50), 1)
+				killed = true
+				err = w.DeleteRange(3, 3)
+			}
+			if err == nil {
+				t.Fatal("it was not killed")
+			}
+			w.Close()
+			var list []string
+			again, err := Open(Options{Dir: dir, FS: disk.Hook{FS: disk.OS{}, Before: func(op disk.Op, path string) error {
+				if op == disk.OpDatasync || op == disk.OpSyncDir {
+					list = append(list, fmt.Sprint(op, " ", filepath.Base(path)))
+				}
+				return nil
+			}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			if last, err := again.LastIndex(); err != nil || last != want {
+				t.Errorf("the log ends at %d, %v; want %d", last, err, want)
+			}
+			names := files(t, dir)
+			if need := []string{"datasync " + filepath.Base(names[len(names)-1]), "syncdir " + filepath.Base(dir)}; !slices.Equal(list, need) {
+				t.Errorf("Open made durable %q, want %q", list, need)
+			}
+			broken := errors.New("input/output error")
+			if _, err := Open(Options{Dir: dir, FS: disk.Hook{FS: disk.OS{}, Before: func(op disk.Op, _ string) error {
+				if op == at {
+					return broken
+				}
+				return nil
+			}}}); !errors.Is(err, broken) {
+				t.Errorf("a failed sync: %v", err)
+			}
+		})
+	}
+}
+
 // A power cut at each step of filling, cutting and compacting leaves a log that opens, with every entry whose append had returned.
 func TestStopAtEachStep(t *testing.T) {
 	errStop := errors.New("stopped here")

@@ -13,7 +13,8 @@ import (
 	"reconcile/raftstore/disk"
 )
 
-// Open reads a log: all of it, so that damage is found now and not when an entry is needed. It changes no entry. ErrDamaged if the
+// Open reads a log: all of it, so that damage is found now and not when an entry is needed. It changes no entry, and what
+// it found is durable on return. ErrDamaged if the
 // files are not what was written; an interrupted last append is no damage, and is cut off.
 func Open(opt Options) (*Log, error) {
 	if opt.FS == nil {
@@ -76,7 +77,22 @@ func (w *Log) recover() error {
 			w.first = s.first
 		}
 	}
+	if err := w.settle(); err != nil {
+		return err
+	}
 	return w.drop(void)
+}
+
+// settle makes durable what was found. The process may have been killed between a write and its sync, or between the renaming of a segment and
+// that of the folder: what is read then is in the kernel's memory alone, and raft counts it as written. Only the newest segment can have such a tail:
+// the next one is begun after the sync of the one before it, or after this.
+func (w *Log) settle() error {
+	if n := len(w.segments); n > 0 {
+		if err := w.segments[n-1].file.Datasync(); err != nil {
+			return fmt.Errorf("make the end of %s durable: %w", w.segments[n-1].path, err)
+		}
+	}
+	return w.opt.FS.SyncDir(w.opt.Dir)
 }
 
 func (w *Log) openSegment(path string, number uint64) (*segment, error) {
