@@ -197,9 +197,10 @@ func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
 	if err := l.confirm(ctx); err != nil {
 		return nil, err
 	}
-	v := l.s.View()
 	out := make([]int64, len(asks))
 	var full []Lease
+	seen := l.seen(asks)
+	v := l.s.View()
 	l.mu.Lock()
 	if l.term == 0 {
 		l.mu.Unlock()
@@ -210,13 +211,19 @@ func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
 		if out[i] = -1; c == nil {
 			continue
 		}
+		was, ok := v.Lease(a.id)
+		if c == seen[i] && (!ok || was.Granted != c.granted) {
+			// It was revoked while begin counted it from a view of before.
+			l.dropLocked(c)
+			continue
+		}
 		if !a.renew {
 			out[i] = max(0, int64((c.deadline.Sub(mutant.LeaseNow())+time.Second/2)/time.Second))
 			continue
 		}
 		out[i] = c.ttl
 		l.setLocked(c, from.Add(time.Duration(c.ttl)*time.Second))
-		if was, ok := v.Lease(a.id); ok && was.Remaining > 0 && was.Remaining < was.TTL {
+		if ok && was.Granted == c.granted && was.Remaining > 0 && was.Remaining < was.TTL {
 			full = append(full, Lease{ID: was.ID, Granted: was.Granted, Remaining: was.TTL})
 		}
 	}
@@ -228,6 +235,18 @@ func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
 		}
 	}
 	return out, nil
+}
+
+// seen are the clocks of what is asked for, nil for none. A view that is taken afterwards holds the lease of each, unless it was revoked;
+// one that was taken before may lack a lease that was granted since.
+func (l *Lessor) seen(asks []leaseAsk) []*leaseClock {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]*leaseClock, len(asks))
+	for i, a := range asks {
+		out[i] = l.clocks[a.id]
+	}
+	return out
 }
 
 // confirm returns if this member leads. A confirmation by a majority holds for a tenth of the time that followers wait before they elect
@@ -267,12 +286,19 @@ func (l *Lessor) revoked(id int64) {
 	defer l.mu.Unlock()
 	delete(l.ending, id)
 	if c := l.clocks[id]; c != nil {
-		delete(l.clocks, id)
-		heap.Remove(&l.order, c.at)
+		l.dropLocked(c)
 	}
 }
 
+func (l *Lessor) dropLocked(c *leaseClock) {
+	delete(l.clocks, c.id)
+	heap.Remove(&l.order, c.at)
+}
+
 func (l *Lessor) addLocked(lease *Lease, left time.Duration) {
+	if old := l.clocks[lease.ID]; old != nil {
+		l.dropLocked(old) // else its end would take the clock of the new lease away
+	}
 	c := &leaseClock{id: lease.ID, ttl: lease.TTL, granted: lease.Granted, at: -1}
 	l.clocks[c.id] = c
 	l.setLocked(c, mutant.LeaseNow().Add(left))

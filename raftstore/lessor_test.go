@@ -85,6 +85,48 @@ func TestLeaseRunsOutAndTakesItsKeys(t *testing.T) {
 	})
 }
 
+// A lease that is revoked while a new leader counts from a view of before is not renewed, and its clock takes nothing from a later lease of
+// its ID.
+func TestRevokedLeaseIsNotRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openOne(t, "", MemoryStorage(), nil)
+		defer s.Close()
+		defer runLessor(t, s)()
+		synctest.Wait()
+		l := s.Lessor()
+		// ghost does what begin does: it adds from a view that the revocation has overtaken.
+		ghost := func(id int64) {
+			grant(t, s, id, 10)
+			old, _ := s.View().Lease(id)
+			propose(t, s, LeaseRevoke(id, 0, 0))
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.addLocked(old, 10*time.Second)
+		}
+		for _, ask := range []func(context.Context, int64) (int64, error){l.KeepAlive, l.TimeToLive} {
+			ghost(7)
+			if n, err := ask(t.Context(), 7); !errors.Is(err, ErrNoLease) {
+				t.Errorf("a revoked lease: %d, %v", n, err)
+			}
+			l.mu.Lock()
+			if len(l.clocks) != 0 || len(l.order) != 0 {
+				t.Errorf("%d clocks are left, %d in order", len(l.clocks), len(l.order))
+			}
+			l.mu.Unlock()
+		}
+		ghost(8)
+		grant(t, s, 8, 30)
+		time.Sleep(15 * time.Second)
+		if ttl, err := l.KeepAlive(t.Context(), 8); err != nil || ttl != 30 {
+			t.Errorf("the later lease: %d, %v", ttl, err)
+		}
+		time.Sleep(29 * time.Second)
+		lives(t, s, 8, true)
+		time.Sleep(2 * time.Second)
+		lives(t, s, 8, false)
+	})
+}
+
 // A new leader counts every lease anew, gives short ones a grace, and takes long ones where the checkpoint left them.
 func TestNewLeaderGivesLeasesTheirTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
