@@ -42,13 +42,16 @@ func (r *readState) pass(term uint64) {
 func (s *Store) Barrier(ctx context.Context) error {
 	term := s.raft.CurrentTerm()
 	f := s.raft.Barrier(enqueueTimeout)
-	if err := s.await(ctx, f); err != nil {
+	// A barrier never reaches the state machine: its index counts as applied from here, whether the caller still waits or not. On an idle leader
+	// nothing comes after it, and a reader would wait for an index that nobody raises.
+	err := s.awaitThen(ctx, f, func() {
+		s.fsm.raise(f.(raft.IndexFuture).Index())
+		if s.raft.CurrentTerm() == term {
+			s.read.pass(term)
+		}
+	})
+	if err != nil {
 		return fmt.Errorf("pass a barrier: %w", s.leadership(err))
-	}
-	// A barrier never reaches the state machine: its index counts as applied from here.
-	s.fsm.raise(f.(raft.IndexFuture).Index())
-	if s.raft.CurrentTerm() == term {
-		s.read.pass(term)
 	}
 	return nil
 }

@@ -249,9 +249,20 @@ func (s *Store) Snapshot() error {
 
 // await waits for a future of raft, or for ctx. The future's own goroutine ends with the future, at the latest at Close.
 func (s *Store) await(ctx context.Context, f raft.Future) error {
+	return s.awaitThen(ctx, f, func() {})
+}
+
+// awaitThen is await, and calls then when the future has ended without an error, also after ctx has ended.
+func (s *Store) awaitThen(ctx context.Context, f raft.Future, then func()) error {
 	done := make(chan error, 1)
 	endWith(f, s.down)
-	s.wg.Go(func() { done <- f.Error() })
+	s.wg.Go(func() {
+		err := f.Error()
+		if err == nil {
+			then()
+		}
+		done <- err
+	})
 	select {
 	case err := <-done:
 		return err

@@ -286,6 +286,29 @@ func TestEmptiedFolderIsRefused(t *testing.T) {
 	}
 }
 
+// A barrier whose caller has gone counts as applied all the same: nothing else raises the index of an idle leader.
+func TestAbandonedBarrierHoldsUpNoReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openOne(t, "", MemoryStorage(), nil)
+		defer s.Close()
+		propose(t, s, put("/a", "1"))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for left := 20; ; left-- { // the answer may be there as soon as the end of ctx
+			if err := s.Barrier(ctx); errors.Is(err, context.Canceled) {
+				break
+			} else if left == 0 {
+				t.Fatalf("no barrier was abandoned: %v", err)
+			}
+		}
+		synctest.Wait()
+		began := time.Now()
+		if rev, err := s.ReadIndex(t.Context()); err != nil || rev != 1 || time.Since(began) > time.Second {
+			t.Errorf("read: revision %d, %v, after %v", rev, err, time.Since(began))
+		}
+	})
+}
+
 func TestReadIndexWaitsForItsOwnState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openOne(t, "", MemoryStorage(), nil)
