@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -139,10 +140,14 @@ func (f *folder) check(fresh bool) (err error) {
 
 // open opens the parts.
 func (f *folder) open() error {
+	above := f.above()
 	for _, d := range []string{f.dir, f.path(blobsName), f.path(snapsName)} {
 		if err := f.fs.MkdirAll(d); err != nil {
 			return fmt.Errorf("make the data folder: %w", err)
 		}
+	}
+	if err := f.syncAbove(above); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
 	}
 	if err := f.openRing(); err != nil {
 		return err
@@ -160,6 +165,33 @@ func (f *folder) open() error {
 	}
 	f.openMark()
 	return f.openSnapshots()
+}
+
+// above are the folders in which the data folder's name, and those of the folders above it that are not there yet, are to be made durable; none once
+// the member has its identity. Its own parent always is: the process may have been killed right after it had made the folder.
+func (f *folder) above() (dirs []string) {
+	if f.known {
+		return nil
+	}
+	for d := filepath.Clean(f.dir); d != filepath.Dir(d); {
+		d = filepath.Dir(d)
+		dirs = append(dirs, d)
+		if _, err := f.fs.Size(d); err == nil {
+			break
+		}
+	}
+	return dirs
+}
+
+// syncAbove makes the data folder's name durable: a power cut must not take it away whole after it acknowledged writes. A parent that
+// this user may not read is another's, who made the folder.
+func (f *folder) syncAbove(dirs []string) error {
+	for _, d := range dirs {
+		if err := f.fs.SyncDir(d); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }
 
 // openRing opens the keys of an encrypted folder.
