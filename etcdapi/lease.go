@@ -8,6 +8,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"reconcile/raftstore"
 )
@@ -20,6 +22,10 @@ type leaseService struct {
 // minTTL is the least TTL in seconds that is granted: a lease must outlive the election of a new leader.
 const minTTL = 2
 
+// errLeaseID refuses numbers that the store does not take. Etcd takes negative IDs, and has no error for them; those that it draws are
+// above 0, as ours are.
+var errLeaseID = status.Error(codes.InvalidArgument, "etcdserver: the ID and the TTL of a lease must be above 0")
+
 // LeaseGrant implements etcdserverpb.LeaseServer.
 func (l leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	if _, err := l.s.clientOf(ctx); err != nil {
@@ -27,6 +33,9 @@ func (l leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (
 	}
 	if r.TTL > raftstore.MaxLeaseTTL {
 		return nil, rpctypes.ErrGRPCLeaseTTLTooLarge
+	}
+	if r.ID < 0 {
+		return nil, errLeaseID
 	}
 	if r.ID == 0 {
 		r.ID = rand.Int64N(1<<62) + 1

@@ -3,6 +3,9 @@ package etcdapi_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +15,10 @@ import (
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+
+	"reconcile/etcdapi"
+	"reconcile/raftstore"
 )
 
 // TestLease: keys go with their lease, when it is revoked and when it runs out, in order and under one revision.
@@ -66,6 +73,82 @@ func TestLease(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLeaseOfNoID: an ID that the store does not take is refused to the one who asks, and the writes beside it go on. It may also come
+// from another member, past whose door it slipped.
+func TestLeaseOfNoID(t *testing.T) {
+	t.Parallel()
+	b := newBare(t, 3, nil)
+	lead := b.leader()
+	conn := must(grpc.NewClient(b.peers[lead].Etcd, grpc.WithTransportCredentials(insecure.NewCredentials())))(t)
+	defer conn.Close()
+	leases, kv := pb.NewLeaseClient(conn), pb.NewKVClient(conn)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	forwarded := func(r *pb.LeaseGrantRequest) func() error {
+		return func() error {
+			const grant = 4 // kindGrant
+			txn := must(etcdapi.Codec{}.Txn(append([]byte{grant}, must(proto.Marshal(r))(t)...)))(t)
+			a, err := b.members[lead].Sequencer.SubmitTxn(ctx, txn)
+			if err != nil {
+				return err
+			}
+			return errors.New(string(a.AppendTo(nil))) // an answer that is an error holds its text
+		}
+	}
+	for _, tc := range []struct {
+		name, want string
+		ask        func() error
+	}{
+		{"grant", "must be above 0", func() error {
+			_, err := leases.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: -5, TTL: 60})
+			return err
+		}},
+		{"forwarded grant", "must be above 0", forwarded(&pb.LeaseGrantRequest{ID: -5, TTL: 60})},
+		{"forwarded grant of ID 0", "must be above 0", forwarded(&pb.LeaseGrantRequest{TTL: 60})},
+		{"forwarded grant of no TTL", "must be above 0", forwarded(&pb.LeaseGrantRequest{ID: 5, TTL: -1})},
+		{"forwarded grant of a long TTL", "too large lease TTL", forwarded(&pb.LeaseGrantRequest{ID: 5, TTL: raftstore.MaxLeaseTTL + 1})},
+		{"revoke", "requested lease not found", func() error {
+			_, err := leases.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: -5})
+			return err
+		}},
+		{"put", "requested lease not found", func() error {
+			_, err := kv.Put(ctx, &pb.PutRequest{Key: []byte("a"), Lease: -5})
+			return err
+		}},
+		{"put in a transaction", "requested lease not found", func() error {
+			put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("a"), Lease: -5}}}
+			_, err := kv.Txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{put}})
+			return err
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			term := b.members[lead].Store.Leader().Term
+			var wg sync.WaitGroup
+			for i := range 20 {
+				wg.Go(func() {
+					if _, err := kv.Put(ctx, &pb.PutRequest{Key: fmt.Append(nil, "beside/", i)}); err != nil {
+						t.Errorf("a put beside it: %v", err)
+					}
+				})
+			}
+			if err := tc.ask(); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("it says %v", err)
+			}
+			wg.Wait()
+			if now := b.members[lead].Store.Leader(); !now.Self || now.Term != term {
+				t.Errorf("the leader is %+v, it was of term %d", now, term)
+			}
+		})
+	}
+	keep := must(leases.LeaseKeepAlive(ctx))(t)
+	if err := keep.Send(&pb.LeaseKeepAliveRequest{ID: -5}); err != nil {
+		t.Fatal(err)
+	}
+	if r := must(keep.Recv())(t); r.TTL != 0 {
+		t.Errorf("a renewal says %v, want TTL 0: there is no such lease", r)
 	}
 }
 

@@ -307,7 +307,13 @@ func compareRecord(c *pb.Compare, r *raftstore.Record) bool {
 }
 
 func (d *decision) grant(r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-	if d.kv.HasLease(r.ID) {
+	// The door has looked at the numbers too, but another member's may be older than ours, and the store refuses the whole entry for one.
+	switch {
+	case r.ID <= 0 || r.TTL <= 0:
+		return nil, errLeaseID
+	case r.TTL > raftstore.MaxLeaseTTL:
+		return nil, rpctypes.ErrGRPCLeaseTTLTooLarge
+	case d.kv.HasLease(r.ID):
 		return nil, rpctypes.ErrGRPCLeaseExist
 	}
 	d.kv.Grant(r.ID, r.TTL)

@@ -223,7 +223,8 @@ func (kv *KV) HasLease(id int64) bool {
 	return ok
 }
 
-// Grant makes a lease that does not exist, with a TTL in seconds. It takes no revision.
+// Grant makes a lease that does not exist, with a TTL in seconds. It takes no revision. Both numbers must be ones that
+// raftstore.LeaseGrant takes: the store refuses the whole entry otherwise, with what others wrote in it.
 func (kv *KV) Grant(id, ttl int64) {
 	kv.setLease(id, true)
 	kv.ops = append(kv.ops, raftstore.LeaseGrant(id, ttl))
