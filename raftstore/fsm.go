@@ -224,6 +224,14 @@ func (f *fsm) outcome(o origin) (Outcome, bool) {
 	return out, ok
 }
 
+// fate is the outcome of an entry that was to end at the revision last; sure tells that one which is not found was never applied.
+func (f *fsm) fate(o origin, last uint64) (out Outcome, found, sure bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out, found = f.st.outcomes[o]
+	return out, found, found || f.st.remembers(last)
+}
+
 // Snapshot implements raft.FSM: it freezes the state in constant time.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	f.mu.Lock()

@@ -89,9 +89,15 @@ func (s *Store) Propose(ctx context.Context, e Entry) (Outcome, error) {
 }
 
 // Outcome tells what became of an entry that this member proposed under nonce, among the last 4,096 entries. After a Barrier on the
-// leader, false means that it was not committed before the barrier; it may still come if this member was another's follower
+// leader, false means that it was not committed before the barrier, unless it was forgotten (Fate); it may still come if this member was another's follower
 // meanwhile and its old log wins, which raft excludes once the barrier's term has committed an entry.
 func (s *Store) Outcome(nonce uint64) (Outcome, bool) { return s.fsm.outcome(origin{s.node, nonce}) }
+
+// Fate is Outcome for an entry that was to end at the revision last (its base, if it takes none), and tells whether "not found" can be
+// relied on: if found is false and sure too, the entry may have been committed so long ago that its outcome was forgotten.
+func (s *Store) Fate(nonce, last uint64) (out Outcome, found, sure bool) {
+	return s.fsm.fate(origin{s.node, nonce}, last)
+}
 
 // Nonce reserves a nonce for an Entry.
 func (s *Store) Nonce() uint64 { return s.nonce.Add(1) }

@@ -308,6 +308,12 @@ func (s *state) remember(o origin, out Outcome) {
 	}
 }
 
+// remembers tells whether the outcome of an entry that was performed and ended at the revision last, or later, is still kept: what was
+// forgotten ended before the oldest that is kept began. It may say no of one more than it must.
+func (s *state) remembers(last uint64) bool {
+	return len(s.order) < maxOutcomes || last > s.outcomes[s.order[0]].First
+}
+
 // view is a frozen copy of the tables, made in constant time.
 func (s *state) view() *View {
 	return &View{rev: s.rev, stamp: s.stamp, tables: s.tables.clone(), floor: s.floor, touches: s.touches, indexOf: s.indexOf}

@@ -453,7 +453,8 @@ func (t *tenure) end() {
 const resolveWithin = 5 * time.Second
 
 // resolve finds out what became of an entry whose proposal ended without an answer. If a later term has committed an entry of its own and
-// the state up to there does not hold this one, it never will: raft lets no server lead that lacks what is committed.
+// the state up to there does not hold this one, it never will: raft lets no server lead that lacks what is committed. The store forgets old
+// outcomes: one that it may have forgotten is unknown, for another try could write a second time.
 func (s *Sequencer) resolve(term uint64, f *flight, cause error) {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveWithin)
 	defer cancel()
@@ -480,11 +481,11 @@ func (s *Sequencer) resolve(term uint64, f *flight, cause error) {
 		}
 		return s.store.WaitRev(ctx, rev)
 	})
-	out, found := s.store.Outcome(f.nonce)
+	out, found, sure := s.store.Fate(f.nonce, f.last)
 	switch {
 	case found && !out.Refused:
 		f.succeed()
-	case found || err == nil:
+	case found || err == nil && sure:
 		f.fail(errAgain)
 	default:
 		f.fail(unknownOutcome(cause))
