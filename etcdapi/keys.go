@@ -83,6 +83,10 @@ const GroupClients = "reconcile:etcd-clients"
 // errStranger refuses certificates of the cluster that are not meant for this API, such as those of agents.
 var errStranger = status.Errorf(codes.PermissionDenied, "etcdserver: permission denied: the certificate is of none of the groups %s and %s; use the one that --etcd-addr wrote", authz.GroupMasters, GroupClients)
 
+// errNoCompaction refuses compactions by those who may not read the cluster's objects: there is one history, and the cluster's own
+// watches would lose theirs.
+var errNoCompaction = status.Errorf(codes.PermissionDenied, "etcdserver: permission denied: the history is the cluster's too, and is compacted with a certificate of %s only; it is bounded by itself", authz.GroupMasters)
+
 // clientOf reads the certificate of a connection. Without TLS, which only tests and measurements go without, everything is allowed.
 func (s *Server) clientOf(ctx context.Context) (client, error) {
 	p, ok := peer.FromContext(ctx)

@@ -218,7 +218,10 @@ func serializable(r *pb.TxnRequest) bool {
 	return true
 }
 
-func (s *Server) compact(ctx context.Context, _ client, r *pb.CompactionRequest) (any, error) {
+func (s *Server) compact(ctx context.Context, c client, r *pb.CompactionRequest) (any, error) {
+	if !c.masters {
+		return nil, errNoCompaction
+	}
 	a, err := s.submit(ctx, kindCompact, r)
 	if err != nil {
 		return nil, err

@@ -28,9 +28,6 @@ var errLeaseID = status.Error(codes.InvalidArgument, "etcdserver: the ID and the
 
 // LeaseGrant implements etcdserverpb.LeaseServer.
 func (l leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-	if _, err := l.s.clientOf(ctx); err != nil {
-		return nil, err
-	}
 	if r.TTL > raftstore.MaxLeaseTTL {
 		return nil, rpctypes.ErrGRPCLeaseTTLTooLarge
 	}
@@ -52,9 +49,6 @@ func (l leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (
 
 // LeaseRevoke implements etcdserverpb.LeaseServer.
 func (l leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
-	if _, err := l.s.clientOf(ctx); err != nil {
-		return nil, err
-	}
 	a, err := l.s.submit(ctx, kindRevoke, r)
 	if err != nil {
 		return nil, err
@@ -66,9 +60,6 @@ func (l leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest)
 
 // LeaseLeases implements etcdserverpb.LeaseServer.
 func (l leaseService) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
-	if _, err := l.s.clientOf(ctx); err != nil {
-		return nil, err
-	}
 	v, err := l.s.view(ctx, false)
 	if err != nil {
 		return nil, err
@@ -82,9 +73,6 @@ func (l leaseService) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest)
 
 // LeaseTimeToLive implements etcdserverpb.LeaseServer.
 func (l leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
-	if _, err := l.s.clientOf(ctx); err != nil {
-		return nil, err
-	}
 	if err := l.s.awaitLeader(ctx); err != nil {
 		return nil, err
 	}
@@ -118,9 +106,6 @@ func (l leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 // LeaseKeepAlive implements etcdserverpb.LeaseServer. Renewals of all streams share rounds (raftstore.Lessor), and answers of a stream keep the
 // order of their requests.
 func (l leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
-	if _, err := l.s.clientOf(stream.Context()); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	stop := context.AfterFunc(l.s.life, cancel)

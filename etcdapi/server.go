@@ -106,6 +106,7 @@ func New(cfg Config) (*Server, error) {
 		// Clients ask every few seconds whether the server lives; clientv3's least is 5 s.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 2 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
+		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 	}
 	if cfg.TLS != nil {

@@ -13,8 +13,20 @@ import (
 // (clientv3.WithRequireLeader): a watch on a server that was cut off would show nothing and say nothing.
 const leaderless = 3 * time.Second
 
-// stream ends streams with the server, and those of clients that require a leader when there is none.
+// unary refuses strangers, whatever they call: a method that asks by itself could be forgotten. Those of KV do not come here, for they
+// need to know the client.
+func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if _, err := s.clientOf(ctx); err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+// stream refuses strangers, and ends streams with the server, and those of clients that require a leader when there is none.
 func (s *Server) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if _, err := s.clientOf(stream.Context()); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	if md, ok := metadata.FromIncomingContext(stream.Context()); ok {

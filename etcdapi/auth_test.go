@@ -1,0 +1,109 @@
+package etcdapi_test
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"reconcile/etcdapi"
+	"reconcile/pki"
+)
+
+// secured serves the API of a bare member a second time, with certificates; the function connects with one.
+func secured(t *testing.T, b *bare) (dial func(pki.Spec) *grpc.ClientConn) {
+	ca := must(pki.Open(pki.Config{Dir: t.TempDir()}))(t)
+	host := "127.0.0.1"
+	id := must(ca.Identity(pki.ServerSpec("s", []string{host})))(t)
+	m := b.members[0]
+	srv := must(etcdapi.New(etcdapi.Config{
+		Store: m.Store, Sequencer: m.Sequencer, Members: func() []etcdapi.Member { return nil }, Log: slog.New(slog.DiscardHandler),
+		TLS: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{id.Cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()},
+	}))(t)
+	ln := must(new(net.ListenConfig).Listen(t.Context(), "tcp", host+":0"))(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return func(spec pki.Spec) *grpc.ClientConn {
+		cfg := pki.ClientTLS(must(ca.Identity(spec))(t), ca.Pool(), "")
+		conn := must(grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(cfg))))(t)
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+}
+
+// services are all that the port serves.
+var services = []*grpc.ServiceDesc{
+	&pb.KV_ServiceDesc, &pb.Watch_ServiceDesc, &pb.Lease_ServiceDesc, &pb.Cluster_ServiceDesc, &pb.Maintenance_ServiceDesc, &pb.Auth_ServiceDesc,
+	&healthpb.Health_ServiceDesc,
+}
+
+// TestStrangers: a certificate of the cluster that is of neither group, such as an agent's, may call nothing.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	dial := secured(t, newBare(t, 1, nil))
+	conn := dial(pki.NodeSpec("n", nil))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	called := 0
+	for _, service := range services {
+		refused := func(method string, err error) {
+			called++
+			if status.Code(err) != codes.PermissionDenied {
+				t.Errorf("%s/%s says %v", service.ServiceName, method, err)
+			}
+		}
+		for _, m := range service.Methods {
+			refused(m.MethodName, conn.Invoke(ctx, "/"+service.ServiceName+"/"+m.MethodName, &emptypb.Empty{}, &emptypb.Empty{}))
+		}
+		for _, m := range service.Streams {
+			turn, end := context.WithTimeout(ctx, 2*time.Second)
+			stream := must(conn.NewStream(turn, &m, "/"+service.ServiceName+"/"+m.StreamName))(t)
+			err := stream.SendMsg(&emptypb.Empty{})
+			if err == nil {
+				err = stream.RecvMsg(&emptypb.Empty{})
+			}
+			refused(m.StreamName, err)
+			end()
+		}
+	}
+	if called < 40 {
+		t.Errorf("only %d methods were called", called)
+	}
+}
+
+// TestClientsDoNotCompact: the history is that of the cluster's own watches too.
+func TestClientsDoNotCompact(t *testing.T) {
+	t.Parallel()
+	dial := secured(t, newBare(t, 1, nil))
+	ctx := t.Context()
+	other, admin := dial(pki.Spec{Name: "etcd-client", CommonName: "etcd-client", Groups: []string{etcdapi.GroupClients}}), dial(pki.AdminSpec())
+	r := must(pb.NewKVClient(other).Put(ctx, &pb.PutRequest{Key: []byte("k")}))(t)
+	compaction := &pb.CompactionRequest{Revision: r.Header.Revision}
+	if _, err := pb.NewKVClient(other).Compact(ctx, compaction); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "system:masters") {
+		t.Errorf("a compaction by a client says %v", err)
+	}
+	must(pb.NewKVClient(admin).Compact(ctx, compaction))(t)
+	// What a client needs to find the members and to see that they live stays open to it.
+	must(pb.NewClusterClient(other).MemberList(ctx, &pb.MemberListRequest{}))(t)
+	must(pb.NewMaintenanceClient(other).Status(ctx, &pb.StatusRequest{}))(t)
+	must(pb.NewMaintenanceClient(other).HashKV(ctx, &pb.HashKVRequest{}))(t)
+	must(healthpb.NewHealthClient(other).Check(ctx, &healthpb.HealthCheckRequest{}))(t)
+}
