@@ -30,6 +30,10 @@ func TestForgottenOutcomes(t *testing.T) {
 		if !s.remembers(s.rev + 1) {
 			t.Fatalf("an entry that would come next counts as forgotten at revision %d", s.rev)
 		}
+		// The one that was forgotten just now is the nearest to the horizon: one revision off shows here.
+		if gone, ok := lasts[origin{1, n + 1 - maxOutcomes}]; ok && s.remembers(gone) {
+			t.Fatalf("entry %d ended at revision %d, was forgotten just now, and counts as never applied", n+1-maxOutcomes, gone)
+		}
 	}
 	forgotten, wide := 0, 0
 	for o, last := range lasts {
