@@ -16,8 +16,11 @@ import (
 // lockName is the file that the process which uses a data directory holds locked.
 const lockName = "lock"
 
+// encryptionKeyName is the file with the key that wraps the store's data keys, unless another place was chosen for it.
+const encryptionKeyName = "encryption.key"
+
 // ownNames are all names that we make in a data directory. Nothing else is ever removed from one.
-var ownNames = []string{"store", "pki", "node", kubeconfigName, clusterFileName, lockName}
+var ownNames = []string{"store", "pki", "node", kubeconfigName, clusterFileName, lockName, encryptionKeyName}
 
 // checkUsable fails if a folder holds other things than a data directory does, so that a mistyped path does not become one. A new folder, an
 // empty one, and one into which a cluster's keys were copied may become one; logs and what a file system puts there are no hindrance.

@@ -70,7 +70,7 @@ func TestDataDirs(t *testing.T) {
 
 // TestRemoveDataDir removes what is ours and no more.
 func TestRemoveDataDir(t *testing.T) {
-	dir := fill(t, filepath.Join(t.TempDir(), "d"), "lock", "store/a", "pki/ca.crt", "node/x", "cluster.json", "admin.kubeconfig", "notes/mine", "up.log")
+	dir := fill(t, filepath.Join(t.TempDir(), "d"), "lock", "store/a", "pki/ca.crt", "node/x", "cluster.json", "admin.kubeconfig", "encryption.key", "notes/mine", "up.log")
 	left, err := removeDataDir(dir)
 	if err != nil || !slices.Equal(left, []string{"notes", "up.log"}) {
 		t.Errorf("left %v, err %v", left, err)

@@ -36,7 +36,7 @@ func (k *keyFlags) source(dataDir string) (seal.Source, error) {
 	case k.command != "":
 		return seal.Command(k.command), nil
 	case k.file == "":
-		return seal.File(filepath.Join(dataDir, "encryption.key")), nil
+		return seal.File(filepath.Join(dataDir, encryptionKeyName)), nil
 	}
 	path, err := filepath.Abs(k.file)
 	return seal.File(path), err
