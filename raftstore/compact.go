@@ -29,10 +29,17 @@ func Compaction(rev uint64) Op { return Op{Kind: opCompact, Value: u64s(nil, rev
 // compactEvery is how often the leader looks whether the history has outgrown its bounds.
 const compactEvery = 10 * time.Second
 
-// bound has the leader keep the history within its bounds, and every member take out of memory what the history no longer shows.
+// bound has the leader keep the history within its bounds.
 func (s *Store) bound() {
-	t := time.NewTicker(compactEvery)
-	defer t.Stop()
+	s.every(compactEvery, func(time.Time) {
+		if s.Leader().Self {
+			s.boundOnce()
+		}
+	})
+}
+
+// sweep takes out of memory what the history no longer shows, on every member.
+func (s *Store) sweep() {
 	for {
 		select {
 		case <-s.stopped:
@@ -41,10 +48,6 @@ func (s *Store) bound() {
 			return
 		case <-s.fsm.compacted:
 			for s.fsm.collectVersions() {
-			}
-		case <-t.C:
-			if s.Leader().Self {
-				s.boundOnce()
 			}
 		}
 	}

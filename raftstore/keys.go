@@ -40,16 +40,8 @@ func (s *Store) Keys() []seal.Key {
 
 // keepKeys follows the ring's file, and encrypts anew what an old key encrypts.
 func (s *Store) keepKeys() {
-	t := time.NewTicker(ringEvery)
-	defer t.Stop()
-	for told := ""; ; {
-		select {
-		case <-s.stopped:
-			return
-		case <-s.fatal:
-			return
-		case <-t.C:
-		}
+	told := ""
+	s.every(ringEvery, func(time.Time) {
 		_, err := s.storage.ring.Reload()
 		if err == nil && len(s.storage.ring.Keys()) > 1 {
 			err = s.tendKeys()
@@ -62,7 +54,7 @@ func (s *Store) keepKeys() {
 			s.cfg.Logger.Error("the data keys are not in order; this member goes on with those that it has", "error", err)
 		}
 		told = now
-	}
+	})
 }
 
 // tendKeys encrypts blobs and snapshot with the active key, and forgets the keys that nothing uses any more.

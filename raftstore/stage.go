@@ -78,20 +78,11 @@ func (f *fsm) hasBlob(digest string) bool {
 
 // collect has the leader forget staged blobs that nothing refers to.
 func (s *Store) collect() {
-	t := time.NewTicker(collectEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-s.stopped:
-			return
-		case <-s.fatal:
-			return
-		case now := <-t.C:
-			if s.Leader().Self {
-				s.collectOnce(now)
-			}
+	s.every(collectEvery, func(now time.Time) {
+		if s.Leader().Self {
+			s.collectOnce(now)
 		}
-	}
+	})
 }
 
 func (s *Store) collectOnce(now time.Time) {

@@ -114,6 +114,7 @@ func (s *Store) start() error {
 		s.wg.Go(s.limitLog)
 	}
 	s.wg.Go(s.bound)
+	s.wg.Go(s.sweep)
 	return nil
 }
 
@@ -129,6 +130,22 @@ func (s *Store) startRaft(conf *raft.Config, log raft.LogStore, wire raft.Transp
 		return errors.Join(err, s.fsm.unrestored)
 	}
 	return nil
+}
+
+// every calls do at each interval until the member ends or stops. It blocks; do is never called twice at a time.
+func (s *Store) every(interval time.Duration, do func(now time.Time)) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stopped:
+			return
+		case <-s.fatal:
+			return
+		case now := <-t.C:
+			do(now)
+		}
+	}
 }
 
 func (s *Store) firstServers() raft.Configuration {

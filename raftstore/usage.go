@@ -45,20 +45,11 @@ const limitEvery = 2 * time.Second
 
 // limitLog takes a snapshot when the log has more than LogBytes, and lets raft keep no more entries behind it than half of that holds.
 func (s *Store) limitLog() {
-	t := time.NewTicker(limitEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-s.stopped:
-			return
-		case <-s.fatal:
-			return
-		case <-t.C:
-		}
+	s.every(limitEvery, func(time.Time) {
 		if err := s.limitOnce(); err != nil {
 			s.cfg.Logger.Warn("the log takes more room than it should, and could not be cut; the next look tries again", "bytes", s.logBytes(), "error", err)
 		}
-	}
+	})
 }
 
 func (s *Store) limitOnce() error {
