@@ -136,18 +136,29 @@ func TestBrokenStateFile(t *testing.T) {
 	ask(t, "udp", at, "web.default.svc.cluster.local.", dns.TypeA, good)
 }
 
+// samePort listens on one port of two addresses. The port is the system's choice on the first; on the second another may have it.
+func samePort(t *testing.T, one, two string) (net.PacketConn, net.PacketConn) {
+	t.Helper()
+	for range 50 {
+		a, err := net.ListenPacket("udp", one+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := netip.MustParseAddrPort(a.LocalAddr().String()).Port()
+		b, err := net.ListenPacket("udp", netip.AddrPortFrom(netip.MustParseAddr(two), port).String())
+		if err == nil {
+			return a, b
+		}
+		_ = a.Close()
+	}
+	t.Fatalf("no port of 50 is free on both %s and %s", one, two)
+	return nil, nil
+}
+
 // TestForwards: other names go to the servers of resolv.conf, past one that is silent, and never to ourselves.
 func TestForwards(t *testing.T) {
-	silent, err := net.ListenPacket("udp", "127.0.0.53:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	silent, real := samePort(t, "127.0.0.53", "127.0.0.54")
 	defer silent.Close()
-	port := netip.MustParseAddrPort(silent.LocalAddr().String()).Port()
-	real, err := net.ListenPacket("udp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.54"), port).String())
-	if err != nil {
-		t.Skip("skipped: the port is taken on the second address:", err)
-	}
 	upstream := &dns.Server{PacketConn: real, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)
 		rr, _ := dns.NewRR(q.Question[0].Name + " 300 IN A 192.0.2.1")
