@@ -43,7 +43,7 @@ demo: deps build ## the same as run, and exit 0
 .PHONY: clean-run
 clean-run: ## remove what run made: containers, networks, rules and data
 	@if [ ! -x $(BIN) ]; then echo "clean-run: nothing was built, so nothing runs"; elif [ -e run/lock ] || [ ! -d run/example ]; then $(BIN) reset --data-dir ./run --yes; fi
-	@rm -rf run/example run/up.log; if [ -d run ]; then rmdir --ignore-fail-on-non-empty run; fi
+	@if [ -d run ]; then rm -rf run/example run/up.log; rmdir --ignore-fail-on-non-empty run; [ -d run ] || echo "clean-run: the try-out repository and the log are removed too, and ./run is gone"; fi
 
 .PHONY: vet
 vet: ## gofmt and go vet
