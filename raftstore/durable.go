@@ -29,7 +29,8 @@ type durable struct {
 	ids    identityStore
 	mark   mark
 	fail   func(error)
-	slow   chan time.Duration // told of writes that take too long
+	slow   chan time.Duration // told of writes that took too long
+	hang   hang
 
 	saving sync.Mutex // of the identity: raft cuts the log in another goroutine than it writes
 	mu     sync.Mutex

@@ -10,9 +10,13 @@ import (
 type wire struct {
 	raft.Transport
 	in chan raft.RPC
+	// silent tells that this member must not go on leading.
+	silent func() bool
 }
 
-func newWire(t raft.Transport) *wire { return &wire{Transport: t, in: make(chan raft.RPC)} }
+func newWire(t raft.Transport, silent func() bool) *wire {
+	return &wire{Transport: t, in: make(chan raft.RPC), silent: silent}
+}
 
 // Consumer implements raft.Transport.
 func (w *wire) Consumer() <-chan raft.RPC { return w.in }

@@ -96,7 +96,7 @@ func (s *Store) start() error {
 			return fmt.Errorf("make a new cluster: %w", err)
 		}
 	}
-	wire := newWire(s.cfg.Transport)
+	wire := newWire(s.cfg.Transport, s.disk.hang.silent)
 	if err := s.startRaft(conf, cache, wire); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}

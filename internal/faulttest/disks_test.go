@@ -43,9 +43,9 @@ func TestF10SlowSync(t *testing.T) {
 		if rounds.Made()%2 == 0 {
 			m = c.Followers(m)[faulttest.IntN(2)]
 		}
-		m.Disk.Break(faulttest.DiskFaults{SlowSync: []time.Duration{50, 500, 2000, 5000}[(rounds.Made()/2)%4] * time.Millisecond})
+		m.Disk.Break(faulttest.DiskFaults{SlowSync: []time.Duration{5000, 2000, 500, 50}[(rounds.Made()/2)%4] * time.Millisecond})
 		for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
-			outages = append(outages, load.Acknowledged(20*time.Second))
+			outages = append(outages, load.Acknowledged(10*time.Second))
 			faulttest.Pause(time.Second)
 		}
 		if after := c.Term(); after > before+3 {
