@@ -13,9 +13,13 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
+	_ "net/http/pprof" //nolint:gosec // only where -pprof asks for it
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -46,6 +50,7 @@ func run() error {
 	snapshots := flag.Uint64("snapshot-entries", 0, "entries between snapshots")
 	record := flag.String("record", "", "file to which every applied entry is written as a line of JSON")
 	profile := flag.String("cpu-profile", "", "file for a profile of the processor's time")
+	debug := flag.String("pprof", "", "address at which profiles of this process are served (net/http/pprof)")
 	level := flag.Int("log-level", int(slog.LevelWarn), "slog's number")
 	flag.Parse()
 	var peers []member.Peer
@@ -71,6 +76,11 @@ func run() error {
 			return err
 		}
 		defer pprof.StopCPUProfile()
+	}
+	if *debug != "" {
+		if err := serveProfiles(ctx, *debug); err != nil {
+			return err
+		}
 	}
 	if *record != "" {
 		f, err := os.OpenFile(*record, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -106,6 +116,20 @@ func run() error {
 	case <-m.Done:
 	}
 	return m.Close()
+}
+
+// serveProfiles serves the process's profiles, among them those of blocking and of locks, until ctx ends.
+func serveProfiles(ctx context.Context, addr string) error {
+	runtime.SetBlockProfileRate(1_000_000)
+	runtime.SetMutexProfileFraction(100)
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("serve profiles: %w", err)
+	}
+	h := &http.Server{Handler: http.DefaultServeMux, ReadHeaderTimeout: time.Second}
+	context.AfterFunc(ctx, func() { _ = h.Close() })
+	go func() { _ = h.Serve(ln) }()
+	return nil
 }
 
 // ready waits until there is a leader, and on it makes the first revision.
