@@ -86,6 +86,16 @@ type Server struct {
 	end  context.CancelFunc
 }
 
+// streamWindow and connWindow are how much a client may send before the server has read it. Fixed windows spare a ping and its answer for each
+// request, by which gRPC would measure what the connection carries.
+const (
+	streamWindow = 1 << 20
+	connWindow   = 4 << 20
+)
+
+// workers is how many goroutines stay for requests: a new one must grow its stack for each. Where all are busy new ones are made.
+const workers = 256
+
 // New makes a server.
 func New(cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
@@ -103,6 +113,9 @@ func New(cfg Config) (*Server, error) {
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequest + 64<<10),
 		grpc.MaxConcurrentStreams(1 << 20),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
+		grpc.NumStreamWorkers(workers),
 		// Clients ask every few seconds whether the server lives; clientv3's least is 5 s.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 2 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
