@@ -1,39 +1,73 @@
 package controller
 
 import (
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"reconcile/object"
 )
 
-// adoption gives orphans to the owner whose selector matches them: pods to ReplicaSets, ReplicaSets to Deployments. Its key is
-// the orphan. Of several owners that match, the first by name takes it, once; who adopts must not be going away.
+// adopters are the kinds that take orphans, with what they take, in the order in which they may.
+var adopters = []struct {
+	resource, takes string
+	kind            schema.GroupVersionKind
+}{
+	{"replicasets", "pods", appsv1.SchemeGroupVersion.WithKind("ReplicaSet")},
+	{"replicationcontrollers", "pods", corev1.SchemeGroupVersion.WithKind("ReplicationController")},
+	{"jobs", "pods", batchv1.SchemeGroupVersion.WithKind("Job")},
+	{"deployments", "replicasets", appsv1.SchemeGroupVersion.WithKind("Deployment")},
+}
+
+// adoption gives orphans to the owner whose selector matches them: pods to what makes pods, ReplicaSets to Deployments. Its key is
+// the orphan. Of several owners that match, the first by kind and name takes it, once; who adopts must not be going away.
 type adoption struct{}
 
-func (adoption) Name() string      { return "adoption" }
-func (adoption) Watches() []string { return []string{"pods", "replicasets", "deployments"} }
+func (adoption) Name() string { return "adoption" }
+
+func (adoption) Watches() []string {
+	out := []string{"pods"}
+	for _, a := range adopters {
+		out = append(out, a.resource)
+	}
+	return out
+}
 
 func (adoption) Keys(v View, ch Change, emit func(object.Key)) {
 	if ch.New == nil {
 		return
 	}
-	if ch.Key.Resource != "deployments" && metav1.GetControllerOfNoCopy(ch.New) == nil && ch.New.GetDeletionTimestamp() == nil && len(ch.New.GetLabels()) > 0 {
+	if isTaken(ch.Key.Resource) && metav1.GetControllerOfNoCopy(ch.New) == nil && ch.New.GetDeletionTimestamp() == nil && len(ch.New.GetLabels()) > 0 {
 		emit(ch.Key)
 	}
-	children := map[string]string{"replicasets": "pods", "deployments": "replicasets"}[ch.Key.Resource]
-	if ch.Old != nil || children == "" {
+	if ch.Old != nil || !mayAdopt(ch.New) {
 		return
 	}
-	for o := range v.List(children, ch.Key.Namespace) {
-		if metav1.GetControllerOfNoCopy(o) == nil {
-			emit(object.KeyOf(o))
+	for _, a := range adopters {
+		if a.resource != ch.Key.Resource {
+			continue
+		}
+		for o := range v.List(a.takes, ch.Key.Namespace) {
+			if metav1.GetControllerOfNoCopy(o) == nil {
+				emit(object.KeyOf(o))
+			}
 		}
 	}
+}
+
+// isTaken tells whether objects of the resource are adopted.
+func isTaken(resource string) bool { return resource == "pods" || resource == "replicasets" }
+
+// mayAdopt tells of a job that no pod but its own has the label which its selector asks for, unless its user chose the selector.
+func mayAdopt(owner object.Object) bool {
+	j, isJob := owner.(*batchv1.Job)
+	return !isJob || j.Spec.ManualSelector != nil && *j.Spec.ManualSelector && !jobFinished(j) && !managedElsewhere(j)
 }
 
 func (adoption) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
@@ -44,17 +78,21 @@ func (adoption) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
 	if p, isPod := o.(*corev1.Pod); isPod && podEnded(p) {
 		return Result{}, nil
 	}
-	resource, kind := "replicasets", "ReplicaSet"
-	if key.Resource == "replicasets" {
-		resource, kind = "deployments", "Deployment"
-	}
-	for owner := range v.List(resource, key.Namespace) {
-		if owner.GetDeletionTimestamp() != nil || !selects(owner, o) {
+	for _, a := range adopters {
+		if a.takes != key.Resource {
 			continue
 		}
-		c := object.Copy(o)
-		c.SetOwnerReferences(append(c.GetOwnerReferences(), *metav1.NewControllerRef(owner, appsv1.SchemeGroupVersion.WithKind(kind))))
-		return Result{Put: []object.Object{c}}, nil
+		for owner := range v.List(a.resource, key.Namespace) {
+			if owner.GetDeletionTimestamp() != nil || !selects(owner, o) {
+				continue
+			}
+			c := object.Copy(o)
+			c.SetOwnerReferences(append(c.GetOwnerReferences(), *metav1.NewControllerRef(owner, a.kind)))
+			if a.resource == "jobs" && !slices.Contains(c.GetFinalizers(), batchv1.JobTrackingFinalizer) {
+				c.SetFinalizers(append(c.GetFinalizers(), batchv1.JobTrackingFinalizer))
+			}
+			return Result{Put: []object.Object{c}}, nil
+		}
 	}
 	return Result{}, nil
 }
@@ -66,6 +104,21 @@ func selects(owner, o object.Object) bool {
 		sel = owner.Spec.Selector
 	case *appsv1.Deployment:
 		sel = owner.Spec.Selector
+	case *appsv1.DaemonSet:
+		sel = owner.Spec.Selector
+	case *appsv1.StatefulSet:
+		// Its pods are known by their names: web-3 may be the set web's, and no other's.
+		if base, ordinal := cutOrdinal(o.GetName()); base != owner.Name || ordinal < 0 {
+			return false
+		}
+		sel = owner.Spec.Selector
+	case *batchv1.Job:
+		if !mayAdopt(owner) {
+			return false
+		}
+		sel = owner.Spec.Selector
+	case *corev1.ReplicationController:
+		sel = &metav1.LabelSelector{MatchLabels: owner.Spec.Selector}
 	}
 	s, err := metav1.LabelSelectorAsSelector(sel)
 	return err == nil && sel != nil && !s.Empty() && s.Matches(labels.Set(o.GetLabels()))

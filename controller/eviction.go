@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +36,7 @@ func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 		}
 		if c := followNode(p, lost, now); c != nil {
 			res.Put = append(res.Put, c)
+			p = c
 		}
 		if stay {
 			continue
@@ -42,6 +44,7 @@ func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 		switch at, forever := evictAt(p, taints); {
 		case forever:
 		case !at.After(now):
+			res.Put = append(res.Put, disrupted(p, now, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"))
 			res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(p)})
 			res.Events = append(res.Events, Event{Regarding: p, Type: corev1.EventTypeNormal, Reason: "TaintManagerEviction", Component: "taint-eviction-controller",
 				Message: fmt.Sprintf("Marking for deletion Pod %s/%s", p.Namespace, p.Name)})
@@ -126,11 +129,25 @@ func followNode(p *corev1.Pod, lost bool, now time.Time) *corev1.Pod {
 	return c
 }
 
-// forgetNode removes the pods of a node that is gone: nobody is left to stop them.
-func forgetNode(v View, node string) Result {
+// disrupted is a copy of a pod that tells why it is deleted, which its Job may ask for (podFailurePolicy).
+func disrupted(p *corev1.Pod, now time.Time, reason, message string) *corev1.Pod {
+	c := object.Copy(p)
+	c.Status.Conditions = slices.DeleteFunc(c.Status.Conditions, func(x corev1.PodCondition) bool { return x.Type == corev1.DisruptionTarget })
+	c.Status.Conditions = append(c.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
+		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)), Reason: reason, Message: message})
+	return c
+}
+
+// forgetNode removes the pods of a node that is gone: nobody is left to stop them, nor to tell those that wait for it that they ended.
+func forgetNode(v View, node string, now time.Time) Result {
 	var res Result
 	zero := int64(0)
 	for p := range v.PodsOn(node) {
+		if !podEnded(p) && len(p.Finalizers) > 0 {
+			c := disrupted(p, now, "DeletionByPodGC", "PodGC: node no longer exists")
+			c.Status.Phase = corev1.PodFailed
+			res.Put = append(res.Put, c)
+		}
 		res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(p), DeleteOptions: DeleteOptions{GracePeriodSeconds: &zero}})
 	}
 	return res

@@ -30,6 +30,11 @@ import (
 //	ready N [dead=NODE]                            lets kubelets make N pods ready and end terminating ones, then settles
 //	condition NODE TYPE=STATUS                     sets a node's condition, as its agent reports it
 //	advance DURATION                               moves the clock (settles at each wake)
+//	patch KIND/NS/NAME                             merges the document below into an object
+//	end OWNER [n=N] [exit=CODE] [index=I] [condition=TYPE]   ends N of an owner's pods, well unless there is a code
+//	restarts OWNER N                               has the containers of an owner's first running pod restarted N times
+//	kill OWNER [n=N] [index=I]                     deletes N of an owner's pods
+//	unready POD                                    has a pod fail its readiness probe
 //	show WHAT                                      prints objects
 func TestGolden(t *testing.T) {
 	datadriven.Walk(t, "testdata/golden", func(t *testing.T, path string) {
@@ -81,7 +86,10 @@ func TestGolden(t *testing.T) {
 			case "show":
 				return w.show(d.CmdArgs[0].Key)
 			default:
-				t.Fatalf("unknown command %s", d.Cmd)
+				if err := w.workload(d); err != nil {
+					return "error: " + err.Error() + "\n"
+				}
+				w.settle()
 			}
 			if len(w.log) == 0 {
 				return "ok\n"
@@ -280,6 +288,9 @@ func (w *world) show(what string) string {
 			}
 		}
 	default:
+		if w.showWorkload(&b, what) {
+			break
+		}
 		for o := range w.state.List(what, "") {
 			fmt.Fprintf(&b, "%s", object.KeyOf(o))
 			if o.GetDeletionTimestamp() != nil {

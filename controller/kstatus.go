@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"reconcile/object"
@@ -29,11 +30,27 @@ func kstatusOf(v View, key object.Key) (status, message string) {
 	if o.GetDeletionTimestamp() != nil {
 		return statusTerminating, "the object is being deleted"
 	}
+	if k, err := object.KindOfObject(o); err != nil || k.Stored().Dormant {
+		// Nobody would ever say more about it.
+		return statusCurrent, ""
+	}
 	switch o := o.(type) {
 	case *appsv1.Deployment:
 		return deploymentStatus(v, o)
 	case *appsv1.ReplicaSet:
 		return replicaSetStatus(v, o)
+	case *corev1.ReplicationController:
+		return replicationControllerStatus(v, o)
+	case *appsv1.StatefulSet:
+		return statefulSetStatus(v, o)
+	case *appsv1.DaemonSet:
+		return daemonSetStatus(v, o)
+	case *batchv1.Job:
+		return jobStatus(o)
+	case *corev1.PersistentVolumeClaim:
+		if o.Status.Phase != corev1.ClaimBound {
+			return statusInProgress, fmt.Sprintf("the claim is not Bound, its phase is %s", o.Status.Phase)
+		}
 	case *corev1.Pod:
 		return podStatus(o)
 	case *corev1.Service:
@@ -46,7 +63,7 @@ func kstatusOf(v View, key object.Key) (status, message string) {
 
 func deploymentStatus(v View, d *appsv1.Deployment) (status, message string) {
 	if d.Status.ObservedGeneration < d.Generation {
-		return statusInProgress, fmt.Sprintf("generation is %d, observed is %d", d.Generation, d.Status.ObservedGeneration)
+		return behind(d.Generation, d.Status.ObservedGeneration)
 	}
 	if d.Spec.Paused {
 		return statusInProgress, "the rollout is paused"
@@ -77,7 +94,7 @@ func replicaSetStatus(v View, rs *appsv1.ReplicaSet) (status, message string) {
 	var text string
 	switch {
 	case s.ObservedGeneration < rs.Generation:
-		return statusInProgress, fmt.Sprintf("generation is %d, observed is %d", rs.Generation, s.ObservedGeneration)
+		return behind(rs.Generation, s.ObservedGeneration)
 	case s.Replicas > n:
 		text = fmt.Sprintf("Pending termination: %d", s.Replicas-n)
 	case s.AvailableReplicas < n:
@@ -88,6 +105,84 @@ func replicaSetStatus(v View, rs *appsv1.ReplicaSet) (status, message string) {
 		return statusCurrent, ""
 	}
 	return statusInProgress, text + because(v, rs)
+}
+
+func behind(generation, observed int64) (status, message string) {
+	return statusInProgress, fmt.Sprintf("generation is %d, observed is %d", generation, observed)
+}
+
+func replicationControllerStatus(v View, rc *corev1.ReplicationController) (status, message string) {
+	if rc.Spec.Template == nil {
+		return statusCurrent, ""
+	}
+	as := asReplicaSet(rc)
+	s := &rc.Status
+	as.Status = appsv1.ReplicaSetStatus{Replicas: s.Replicas, ReadyReplicas: s.ReadyReplicas, AvailableReplicas: s.AvailableReplicas, ObservedGeneration: s.ObservedGeneration}
+	return replicaSetStatus(v, as)
+}
+
+func statefulSetStatus(v View, set *appsv1.StatefulSet) (status, message string) {
+	n, s := int32(1), &set.Status
+	if set.Spec.Replicas != nil {
+		n = *set.Spec.Replicas
+	}
+	var text string
+	switch {
+	case s.ObservedGeneration < set.Generation:
+		return behind(set.Generation, s.ObservedGeneration)
+	case set.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType:
+		return statusCurrent, ""
+	case s.Replicas < n:
+		text = fmt.Sprintf("Replicas: %d/%d", s.Replicas, n)
+	case s.ReadyReplicas < n:
+		text = fmt.Sprintf("Ready: %d/%d", s.ReadyReplicas, n)
+	case s.Replicas > n:
+		text = fmt.Sprintf("Pending termination: %d", s.Replicas-n)
+	}
+	if text != "" {
+		return statusInProgress, text + because(v, set)
+	}
+	if ru := set.Spec.UpdateStrategy.RollingUpdate; ru != nil && ru.Partition != nil && *ru.Partition > 0 {
+		if s.UpdatedReplicas < n-*ru.Partition {
+			return statusInProgress, fmt.Sprintf("Updated: %d/%d behind partition %d", s.UpdatedReplicas, n-*ru.Partition, *ru.Partition) + because(v, set)
+		}
+		return statusCurrent, ""
+	}
+	if s.UpdatedReplicas < n || s.CurrentRevision != s.UpdateRevision {
+		return statusInProgress, fmt.Sprintf("Updated: %d/%d", s.UpdatedReplicas, n) + because(v, set)
+	}
+	return statusCurrent, ""
+}
+
+func daemonSetStatus(v View, ds *appsv1.DaemonSet) (status, message string) {
+	n, s := ds.Status.DesiredNumberScheduled, &ds.Status
+	var text string
+	switch {
+	case s.ObservedGeneration < ds.Generation:
+		return behind(ds.Generation, s.ObservedGeneration)
+	case s.CurrentNumberScheduled < n:
+		text = fmt.Sprintf("Current: %d/%d", s.CurrentNumberScheduled, n)
+	case s.UpdatedNumberScheduled < n && ds.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType:
+		text = fmt.Sprintf("Updated: %d/%d", s.UpdatedNumberScheduled, n)
+	case s.NumberAvailable < n:
+		text = fmt.Sprintf("Available: %d/%d", s.NumberAvailable, n)
+	case s.NumberReady < n:
+		text = fmt.Sprintf("Ready: %d/%d", s.NumberReady, n)
+	default:
+		return statusCurrent, ""
+	}
+	return statusInProgress, text + because(v, ds)
+}
+
+// jobStatus calls a Job Current when it has begun: a commit is not to wait until a long one has run.
+func jobStatus(j *batchv1.Job) (status, message string) {
+	if c := jobCondition(j, batchv1.JobFailed); c != nil {
+		return statusFailed, "the job has failed: " + join(c.Reason, c.Message)
+	}
+	if j.Status.StartTime == nil && jobCondition(j, batchv1.JobSuspended) == nil && jobCondition(j, batchv1.JobComplete) == nil && !managedElsewhere(j) {
+		return statusInProgress, "the job has not started"
+	}
+	return statusCurrent, ""
 }
 
 // because is what the first pod below o that is not ready says, behind a comma.

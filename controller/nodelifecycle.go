@@ -53,7 +53,7 @@ func (nodeLifecycle) Keys(v View, ch Change, emit func(object.Key)) {
 func (nodeLifecycle) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	o, ok := v.Get(key)
 	if !ok {
-		return forgetNode(v, key.Name), nil
+		return forgetNode(v, key.Name, now), nil
 	}
 	live := o.(*corev1.Node)
 	if live.DeletionTimestamp != nil {

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -129,11 +130,29 @@ func restarts(p *corev1.Pod) (containers, sidecars int32) {
 	}
 	for i := range p.Status.InitContainerStatuses {
 		st := &p.Status.InitContainerStatuses[i]
-		if slices.ContainsFunc(p.Spec.InitContainers, func(c corev1.Container) bool {
-			return c.Name == st.Name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-		}) {
+		if isSidecar(p, st.Name) {
 			sidecars = max(sidecars, st.RestartCount)
 		}
 	}
 	return containers, sidecars
+}
+
+// isSidecar tells whether an init container of a pod runs as long as the pod.
+func isSidecar(p *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(p.Spec.InitContainers, func(c corev1.Container) bool {
+		return c.Name == name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+	})
+}
+
+// cutOrdinal splits the name of a stateful set's pod; ordinal is -1 if the name has none.
+func cutOrdinal(name string) (base string, ordinal int) {
+	i := strings.LastIndexByte(name, '-')
+	if i < 0 {
+		return name, -1
+	}
+	n, err := strconv.Atoi(name[i+1:])
+	if err != nil || n < 0 || strconv.Itoa(n) != name[i+1:] {
+		return name, -1
+	}
+	return name[:i], n
 }

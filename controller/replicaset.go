@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/object"
@@ -37,12 +38,17 @@ func (replicaSets) Keys(_ View, ch Change, emit func(object.Key)) {
 		}
 		return
 	}
+	emitPodOwner(ch, "ReplicaSet", "replicasets", emit)
+}
+
+// emitPodOwner emits the owner, of the kind, of a pod that changed in what an owner looks at.
+func emitPodOwner(ch Change, kind, resource string, emit func(object.Key)) {
 	if ch.Old != nil && ch.New != nil && samePodForOwner(ch.Old.(*corev1.Pod), ch.New.(*corev1.Pod)) {
 		return
 	}
 	for _, o := range []object.Object{ch.Old, ch.New} {
 		if o != nil {
-			emitController(o, "ReplicaSet", "replicasets", emit)
+			emitController(o, kind, resource, emit)
 		}
 	}
 }
@@ -63,12 +69,36 @@ func (replicaSets) Reconcile(v View, key object.Key, now time.Time) (Result, err
 	if err != nil {
 		return Result{}, fmt.Errorf("read the selector of %s: %w", key, err)
 	}
+	s := replicaSync{v: v, now: now, live: live, about: live, kind: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), component: "replicaset-controller"}
+	s.run(selector)
+	s.res.Put = append(s.res.Put, s.rs)
+	return s.res, nil
+}
+
+// replicaSync is one run for one ReplicaSet, or for a ReplicationController in the form of one.
+type replicaSync struct {
+	v    View
+	now  time.Time
+	live *appsv1.ReplicaSet
+	// about, kind and component are what the pods' owner and the events' teller are.
+	about     object.Object
+	kind      schema.GroupVersionKind
+	component string
+
+	rs          *appsv1.ReplicaSet // what live becomes
+	active      []*corev1.Pod      // neither ended nor terminating
+	terminating int32
+	created     []*corev1.Pod
+	res         Result
+}
+
+func (s *replicaSync) run(selector labels.Selector) {
 	// A shallow copy: what changes below is replaced, never written through.
-	rs := *live
-	s := replicaSync{v: v, now: now, live: live, rs: &rs}
+	rs := *s.live
+	s.rs = &rs
 	s.read(selector)
-	if live.DeletionTimestamp == nil {
-		switch diff := len(s.active) - int(replicas(live)); {
+	if s.live.DeletionTimestamp == nil {
+		switch diff := len(s.active) - int(replicas(s.live)); {
 		case diff < 0:
 			s.create(-diff)
 		case diff > 0:
@@ -76,19 +106,6 @@ func (replicaSets) Reconcile(v View, key object.Key, now time.Time) (Result, err
 		}
 	}
 	s.status()
-	s.res.Put = append(s.res.Put, &rs)
-	return s.res, nil
-}
-
-// replicaSync is one run for one ReplicaSet.
-type replicaSync struct {
-	v           View
-	now         time.Time
-	live, rs    *appsv1.ReplicaSet
-	active      []*corev1.Pod // neither ended nor terminating
-	terminating int32
-	created     []*corev1.Pod
-	res         Result
 }
 
 // read sorts the owned pods, and releases those that the selector no longer matches.
@@ -118,7 +135,7 @@ func (s *replicaSync) create(n int) {
 	if err != nil {
 		slot = 0
 	}
-	owner := metav1.NewControllerRef(s.live, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+	owner := metav1.NewControllerRef(s.live, s.kind)
 	created := metav1.NewTime(s.now.Truncate(time.Second))
 	for ; n > 0; slot++ {
 		name := childName(s.live.Name, s.live.UID, slot)
@@ -198,14 +215,18 @@ func (s *replicaSync) siblings() []*corev1.Pod {
 	return out
 }
 
-// tell makes an event a pod, and one for all that are beyond the bound.
 func (s *replicaSync) tell(reason, prefix string, pods []string) {
+	tellPods(&s.res, s.about, s.component, reason, prefix, pods)
+}
+
+// tellPods makes an event a pod, and one for all that are beyond the bound.
+func tellPods(res *Result, about object.Object, component, reason, prefix string, pods []string) {
 	for i, name := range pods {
 		text := prefix + name
 		if i == maxSingleEvents {
 			text = fmt.Sprintf("(combined from similar events): %s%s and %d more", prefix, name, len(pods)-i-1)
 		}
-		s.res.Events = append(s.res.Events, Event{Regarding: s.live, Type: corev1.EventTypeNormal, Reason: reason, Message: text, Component: "replicaset-controller"})
+		res.Events = append(res.Events, Event{Regarding: about, Type: corev1.EventTypeNormal, Reason: reason, Message: text, Component: component})
 		if i == maxSingleEvents {
 			return
 		}

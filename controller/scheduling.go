@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"reconcile/object"
 	"reconcile/scheduler"
@@ -140,22 +140,28 @@ func (s *binding) owner(p *corev1.Pod) object.Key {
 	return k
 }
 
-// TopOwner is the controlling owner of a pod; for a ReplicaSet of a Deployment, the Deployment. It is zero for a bare pod.
+// TopOwner is what a pod comes from: its controlling owner, and that one's (the Deployment of a ReplicaSet, the CronJob of a Job). It is
+// zero for a bare pod, and for one whose owner is of a kind that we do not know.
 func TopOwner(v View, p *corev1.Pod) object.Key {
-	ref := metav1.GetControllerOfNoCopy(p)
-	if ref == nil {
-		return object.Key{}
-	}
-	if ref.Kind != "ReplicaSet" {
-		return object.Key{}
-	}
-	key := object.Key{Resource: "replicasets", Namespace: p.Namespace, Name: ref.Name}
-	if rs, ok := v.Get(key); ok {
-		if up := metav1.GetControllerOfNoCopy(rs.(*appsv1.ReplicaSet)); up != nil && up.Kind == "Deployment" {
-			return object.Key{Resource: "deployments", Namespace: p.Namespace, Name: up.Name}
+	top := object.Key{}
+	var o object.Object = p
+	for range 2 {
+		ref := metav1.GetControllerOfNoCopy(o)
+		if ref == nil {
+			break
 		}
+		k, ok := object.KindOf(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
+		if !ok || !k.Namespaced {
+			break
+		}
+		top = object.Key{Resource: k.Resource, Namespace: p.Namespace, Name: ref.Name}
+		up, there := v.Get(top)
+		if !there {
+			break
+		}
+		o = up
 	}
-	return key
+	return top
 }
 
 func (s *binding) bind(d scheduler.Decision) {

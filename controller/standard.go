@@ -10,12 +10,16 @@ func standard(cfg Config) []Controller {
 		garbage{},
 		adoption{},
 		deployments{},
+		cronJobs{},
 		replicaSets{},
+		replicationControllers{},
+		jobs{},
 		scheduling{},
 		endpoints{},
 		apiService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		dnsService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		commits{},
 		eventTTL{},
+		finishedTTL{},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
@@ -99,7 +100,55 @@ func (r *recorder) Put(o object.Object) {
 			r.w.log = append(r.w.log, fmt.Sprintf("%s=%d", version, n))
 		}
 	}
+	if old, had := r.Get(object.KeyOf(o)); !had {
+		r.note("+", o)
+	} else if old.GetDeletionTimestamp() == nil && o.GetDeletionTimestamp() != nil {
+		r.note("-", o)
+	}
 	r.State.Put(o)
+}
+
+// Delete notes what goes at once; what was going already is noted when that began.
+func (r *recorder) Delete(k object.Key) {
+	if o, ok := r.Get(k); ok && o.GetDeletionTimestamp() == nil {
+		r.note("-", o)
+	}
+	r.State.Delete(k)
+}
+
+// note logs the coming and going of what controllers other than ReplicaSet and Deployment make: pods by index, ordinal or node.
+func (r *recorder) note(sign string, o object.Object) {
+	ref := metav1.GetControllerOf(o)
+	switch o := o.(type) {
+	case *corev1.Pod:
+		if ref == nil || ref.Kind == "ReplicaSet" {
+			return
+		}
+		name := ref.Name
+		switch index := o.Annotations[batchv1.JobCompletionIndexAnnotation]; {
+		case index != "":
+			name += "[" + index + "]"
+		case ref.Kind == "StatefulSet":
+			name = o.Name
+		case ref.Kind == "DaemonSet":
+			name += "@" + pinnedTo(o)
+		}
+		r.w.log = append(r.w.log, sign+name+":"+o.Spec.Containers[0].Image)
+	case *batchv1.Job, *corev1.PersistentVolumeClaim:
+		r.w.log = append(r.w.log, sign+object.KeyOf(o).String())
+	}
+}
+
+// pinnedTo is the node that a daemon's pod is made for.
+func pinnedTo(p *corev1.Pod) string {
+	if a := p.Spec.Affinity; a != nil && a.NodeAffinity != nil && a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+		for _, t := range a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+			for _, f := range t.MatchFields {
+				return f.Values[0]
+			}
+		}
+	}
+	return "?"
 }
 
 // apply stores an object as the API server would.
@@ -191,12 +240,19 @@ func (w *world) kubelet(n int, dead ...string) {
 	for _, p := range pods {
 		if p.DeletionTimestamp != nil {
 			zero := int64(0)
+			if len(p.Finalizers) > 0 && p.Status.Phase == corev1.PodRunning {
+				p = object.Copy(p)
+				p.Status.Phase = corev1.PodFailed
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{
+					Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, FinishedAt: metav1.NewTime(w.now)}}}}
+				w.state.Put(p)
+			}
 			if _, gone := controller.BeginDelete(p, controller.DeleteOptions{GracePeriodSeconds: &zero}, w.now); gone {
 				w.state.Delete(object.KeyOf(p))
 			}
 			continue
 		}
-		if p.Status.Phase == corev1.PodRunning || n == 0 {
+		if p.Status.Phase != corev1.PodPending || n == 0 {
 			continue
 		}
 		n--

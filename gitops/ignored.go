@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"reconcile/manifests"
@@ -59,6 +60,18 @@ func podSpecOf(o object.Object) (spec *corev1.PodSpec, prefix string) {
 		return &o.Spec.Template.Spec, "spec.template.spec."
 	case *appsv1.ReplicaSet:
 		return &o.Spec.Template.Spec, "spec.template.spec."
+	case *appsv1.StatefulSet:
+		return &o.Spec.Template.Spec, "spec.template.spec."
+	case *appsv1.DaemonSet:
+		return &o.Spec.Template.Spec, "spec.template.spec."
+	case *corev1.ReplicationController:
+		if o.Spec.Template != nil {
+			return &o.Spec.Template.Spec, "spec.template.spec."
+		}
+	case *batchv1.Job:
+		return &o.Spec.Template.Spec, "spec.template.spec."
+	case *batchv1.CronJob:
+		return &o.Spec.JobTemplate.Spec.Template.Spec, "spec.jobTemplate.spec.template.spec."
 	}
 	return nil, ""
 }

@@ -22,8 +22,8 @@ spec:
 	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, said) {
 		t.Errorf("the push says %s, want %q", out, said)
 	}
-	w.commit(map[string]string{"j.yaml": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}\n"})
-	const dormant = "job/default/j: a Job is stored, and nothing acts on it yet (j.yaml:1)"
+	w.commit(map[string]string{"n.yaml": "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: closed}\nspec: {podSelector: {}}\n"})
+	const dormant = "networkpolicy/default/closed: a NetworkPolicy is stored, and nothing acts on it yet (n.yaml:1)"
 	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, dormant) {
 		t.Errorf("the push says %s, want %q", out, dormant)
 	}

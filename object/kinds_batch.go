@@ -10,9 +10,9 @@ import (
 // batchKinds are the kinds of the group batch.
 var batchKinds = []Kind{
 	{GVK: batchv1.SchemeGroupVersion.WithKind("CronJob"), Resource: "cronjobs", Singular: "cronjob", ShortNames: []string{"cj"}, Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Dormant: true, Status: true, make: of[batchv1.CronJob]},
+		Namespaced: true, FromGit: true, Status: true, make: of[batchv1.CronJob]},
 	{GVK: batchv1.SchemeGroupVersion.WithKind("Job"), Resource: "jobs", Singular: "job", Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Dormant: true, Status: true, Orphans: true, Selectable: jobFields, make: of[batchv1.Job]},
+		Namespaced: true, FromGit: true, Status: true, Orphans: true, Selectable: jobFields, make: of[batchv1.Job]},
 }
 
 func jobFields(o Object, set fields.Set) {

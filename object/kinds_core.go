@@ -31,7 +31,7 @@ var coreKinds = []Kind{
 	{GVK: corev1.SchemeGroupVersion.WithKind("PodTemplate"), Resource: "podtemplates", Singular: "podtemplate",
 		Namespaced: true, FromGit: true, make: of[corev1.PodTemplate]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("ReplicationController"), Resource: "replicationcontrollers", Singular: "replicationcontroller", ShortNames: []string{"rc"}, Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Dormant: true, Status: true, Scale: true, Orphans: true, Selectable: replicationControllerFields, make: of[corev1.ReplicationController]},
+		Namespaced: true, FromGit: true, Status: true, Scale: true, Orphans: true, Selectable: replicationControllerFields, make: of[corev1.ReplicationController]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("ResourceQuota"), Resource: "resourcequotas", Singular: "resourcequota", ShortNames: []string{"quota"},
 		Namespaced: true, FromGit: true, Dormant: true, Status: true, make: of[corev1.ResourceQuota]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Secret"), Resource: "secrets", Singular: "secret",

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"reconcile/admission"
 	"reconcile/controller"
@@ -122,7 +123,10 @@ func fieldsOf(in Input, ch controller.Change) ([]FieldChange, error) {
 	return out, nil
 }
 
-// cascadeOf counts what the controllers did to ReplicaSets and pods.
+// counted are the resources whose objects a plan counts as what controllers make.
+var counted = []string{"jobs", "persistentvolumeclaims", "pods", "replicasets"}
+
+// cascadeOf counts what the controllers made and deleted.
 func cascadeOf(in Input) []Cascade {
 	requested := map[object.Key]bool{}
 	for _, ch := range in.Requested {
@@ -134,7 +138,7 @@ func cascadeOf(in Input) []Cascade {
 	}
 	sums := map[group]*Cascade{}
 	for _, ch := range in.Written {
-		if requested[ch.Key] || ch.Key.Resource != "pods" && ch.Key.Resource != "replicasets" {
+		if requested[ch.Key] || !slices.Contains(counted, ch.Key.Resource) {
 			continue
 		}
 		verb := verbOf(ch)
@@ -164,7 +168,7 @@ func cascadeOf(in Input) []Cascade {
 	return out
 }
 
-// ownerOf is the top owner of a changed pod or ReplicaSet, looked up in the state in which the object was whole.
+// ownerOf is the top owner of what a controller made or deleted, looked up in the state in which the object was whole.
 func ownerOf(in Input, ch controller.Change) object.Key {
 	o, v := ch.New, in.After
 	if ch.Old != nil {
@@ -176,8 +180,10 @@ func ownerOf(in Input, ch controller.Change) object.Key {
 		}
 		return ch.Key
 	}
-	if ref := metav1.GetControllerOfNoCopy(o); ref != nil && ref.Kind == "Deployment" {
-		return object.Key{Resource: "deployments", Namespace: ch.Key.Namespace, Name: ref.Name}
+	if ref := metav1.GetControllerOfNoCopy(o); ref != nil {
+		if k, ok := object.KindOf(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)); ok && k.Namespaced {
+			return object.Key{Resource: k.Resource, Namespace: ch.Key.Namespace, Name: ref.Name}
+		}
 	}
 	return ch.Key
 }

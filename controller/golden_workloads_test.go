@@ -1,0 +1,232 @@
+package controller_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"reconcile/admission"
+	"reconcile/controller"
+	"reconcile/object"
+)
+
+// workload plays the commands of transcripts that are about what other controllers than Deployment and ReplicaSet make.
+func (w *world) workload(d *datadriven.TestData) error {
+	switch d.Cmd {
+	case "patch":
+		return w.patch(d.CmdArgs[0].Key, d.Input)
+	case "end":
+		for _, p := range w.podsOf(d) {
+			w.end(p, d)
+		}
+	case "restarts":
+		n, err := strconv.Atoi(d.CmdArgs[1].Key)
+		if err != nil {
+			return err
+		}
+		c := object.Copy(w.podsOf(d)[0])
+		c.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", RestartCount: int32(n)}}
+		w.state.Put(c)
+	case "kill":
+		for _, p := range w.podsOf(d) {
+			if err := w.delete(object.KeyOf(p), controller.DeleteOptions{}); err != nil {
+				return err
+			}
+		}
+	case "unready":
+		o, ok := w.state.Get(object.Key{Resource: "pods", Namespace: "default", Name: d.CmdArgs[0].Key})
+		if !ok {
+			return fmt.Errorf("there is no pod %s", d.CmdArgs[0].Key)
+		}
+		c := object.Copy(o.(*corev1.Pod))
+		for i := range c.Status.Conditions {
+			if x := &c.Status.Conditions[i]; x.Type == corev1.PodReady {
+				x.Status, x.LastTransitionTime = corev1.ConditionFalse, metav1.NewTime(w.now)
+			}
+		}
+		w.state.Put(c)
+	default:
+		w.t.Fatalf("unknown command %s", d.Cmd)
+	}
+	return nil
+}
+
+// patch merges a document into an object, as a JSON merge patch does.
+func (w *world) patch(path, doc string) error {
+	parts := strings.Split(path, "/")
+	key := object.Key{Resource: parts[0], Name: parts[len(parts)-1]}
+	if len(parts) == 3 {
+		key.Namespace = parts[1]
+	}
+	o, ok := w.state.Get(key)
+	if !ok {
+		return fmt.Errorf("%s is not there", key)
+	}
+	m, err := object.ToMap(o)
+	if err != nil {
+		return err
+	}
+	var change map[string]any
+	if err := yaml.Unmarshal([]byte(doc), &change); err != nil {
+		return err
+	}
+	b, err := json.Marshal(merge(m, change))
+	if err != nil {
+		return err
+	}
+	next, strict, err := admission.DecodeJSON(b)
+	if err != nil || len(strict) > 0 {
+		return fmt.Errorf("decode: %v %w", strict, err)
+	}
+	admission.Default(next)
+	return w.put(next)
+}
+
+func merge(to, from map[string]any) map[string]any {
+	out := maps.Clone(to)
+	if out == nil {
+		out = map[string]any{}
+	}
+	for k, v := range from {
+		sub, isMap := v.(map[string]any)
+		switch {
+		case v == nil:
+			delete(out, k)
+		case isMap:
+			had, _ := out[k].(map[string]any)
+			out[k] = merge(had, sub)
+		default:
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// podsOf are the pods that a command means: n=1 active ones of an owner in the order of slots, of index= if that is given.
+func (w *world) podsOf(d *datadriven.TestData) []*corev1.Pod {
+	var pods []*corev1.Pod
+	for o := range w.state.List("pods", "") {
+		p := o.(*corev1.Pod)
+		if ref := metav1.GetControllerOf(p); ref == nil || ref.Name != d.CmdArgs[0].Key || p.DeletionTimestamp != nil && !has(d, "going") ||
+			p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		if x := val(d, "index", ""); x == "" || p.Annotations[batchv1.JobCompletionIndexAnnotation] == x {
+			pods = append(pods, p)
+		}
+	}
+	slices.SortStableFunc(pods, func(a, b *corev1.Pod) int { return slot(a) - slot(b) })
+	n, err := strconv.Atoi(val(d, "n", "1"))
+	if err != nil || len(pods) < n {
+		w.t.Fatalf("%s: there are %d such pods, not %d (%v)", d.Pos, len(pods), n, err)
+	}
+	return pods[:n]
+}
+
+// end ends a pod as its kubelet would.
+func (w *world) end(p *corev1.Pod, d *datadriven.TestData) {
+	code, err := strconv.Atoi(val(d, "exit", "0"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c := object.Copy(p)
+	c.Status.Phase = corev1.PodSucceeded
+	if code != 0 {
+		c.Status.Phase = corev1.PodFailed
+	}
+	at := metav1.NewTime(w.now)
+	c.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{ExitCode: int32(code), FinishedAt: at}}}}
+	for i := range c.Status.Conditions {
+		if x := &c.Status.Conditions[i]; x.Type == corev1.PodReady || x.Type == corev1.ContainersReady {
+			x.Status, x.LastTransitionTime = corev1.ConditionFalse, at
+		}
+	}
+	if t := val(d, "condition", ""); t != "" {
+		c.Status.Conditions = append(c.Status.Conditions, corev1.PodCondition{Type: corev1.PodConditionType(t), Status: corev1.ConditionTrue, LastTransitionTime: at})
+	}
+	w.state.Put(c)
+}
+
+// clock writes a time as the distance from when the transcript began.
+func clock(t *metav1.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Sub(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)).String()
+}
+
+// showWorkload prints objects of workload kinds; false if it has no form for them.
+func (w *world) showWorkload(b *strings.Builder, what string) bool {
+	switch what {
+	case "jobs":
+		for o := range w.state.List("jobs", "") {
+			showJob(b, o.(*batchv1.Job))
+		}
+	case "cronjobs":
+		for o := range w.state.List("cronjobs", "") {
+			c := o.(*batchv1.CronJob)
+			fmt.Fprintf(b, "%s last=%s success=%s active=", c.Name, clock(c.Status.LastScheduleTime), clock(c.Status.LastSuccessfulTime))
+			var names []string
+			for _, ref := range c.Status.Active {
+				names = append(names, ref.Name)
+			}
+			fmt.Fprintf(b, "%v\n", names)
+		}
+	case "indexes":
+		for o := range w.state.List("pods", "") {
+			p := o.(*corev1.Pod)
+			fmt.Fprintf(b, "%s* index=%s host=%s failures=%s ignored=%s phase=%s finalizers=%d env=%v\n", p.GenerateName, p.Labels[batchv1.JobCompletionIndexAnnotation], p.Spec.Hostname,
+				p.Annotations[batchv1.JobIndexFailureCountAnnotation], p.Annotations[batchv1.JobIndexIgnoredFailureCountAnnotation], p.Status.Phase, len(p.Finalizers), len(p.Spec.Containers[0].Env))
+		}
+	case "replicationcontrollers":
+		for o := range w.state.List("replicationcontrollers", "") {
+			rc := o.(*corev1.ReplicationController)
+			s := rc.Status
+			fmt.Fprintf(b, "%s gen=%d/%d replicas=%d/%d ready=%d available=%d labeled=%d\n", rc.Name, s.ObservedGeneration, rc.Generation, s.Replicas, *rc.Spec.Replicas,
+				s.ReadyReplicas, s.AvailableReplicas, s.FullyLabeledReplicas)
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func showJob(b *strings.Builder, j *batchv1.Job) {
+	s := j.Status
+	fmt.Fprintf(b, "%s active=%d ready=%d terminating=%d succeeded=%d failed=%d start=%s end=%s", j.Name, s.Active, deref(s.Ready), deref(s.Terminating), s.Succeeded, s.Failed,
+		clock(s.StartTime), clock(s.CompletionTime))
+	if s.CompletedIndexes != "" {
+		fmt.Fprintf(b, " completed=%s", s.CompletedIndexes)
+	}
+	if s.FailedIndexes != nil {
+		fmt.Fprintf(b, " failedIndexes=%q", *s.FailedIndexes)
+	}
+	if t := j.Annotations["reconcile.local/backoff"]; t != "" {
+		fmt.Fprintf(b, " backoff=%q", t)
+	}
+	if j.DeletionTimestamp != nil {
+		fmt.Fprintf(b, " deleting %v", j.Finalizers)
+	}
+	b.WriteByte('\n')
+	for _, c := range s.Conditions {
+		fmt.Fprintf(b, "  %s=%s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
+	}
+}
+
+func deref(n *int32) int32 {
+	if n == nil {
+		return -1
+	}
+	return *n
+}
