@@ -39,6 +39,9 @@ type Config struct {
 	AllowRegistryWrites bool
 	// ProgressEvery is how often watches that asked for it are told how far they have come while nothing happens. Default 10 min, etcd's.
 	ProgressEvery time.Duration
+	// SendTimeout is how long a stream may wait for its client to take a message; then it is ended, and clients that still live resume with
+	// a new one. Default 30 s.
+	SendTimeout time.Duration
 	// Log must be set.
 	Log *slog.Logger
 }
@@ -63,8 +66,8 @@ func (c *Config) Validate() error {
 	if c.TLS != nil && c.TLS.ClientAuth != tls.RequireAndVerifyClientCert {
 		errs = append(errs, errors.New("TLS must ask for and verify the clients' certificates"))
 	}
-	if c.ProgressEvery < 0 {
-		errs = append(errs, errors.New("the field ProgressEvery must not be negative"))
+	if c.ProgressEvery < 0 || c.SendTimeout < 0 {
+		errs = append(errs, errors.New("the fields ProgressEvery and SendTimeout must not be negative"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("configure etcd's API: %w", err)
@@ -79,8 +82,10 @@ type Server struct {
 	// term is raft's, for headers.
 	term  atomic.Uint64
 	reads *reads
-	wg    sync.WaitGroup
-	grpc  *grpc.Server
+	// senders are the open streams.
+	senders *senders
+	wg      sync.WaitGroup
+	grpc    *grpc.Server
 	// life ends when Run does, and streams with it.
 	life context.Context
 	end  context.CancelFunc
@@ -104,8 +109,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.ProgressEvery == 0 {
 		cfg.ProgressEvery = 10 * time.Minute
 	}
+	if cfg.SendTimeout == 0 {
+		cfg.SendTimeout = 30 * time.Second
+	}
 	id := cfg.Store.Identity()
-	s := &Server{cfg: cfg, clusterID: number(id.ClusterID), memberID: number(id.ServerID)}
+	s := &Server{cfg: cfg, clusterID: number(id.ClusterID), memberID: number(id.ServerID), senders: newSenders()}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.reads = &reads{ask: s.readIndex, wg: &s.wg}
 	s.term.Store(cfg.Store.Leader().Term)
@@ -151,6 +159,7 @@ func number(id string) uint64 {
 // Run serves the listener, which it closes, until ctx ends or the listener fails. It returns after all its goroutines have ended.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	s.wg.Go(func() { s.followTerm(ctx) })
+	s.wg.Go(func() { s.endSlow(ctx) })
 	served := make(chan error, 1)
 	s.wg.Go(func() { served <- s.grpc.Serve(ln) })
 	var err error

@@ -16,7 +16,8 @@ import (
 	"reconcile/raftstore"
 )
 
-// fragmentBytes is the size from which a response is cut, for watches that allow it.
+// fragmentBytes is the size from which a response is cut: between two revisions, or anywhere for watches that allow it. It is what a client that
+// does not read costs.
 const fragmentBytes = maxRequest
 
 // noWatch is the ID in answers to requests that made no watch, and in those about all watches of a stream.
@@ -33,23 +34,25 @@ func (w watchService) Watch(stream pb.Watch_WatchServer) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	st := &watchStream{s: w.s, c: c, stream: stream, ctx: ctx, fail: cancel, watches: map[int64]*watch{}}
+	ctx, cancel := context.WithCancel(stream.Context())
+	st := &watchStream{s: w.s, c: c, stream: stream, ctx: ctx, progress: make(chan struct{}, 1), watches: map[int64]*watch{}}
 	err = st.receive()
-	cancel(nil)
+	cancel()
 	st.wg.Wait()
 	return err
 }
 
 // watchStream is one client's stream. A watch is a place in the store's history with a goroutine that sends what comes; a slow client holds up
-// its own goroutines only, and costs no memory.
+// its own goroutines only, costs one response, and is cut off after Config.SendTimeout (senders).
 type watchStream struct {
 	s      *Server
 	c      client
 	stream pb.Watch_WatchServer
 	ctx    context.Context
-	fail   context.CancelCauseFunc
 	wg     sync.WaitGroup
+	// progress holds a token when a progress request waits for its answer. Several share one. answering tells that somebody answers.
+	progress  chan struct{}
+	answering bool
 
 	// sending guards the stream and keeps the order of responses.
 	sending sync.Mutex
@@ -81,42 +84,19 @@ type watch struct {
 
 // receive takes the client's requests until the stream ends.
 func (st *watchStream) receive() error {
-	requests := make(chan *pb.WatchRequest)
-	ended := make(chan struct{})
-	st.wg.Go(func() {
-		for {
-			r, err := st.stream.Recv()
-			if err != nil {
-				close(ended) // the client has ended the stream, or its connection is gone
-				return
-			}
-			select {
-			case requests <- r:
-			case <-st.ctx.Done():
-				return
-			}
-		}
-	})
 	for {
-		var err error
-		select {
-		case r := <-requests:
-			err = st.request(r)
-		case <-ended:
-			return nil
-		case <-st.s.life.Done():
-			return rpctypes.ErrGRPCStopped
-		case <-st.ctx.Done():
-			if cause := context.Cause(st.ctx); !errors.Is(cause, context.Canceled) {
-				return cause
-			}
-			return nil
-		}
+		r, err := st.stream.Recv()
 		if err != nil {
+			return nil // the client has ended the stream, its connection is gone, or the server ends it
+		}
+		if err := st.request(r); err != nil {
 			return err
 		}
 	}
 }
+
+// fail ends the stream.
+func (st *watchStream) fail(err error) { endStream(st.ctx, err) }
 
 func (st *watchStream) request(r *pb.WatchRequest) error {
 	switch r := r.RequestUnion.(type) {
@@ -130,7 +110,7 @@ func (st *watchStream) request(r *pb.WatchRequest) error {
 		}
 	case *pb.WatchRequest_ProgressRequest:
 		if r.ProgressRequest != nil {
-			st.wg.Go(st.progressAll)
+			st.askProgress()
 		}
 	}
 	return nil
@@ -312,7 +292,7 @@ func (w *watch) wants(e *raftstore.Event) bool {
 	return true
 }
 
-// deliver sends events in one response, or in several if they are many and the client allows it.
+// deliver sends events in one response, or in several if they are large: those of one revision stay together, unless the client allows it.
 func (w *watch) deliver(ctx context.Context, events []*raftstore.Event, upTo uint64) error {
 	if len(w.req.Filters) > 0 || w.mixed || mutantLostEvent {
 		events = slices.DeleteFunc(slices.Clone(events), func(e *raftstore.Event) bool { return !w.wants(e) })
@@ -329,13 +309,33 @@ func (w *watch) deliver(ctx context.Context, events []*raftstore.Event, upTo uin
 		if ctx.Err() != nil {
 			return nil // cancelled: the client has been told, or is gone
 		}
-		f, n := w.response(upTo, events)
+		part := events[:w.fit(events)]
+		to := upTo
+		if len(part) < len(events) {
+			to = part[len(part)-1].Rev
+		}
+		f, n := w.response(to, part)
 		events = events[n:]
 		if err := w.st.stream.SendMsg(f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fit is how many of the events share a response: at least those of the first revision.
+func (w *watch) fit(events []*raftstore.Event) int {
+	size := 0
+	for i, e := range events {
+		if size >= fragmentBytes && e.Rev != events[i-1].Rev {
+			return i
+		}
+		size += len(e.Encoded(eventBody))
+		if w.req.PrevKv && e.Prev != nil {
+			size += len(e.Prev.Value)
+		}
+	}
+	return len(events)
 }
 
 // copyBytes is up to what size a response is copied into one piece: pieces cost more than copying a little.
@@ -383,7 +383,29 @@ func (w *watch) head(b []byte, upTo uint64) []byte {
 	return appendInt(b, fieldWatchID, uint64(w.id))
 }
 
-// progressAll answers a progress request: the revision up to which every watch of the stream has sent everything.
+// askProgress has a progress request answered, beside the others.
+func (st *watchStream) askProgress() {
+	select {
+	case st.progress <- struct{}{}:
+	default: // the next answer is that of this request too
+	}
+	if st.answering {
+		return
+	}
+	st.answering = true
+	st.wg.Go(func() {
+		for {
+			select {
+			case <-st.progress:
+				st.progressAll()
+			case <-st.ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// progressAll answers the progress requests that wait: the revision up to which every watch of the stream has sent everything.
 func (st *watchStream) progressAll() {
 	rev := st.s.cfg.Store.View().Rev()
 	st.mu.Lock()

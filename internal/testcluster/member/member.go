@@ -41,8 +41,8 @@ type Config struct {
 	Store raftstore.Config
 	// AllowRegistryWrites lets clients write below /registry; without objects and controllers nothing comes of it.
 	AllowRegistryWrites bool
-	// ProgressEvery is etcdapi's.
-	ProgressEvery time.Duration
+	// ProgressEvery and SendTimeout are etcdapi's.
+	ProgressEvery, SendTimeout time.Duration
 	// Log must be set.
 	Log *slog.Logger
 }
@@ -95,7 +95,7 @@ func Start(cfg Config) (*Member, error) {
 		return nil, errors.Join(err, store.Close())
 	}
 	api, err := etcdapi.New(etcdapi.Config{
-		Store: store, Sequencer: m.Sequencer, AllowRegistryWrites: cfg.AllowRegistryWrites, ProgressEvery: cfg.ProgressEvery, Log: cfg.Log,
+		Store: store, Sequencer: m.Sequencer, AllowRegistryWrites: cfg.AllowRegistryWrites, ProgressEvery: cfg.ProgressEvery, SendTimeout: cfg.SendTimeout, Log: cfg.Log,
 		Members: func() (out []etcdapi.Member) {
 			for _, p := range cfg.Peers {
 				out = append(out, etcdapi.Member{ID: p.ID, Name: p.ID, PeerURLs: []string{"http://" + p.Raft}, ClientURLs: []string{"http://" + p.Etcd}})
