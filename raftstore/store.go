@@ -96,14 +96,15 @@ func (s *Store) start() error {
 			return fmt.Errorf("make a new cluster: %w", err)
 		}
 	}
-	wire := newWire(s.cfg.Transport, s.disk.hang.silent)
+	wire := newWire(s)
 	if err := s.startRaft(conf, cache, wire); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	wire.raft.Store(s.raft)
 	s.follow()
-	s.wg.Go(func() { wire.pump(s.stopped) })
+	s.wg.Go(wire.pump)
 	if s.lone() {
-		wire.stand(raft.ServerID(s.id.ServerID), s.stopped)
+		wire.stand()
 	}
 	s.wg.Go(s.collect)
 	s.wg.Go(s.handOver)
@@ -288,8 +289,8 @@ func (s *Store) awaitThen(ctx context.Context, f raft.Future, then func()) error
 	}
 }
 
-// endWith makes a future answer ErrRaftShutdown once down is closed. raft leaves what its queue of verifications holds unanswered when
-// it shuts down (api.go, VerifyLeader: the queue is buffered and nobody drains it), and Close would wait for ever. Its futures have a
+// endWith makes a future answer ErrRaftShutdown once down is closed. raft leaves what its queues hold unanswered when it shuts down (api.go,
+// Apply and VerifyLeader: they are buffered and nobody drains them), and Close would wait for ever. Its futures have a
 // field for this, ShutdownCh, which raft sets for two kinds only and which can be reached by its name alone.
 func endWith(f raft.Future, down chan struct{}) {
 	v := reflect.ValueOf(f)
