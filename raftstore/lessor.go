@@ -29,11 +29,6 @@ type Lessor struct {
 	// ending are those whose revocation is under way: they cannot be renewed any more.
 	ending map[int64]*leaseClock
 	wake   chan struct{} // holds a token when the first deadline may have changed
-	// confirmed is when a majority last confirmed that this member leads, and in which term.
-	confirmed struct {
-		term uint64
-		at   time.Time
-	}
 }
 
 // leaseClock is when a lease runs out.
@@ -190,11 +185,11 @@ func (l *Lessor) answerThere(asks []leaseAsk) ([]int64, error) {
 	return out, nil
 }
 
-// answer renews on this member, which must lead (confirm), so that no later leader has begun its own count before the time that the renewals
+// answer renews on this member, which must lead (ReadIndex), so that no later leader has begun its own count before the time that the renewals
 // count from.
 func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
 	from := mutant.LeaseNow()
-	if err := l.confirm(ctx); err != nil {
+	if _, err := l.s.ReadIndex(ctx); err != nil {
 		return nil, err
 	}
 	out := make([]int64, len(asks))
@@ -247,29 +242,6 @@ func (l *Lessor) seen(asks []leaseAsk) []*leaseClock {
 		out[i] = l.clocks[a.id]
 	}
 	return out
-}
-
-// confirm returns if this member leads. A confirmation by a majority holds for a tenth of the time that followers wait before they elect
-// another: within it no later leader can have begun its own count, but for a transfer of the lead, whose new leader gives every lease its whole
-// time. So thousands of renewals cost a few rounds of heartbeats a second.
-func (l *Lessor) confirm(ctx context.Context) error {
-	leader := l.s.Leader()
-	l.mu.Lock()
-	fresh := leader.Self && l.confirmed.term == leader.Term && time.Since(l.confirmed.at) < min(l.s.cfg.Heartbeat/10, 100*time.Millisecond)
-	l.mu.Unlock()
-	if fresh {
-		return nil
-	}
-	at := time.Now()
-	if _, err := l.s.ReadIndex(ctx); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now := l.s.Leader(); now.Self && now.Term == leader.Term && at.After(l.confirmed.at) {
-		l.confirmed.term, l.confirmed.at = leader.Term, at
-	}
-	return nil
 }
 
 // granted and revoked follow the entries; the state machine calls them for each, under its lock.

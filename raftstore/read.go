@@ -100,13 +100,22 @@ func (s *Store) readRound(waiting []struct{}) ([]uint64, error) {
 }
 
 func (s *Store) readIndex(ctx context.Context) (uint64, error) {
-	term := s.raft.CurrentTerm()
+	leader := s.Leader()
+	term := leader.Term
+	if !leader.Self {
+		return 0, ErrNotLeader
+	}
 	if err := s.barrierOnce(ctx, term); err != nil {
 		return 0, err
 	}
 	index := s.raft.CommitIndex()
-	if err := s.await(ctx, s.raft.VerifyLeader()); err != nil {
-		return 0, s.leadership(err)
+	servers := s.raft.GetConfiguration().Configuration().Servers
+	if err := s.confirmer.confirm(ctx, term, servers, func() (bool, <-chan struct{}) {
+		changed := s.LeaderChanged() // before it is looked at, so that none is missed
+		now := s.Leader()
+		return now.Self && now.Term == term, changed
+	}); err != nil {
+		return 0, err
 	}
 	fp.Hit("raftstore/read-verified")
 	if now := s.raft.CurrentTerm(); now != term {

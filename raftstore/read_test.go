@@ -1,10 +1,12 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -148,6 +150,75 @@ func promote(t *testing.T, by *link, s *Store) {
 	}
 }
 
+// A reply to a message that was sent before the question says nothing about who leads now: one that comes late must not confirm a leader
+// that has been deposed meanwhile.
+func TestOldRepliesConfirmNoRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stores, links := linked(t, "a", "b", "c")
+		a, b := stores[0], stores[1]
+		old := propose(t, a, put("/x", "1")).Last
+		release := links[0].keep()
+		for !links[0].holds(links[1]) || !links[0].holds(links[2]) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		links[0].sever(links[1], links[2])
+		promote(t, links[2], b)
+		waitLeader(t, b)
+		if err := b.WaitRev(t.Context(), old); err != nil {
+			t.Fatal(err)
+		}
+		acked := propose(t, b, put("/x", "2")).Last
+		if !a.Leader().Self {
+			t.Fatal("the old leader has noticed: the test proves nothing")
+		}
+		mustNotRead(t, a, acked, release)
+	})
+}
+
+// mustNotRead asks a deposed leader, and lets go of what is held while it waits.
+func mustNotRead(t *testing.T, s *Store, acked uint64, release func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	done := make(chan struct{})
+	var rev uint64
+	var err error
+	go func() {
+		defer close(done)
+		rev, err = s.ReadIndex(ctx)
+	}()
+	synctest.Wait()
+	release()
+	<-done
+	if err == nil {
+		t.Errorf("a deposed leader reads at revision %d after %d was acknowledged", rev, acked)
+	}
+}
+
+// A member without a vote says nothing about who leads: it has no part in the election of another.
+func TestNonvotersConfirmNoRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stores, links := linked(t, "a", "b", "c", "d", "e")
+		a, b := stores[0], stores[1]
+		old := propose(t, a, put("/x", "1")).Last
+		for _, s := range stores {
+			if err := s.WaitRev(t.Context(), old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, l := range []*link{links[0], links[3], links[4]} {
+			l.sever(links[1], links[2])
+		}
+		promote(t, links[2], b)
+		waitLeader(t, b)
+		acked := propose(t, b, put("/x", "2")).Last
+		if !a.Leader().Self {
+			t.Fatal("the old leader has noticed: the test proves nothing")
+		}
+		mustNotRead(t, a, acked, func() {})
+	})
+}
+
 // A heartbeat is answered beside raft's own loop. One of an older leader, on its way while the member votes in a later term, must not
 // take the member back to the older term: it would take entries of the old leader then, which the new one lacks.
 func TestHeartbeatTakesNoTermBack(t *testing.T) {
@@ -204,4 +275,38 @@ func TestHeartbeatTakesNoTermBack(t *testing.T) {
 	if term := s.raft.CurrentTerm(); term != 7 || reply.Success {
 		t.Errorf("after a vote in term 7 a heartbeat of term 6 is answered %+v, and the member is in term %d", reply, term)
 	}
+}
+
+// A leader that has been deposed since it last confirmed its lead must not say of a lease that the new leader has ended that it lives: the
+// lead may have been handed over, or the machine have stood still with its clock, so that no time has passed for it.
+func TestDeposedLeaderRenewsNoLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stores, links := linked(t, "a", "b", "c")
+		a, b := stores[0], stores[1]
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for _, s := range stores[:2] {
+			go func() { _ = s.Lessor().Run(ctx, s.RevokeHere) }()
+		}
+		propose(t, a, LeaseGrant(1, 60))
+		if err := b.WaitRev(ctx, propose(t, a, put("/x", "1")).Last); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Lessor().KeepAlive(ctx, 1); err != nil {
+			t.Fatal(err)
+		}
+		links[0].sever(links[1], links[2])
+		promote(t, links[2], b)
+		waitLeader(t, b)
+		granted, _ := b.View().Lease(1)
+		propose(t, b, LeaseRevoke(1, granted.Granted, 0))
+		if !a.Leader().Self {
+			t.Fatal("the old leader has noticed: the test proves nothing")
+		}
+		bounded, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if left, err := a.Lessor().KeepAlive(bounded, 1); err == nil {
+			t.Errorf("a deposed leader renews a lease that was revoked: %d s", left)
+		}
+	})
 }

@@ -35,6 +35,8 @@ type Store struct {
 	read   readState
 	stage  stageState
 
+	confirmer *confirmer
+
 	fatal   chan struct{} // closed at the first fault
 	failure error         // set before fatal is closed
 	once    sync.Once
@@ -97,6 +99,7 @@ func (s *Store) start() error {
 		}
 	}
 	wire := newWire(s)
+	s.confirmer = &confirmer{self: s.id.ServerID, ask: wire.hail, spawn: s.wg.Go, stop: s.stopped, pause: s.cfg.Heartbeat / 20, peers: map[raft.ServerID]*voice{}}
 	if err := s.startRaft(conf, cache, wire); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}

@@ -113,3 +113,17 @@ func (w *wire) pump() {
 func (w *wire) stand() {
 	w.put(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: *w.self}, RespChan: make(chan raft.RPCResponse, 1)})
 }
+
+// hail asks a member whether it still follows this one as the leader of the term: with a heartbeat, as raft's own are. It returns the
+// member's term, greater if it does not.
+func (w *wire) hail(to raft.Server, term uint64) (uint64, error) {
+	req := raft.AppendEntriesRequest{RPCHeader: *w.self, Term: term, Leader: w.self.Addr}
+	var resp raft.AppendEntriesResponse
+	if err := w.AppendEntries(to.ID, to.Address, &req, &resp); err != nil {
+		return 0, err
+	}
+	if !resp.Success && resp.Term <= term {
+		return 0, fmt.Errorf("member %s refused a heartbeat of term %d in term %d", to.ID, term, resp.Term)
+	}
+	return resp.Term, nil
+}
