@@ -81,7 +81,7 @@ func (w *wire) put(rpc raft.RPC) {
 		case <-w.fatal:
 		}
 	}
-	rpc.Respond(nil, fmt.Errorf("pass a message on: %w", raft.ErrRaftShutdown))
+	rpc.Respond(&raft.AppendEntriesResponse{}, fmt.Errorf("pass a message on: %w", raft.ErrRaftShutdown)) // raft's transport in memory needs one
 }
 
 func (w *wire) ended() bool {
