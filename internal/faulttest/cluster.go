@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +37,8 @@ type Config struct {
 type Cluster struct {
 	// Members are all of them, dead or alive.
 	Members []*Member
+	// Dice are the test's.
+	*Dice
 
 	gone    []*Member // that were removed
 	t       testing.TB
@@ -45,12 +46,32 @@ type Cluster struct {
 	dir     string // of data, logs and, in the end, histories
 	lab     *netnstest.Lab
 	lan     *netnstest.Switch
-	network byte
-	began   time.Time
+	network net.Listener // claims the cluster's network on the loopback interface
 }
 
-// clusters numbers the clusters of this process: each has a network of its own on the loopback interface.
-var clusters atomic.Int32
+// claimed is taken in a cluster's network as long as the cluster is there.
+const claimed = "127.%d.%d.255:7009"
+
+// claim takes a network of 254 addresses on the loopback interface that no other cluster has, of this process or another.
+func claim(t testing.TB) net.Listener {
+	t.Helper()
+	var err error
+	for pid := os.Getpid(); ; pid++ {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf(claimed, 64+(pid>>8)%128, pid%256)); err == nil {
+			return l
+		}
+		if pid > os.Getpid()+1000 {
+			t.Fatalf("no network is free on the loopback interface: %v", err)
+		}
+	}
+}
+
+// local is the i-th address of the cluster's network on the loopback interface.
+func (c *Cluster) local(i int) string {
+	ip := c.network.Addr().(*net.TCPAddr).IP.To4()
+	return net.IPv4(ip[0], ip[1], ip[2], byte(i)).String()
+}
 
 // Start makes a cluster and returns when it has a leader. It is stopped when t ends; what it kept is removed unless t has failed.
 func Start(t testing.TB, cfg Config) *Cluster {
@@ -68,11 +89,13 @@ func Start(t testing.TB, cfg Config) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cluster{t: t, cfg: cfg, dir: dir, network: byte(clusters.Add(1)), began: time.Now()}
+	c := &Cluster{t: t, cfg: cfg, Dice: NewDice(t), dir: dir}
 	t.Cleanup(c.close)
 	if cfg.Network {
 		c.lab = netnstest.New(t)
 		c.lan = c.lab.Switch("lan")
+	} else {
+		c.network = claim(t)
 	}
 	peers := map[string]string{}
 	for i := range cfg.Members {
@@ -98,11 +121,10 @@ func (c *Cluster) add(i int) *Member {
 		m.address = fmt.Sprintf("192.168.77.%d", i+1)
 		m.machine = c.lab.Machine(m.ID).Attach(c.lan, "eth0", m.address+"/24")
 	} else {
-		pid := os.Getpid()
-		m.address = fmt.Sprintf("127.%d.%d.%d", 64+(pid>>8)%128, pid%256, (int(c.network)*8+i+1)%256)
+		m.address = c.local(1 + i)
 	}
 	if c.cfg.Disks {
-		m.Disk = mountDisk(c.t, m.dir)
+		m.Disk = mountDisk(c.t, m.dir, c.Dice)
 	}
 	m.client = &http.Client{Transport: &http.Transport{DialContext: m.dial, MaxIdleConnsPerHost: 8}}
 	c.Members = append(c.Members, m)
@@ -128,6 +150,9 @@ func (c *Cluster) close() {
 		if m.Disk != nil {
 			m.Disk.unmount()
 		}
+	}
+	if c.network != nil {
+		_ = c.network.Close()
 	}
 	if c.t.Failed() {
 		c.t.Logf("the members' logs and data, and the histories as far as there are any, are kept in %s", c.dir)

@@ -1,48 +1,61 @@
 package faulttest
 
 import (
+	"hash/fnv"
 	"math/rand/v2"
 	"os"
 	"strconv"
 	"sync"
+	"testing"
 	"time"
 )
 
-// SeedVariable chooses what the tests draw: which member, how long, which fault. What processes and disks make of it is not repeatable.
+// SeedVariable chooses what the tests draw: which member, how long, which fault. What processes and disks make of it is not repeatable. Main draws
+// it where it is not set, and prints it.
 const SeedVariable = "FAULT_SEED"
 
-// dice is one source of chance for the process, so that its seed can be printed and given again.
-type dice struct {
-	seed uint64
+// Dice are what one test draws from: the seed and the test's name make them, so that one test alone draws what it drew among others. Safe for
+// concurrent use.
+type Dice struct {
 	mu   sync.Mutex
 	rand *rand.Rand
 }
 
-var chance = sync.OnceValue(func() *dice {
+// NewDice makes the dice of a test.
+func NewDice(t testing.TB) *Dice {
+	t.Helper()
 	seed, err := strconv.ParseUint(os.Getenv(SeedVariable), 10, 64)
 	if err != nil {
-		seed = uint64(time.Now().UnixNano())
+		t.Fatalf("%s is %q; want a number", SeedVariable, os.Getenv(SeedVariable))
 	}
-	return &dice{seed: seed, rand: rand.New(rand.NewPCG(seed, 0))}
-})
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(t.Name())) // never fails
+	return &Dice{rand: rand.New(rand.NewPCG(seed, h.Sum64()))}
+}
 
 // IntN draws from 0 to n-1.
-func IntN(n int) int {
-	d := chance()
+func (d *Dice) IntN(n int) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.rand.IntN(n)
 }
 
 // Float64 draws from 0 to 1.
-func Float64() float64 {
-	d := chance()
+func (d *Dice) Float64() float64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.rand.Float64()
 }
 
-// UpTo draws a duration below max.
-func UpTo(limit time.Duration) time.Duration {
-	return time.Duration(Float64() * float64(limit))
+// UpTo draws a duration below limit.
+func (d *Dice) UpTo(limit time.Duration) time.Duration {
+	return time.Duration(d.Float64() * float64(limit))
+}
+
+// setSeed draws a seed if there is none.
+func setSeed() error {
+	if os.Getenv(SeedVariable) != "" {
+		return nil
+	}
+	return os.Setenv(SeedVariable, strconv.FormatInt(time.Now().UnixNano(), 10))
 }

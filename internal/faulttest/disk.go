@@ -18,6 +18,7 @@ import (
 // methods are safe for concurrent use.
 type Disk struct {
 	t      testing.TB
+	dice   *Dice
 	where  string
 	server *fuse.Server
 
@@ -45,18 +46,18 @@ type DiskFaults struct {
 // MountDisk mounts an empty disk until t ends.
 func MountDisk(t testing.TB, where string) *Disk {
 	t.Helper()
-	d := mountDisk(t, where)
+	d := mountDisk(t, where, NewDice(t))
 	t.Cleanup(d.unmount)
 	return d
 }
 
 // mountDisk mounts an empty disk. It skips the test where there is no /dev/fuse or no right to mount.
-func mountDisk(t testing.TB, where string) *Disk {
+func mountDisk(t testing.TB, where string, dice *Dice) *Disk {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Geteuid() != 0 {
 		needs.Missing(t, "a disk that forgets needs /dev/fuse and root; run `sudo -E make faults`")
 	}
-	d := &Disk{t: t, where: where, inodes: 1}
+	d := &Disk{t: t, dice: dice, where: where, inodes: 1}
 	d.root = newFolder(1, nil, "")
 	d.mount()
 	return d
@@ -93,7 +94,7 @@ func (d *Disk) PowerCut(keep float64) {
 	d.t.Helper()
 	d.unmount()
 	d.mu.Lock()
-	d.root = d.root.cut(keep)
+	d.root = d.root.cut(func() bool { return d.dice.Float64() < keep })
 	d.faults = DiskFaults{}
 	d.mu.Unlock()
 	d.mount()

@@ -19,16 +19,16 @@ func TestF9DiskFull(t *testing.T) {
 	for rounds.Next() {
 		m := c.Leader()
 		if rounds.Made()%3 == 0 {
-			m = c.Followers(m)[faulttest.IntN(2)]
+			m = c.Followers(m)[c.IntN(2)]
 		}
-		m.Disk.Break(faulttest.DiskFaults{FullFrom: 1 + faulttest.IntN(200)})
+		m.Disk.Break(faulttest.DiskFaults{FullFrom: 1 + c.IntN(200)})
 		faulttest.Pause(2 * time.Second)
 		outages = append(outages, load.Acknowledged(10*time.Second))
 		m.Disk.Break(faulttest.DiskFaults{})
 		m.Revive()
 		load.AcknowledgedOnAll(30 * time.Second)
 	}
-	faulttest.Report("F9 disk full", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+	faulttest.Report(t, "F9 disk full", rounds.Made(), load.Finish(rounds.Made()*60), outages)
 }
 
 // F10: the fsyncs of one member are slow. There are at most three elections, and writes are acknowledged within 10 s.
@@ -41,7 +41,7 @@ func TestF10SlowSync(t *testing.T) {
 		before := c.Term()
 		m := c.Leader()
 		if rounds.Made()%2 == 0 {
-			m = c.Followers(m)[faulttest.IntN(2)]
+			m = c.Followers(m)[c.IntN(2)]
 		}
 		m.Disk.Break(faulttest.DiskFaults{SlowSync: []time.Duration{5000, 2000, 500, 50}[(rounds.Made()/2)%4] * time.Millisecond})
 		for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
@@ -54,7 +54,7 @@ func TestF10SlowSync(t *testing.T) {
 		m.Disk.Break(faulttest.DiskFaults{})
 		load.AcknowledgedOnAll(30 * time.Second)
 	}
-	faulttest.Report("F10 slow fsync", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+	faulttest.Report(t, "F10 slow fsync", rounds.Made(), load.Finish(rounds.Made()*60), outages)
 }
 
 // F11: an fsync fails. The member ends at once, with an error, and never tries again; the others go on.
@@ -66,9 +66,9 @@ func TestF11SyncFails(t *testing.T) {
 	for rounds.Next() {
 		m := c.Leader()
 		if rounds.Made()%2 == 0 {
-			m = c.Followers(m)[faulttest.IntN(2)]
+			m = c.Followers(m)[c.IntN(2)]
 		}
-		faults := faulttest.DiskFaults{SyncErrorFrom: 1 + faulttest.IntN(20)}
+		faults := faulttest.DiskFaults{SyncErrorFrom: 1 + c.IntN(20)}
 		if rounds.Made()%4 == 3 {
 			faults = faulttest.DiskFaults{WriteError: true}
 		}
@@ -77,11 +77,11 @@ func TestF11SyncFails(t *testing.T) {
 			t.Errorf("a member whose disk fails ended with %v; want an error's code, at once", err)
 		}
 		outages = append(outages, load.Acknowledged(10*time.Second))
-		m.Disk.PowerCut(faulttest.Float64()) // nobody knows what such a disk holds
+		m.Disk.PowerCut(c.Float64()) // nobody knows what such a disk holds
 		m.Start()
 		load.Acknowledged(10 * time.Second)
 	}
-	faulttest.Report("F11 fsync or write EIO", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+	faulttest.Report(t, "F11 fsync or write EIO", rounds.Made(), load.Finish(rounds.Made()*60), outages)
 }
 
 // F13: members are killed at every step of a snapshot's taking and installing, and of the log's writing and cutting.
@@ -95,7 +95,7 @@ func TestF13KilledInSnapshot(t *testing.T) {
 	var outages []time.Duration
 	for rounds.Next() {
 		point := points[(rounds.Made()-1)%len(points)]
-		m := c.Members[faulttest.IntN(len(c.Members))]
+		m := c.Members[c.IntN(len(c.Members))]
 		if strings.Contains(point, "restore") {
 			// It gets a snapshot when it comes back to a log that was cut meanwhile; or restores its own at the start.
 			m.Kill()
@@ -104,7 +104,7 @@ func TestF13KilledInSnapshot(t *testing.T) {
 				awaitExit(t, m, point)
 			}
 		} else {
-			m.SetFailpoints(fmt.Sprintf("%s=exit@%d", point, 1+faulttest.IntN(3)))
+			m.SetFailpoints(fmt.Sprintf("%s=exit@%d", point, 1+c.IntN(3)))
 			awaitExit(t, m, point)
 		}
 		outages = append(outages, load.Acknowledged(20*time.Second))
@@ -113,7 +113,7 @@ func TestF13KilledInSnapshot(t *testing.T) {
 		}
 		m.SetFailpoints("")
 	}
-	faulttest.Report("F13 kill in snapshot or log", rounds.Made(), load.Finish(rounds.Made()*40), outages)
+	faulttest.Report(t, "F13 kill in snapshot or log", rounds.Made(), load.Finish(rounds.Made()*40), outages)
 }
 
 var points = []string{"raftstore/snapshot-create", "raftstore/snapshot-close", "raftstore/snapshot-sync", "raftstore/snapshot-rename", "raftstore/snapshot-syncdir",
@@ -134,7 +134,7 @@ func TestF14MemberReplaced(t *testing.T) {
 	for rounds.Next() {
 		faulttest.Pause(300 * time.Millisecond)
 		leader := c.Leader()
-		lost := c.Followers(leader)[faulttest.IntN(2)]
+		lost := c.Followers(leader)[c.IntN(2)]
 		lost.Kill()
 		if err := os.RemoveAll(lost.Data()); err != nil {
 			t.Fatal(err)
@@ -159,5 +159,5 @@ func TestF14MemberReplaced(t *testing.T) {
 		leader.Start()
 		load.Settled(20 * time.Second)
 	}
-	faulttest.Report("F14 member replaced", rounds.Made(), load.Finish(rounds.Made()*20), nil)
+	faulttest.Report(t, "F14 member replaced", rounds.Made(), load.Finish(rounds.Made()*20), nil)
 }

@@ -79,9 +79,9 @@ func (d *document) sync() {
 	}
 }
 
-// cut is the tree as a power cut leaves it. Of what was not synced each sector is kept with probability keep: a disk writes in
-// any order.
-func (f *folder) cut(keep float64) *folder {
+// cut is the tree as a power cut leaves it. Of what was not synced each sector is kept if keep says so: a disk writes in any
+// order.
+func (f *folder) cut(keep func() bool) *folder {
 	out := newFolder(f.ino, nil, f.name)
 	for name, e := range f.synced {
 		switch e := e.(type) {
@@ -103,16 +103,16 @@ func (f *folder) cut(keep float64) *folder {
 }
 
 // partly applies some sectors of a change.
-func (c change) partly(b []byte, keep float64) []byte {
+func (c change) partly(b []byte, keep func() bool) []byte {
 	if c.data == nil {
-		if Float64() < keep {
+		if keep() {
 			b = c.apply(b)
 		}
 		return b
 	}
 	for at := 0; at < len(c.data); {
 		n := min(len(c.data)-at, sector-int((c.at+int64(at))%sector))
-		if Float64() < keep {
+		if keep() {
 			b = change{at: c.at + int64(at), data: c.data[at : at+n]}.apply(b)
 		}
 		at += n

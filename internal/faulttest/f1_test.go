@@ -16,13 +16,13 @@ func TestF1LeaderKilled(t *testing.T) {
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration
 	for rounds.Next() {
-		faulttest.Pause(200*time.Millisecond + faulttest.UpTo(400*time.Millisecond))
+		faulttest.Pause(200*time.Millisecond + c.UpTo(400*time.Millisecond))
 		l := c.Leader()
 		l.Kill()
 		outages = append(outages, load.Acknowledged(20*time.Second))
 		l.Start()
 	}
-	faulttest.Report("F1 leader kill -9", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+	faulttest.Report(t, "F1 leader kill -9", rounds.Made(), load.Finish(rounds.Made()*60), outages)
 }
 
 // F2: all members are killed together.
@@ -32,7 +32,7 @@ func TestF2AllKilled(t *testing.T) {
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration
 	for rounds.Next() {
-		faulttest.Pause(200*time.Millisecond + faulttest.UpTo(400*time.Millisecond))
+		faulttest.Pause(200*time.Millisecond + c.UpTo(400*time.Millisecond))
 		for _, m := range c.Members {
 			m.Kill()
 		}
@@ -41,5 +41,5 @@ func TestF2AllKilled(t *testing.T) {
 		}
 		outages = append(outages, load.Acknowledged(20*time.Second))
 	}
-	faulttest.Report("F2 all kill -9", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+	faulttest.Report(t, "F2 all kill -9", rounds.Made(), load.Finish(rounds.Made()*60), outages)
 }

@@ -14,20 +14,20 @@ func TestF3PowerCut(t *testing.T) {
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration
 	for rounds.Next() {
-		faulttest.Pause(300*time.Millisecond + faulttest.UpTo(500*time.Millisecond))
+		faulttest.Pause(300*time.Millisecond + c.UpTo(500*time.Millisecond))
 		cut := c.Members
 		if rounds.Made()%2 == 1 {
-			cut = []*faulttest.Member{c.Members[faulttest.IntN(len(c.Members))]}
+			cut = []*faulttest.Member{c.Members[c.IntN(len(c.Members))]}
 		}
 		for _, m := range cut {
 			m.Kill()
 		}
-		keep := []float64{0, 0.5, 1}[faulttest.IntN(3)]
+		keep := []float64{0, 0.5, 1}[c.IntN(3)]
 		for _, m := range cut {
 			m.Disk.PowerCut(keep)
 			m.Start()
 		}
 		outages = append(outages, load.Acknowledged(20*time.Second))
 	}
-	faulttest.Report("F3 power cut", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+	faulttest.Report(t, "F3 power cut", rounds.Made(), load.Finish(rounds.Made()*60), outages)
 }

@@ -49,7 +49,7 @@ func TestF5Partitions(t *testing.T) {
 			for rounds.Next() {
 				partition(t, c, load, s)
 			}
-			faulttest.Report("F5 "+s.name, rounds.Made(), load.Finish(rounds.Made()*60), nil)
+			faulttest.Report(t, "F5 "+s.name, rounds.Made(), load.Finish(rounds.Made()*60), nil)
 		})
 	}
 }

@@ -14,19 +14,19 @@ func TestF7Paused(t *testing.T) {
 	c := faulttest.Start(t, faulttest.Config{})
 	load := c.Load(faulttest.LoadConfig{})
 	for rounds.Next() {
-		faulttest.Pause(100*time.Millisecond + faulttest.UpTo(300*time.Millisecond))
+		faulttest.Pause(100*time.Millisecond + c.UpTo(300*time.Millisecond))
 		m := c.Leader()
 		if rounds.Made()%3 == 0 {
-			m = c.Followers(m)[faulttest.IntN(2)]
+			m = c.Followers(m)[c.IntN(2)]
 		}
 		if faulttest.Failpoints {
 			c.SetFailpoints("raftstore/read-verified=sleep:300ms")
 		}
 		m.Pause()
-		faulttest.Pause(100*time.Millisecond + faulttest.UpTo(1500*time.Millisecond))
+		faulttest.Pause(100*time.Millisecond + c.UpTo(1500*time.Millisecond))
 		m.Resume()
 		load.Acknowledged(20 * time.Second)
 		c.SetFailpoints("")
 	}
-	faulttest.Report("F7 SIGSTOP", rounds.Made(), load.Finish(rounds.Made()*60), nil)
+	faulttest.Report(t, "F7 SIGSTOP", rounds.Made(), load.Finish(rounds.Made()*60), nil)
 }

@@ -92,14 +92,14 @@ func (l *Load) client(ctx context.Context, id int, at *atomic.Pointer[Member]) {
 		case !op.Out.Stale:
 			seen[in.Key] = in.Value
 		}
-		pause(ctx, UpTo(2*l.cfg.Think))
+		pause(ctx, l.c.UpTo(2*l.cfg.Think))
 	}
 }
 
 // next draws an operation: half reads, a quarter puts, a fifth compare-and-swaps, the rest deletes. Values are unique.
 func (l *Load) next(id, n int, seen map[string]string) input {
-	in := input{Key: fmt.Sprintf("%s%03d", keyPrefix, IntN(l.cfg.Keys))}
-	switch d := IntN(20); {
+	in := input{Key: fmt.Sprintf("%s%03d", keyPrefix, l.c.IntN(l.cfg.Keys))}
+	switch d := l.c.IntN(20); {
 	case d < 10:
 		in.Kind = opGet
 		return in
@@ -252,12 +252,12 @@ func (l *Load) watcher(ctx context.Context, id int) {
 	for ctx.Err() == nil {
 		m := l.members[at%len(l.members)].Load()
 		s := l.ledger.open(m.ID, from)
-		life, cancel := context.WithTimeout(ctx, 500*time.Millisecond+UpTo(4*time.Second))
+		life, cancel := context.WithTimeout(ctx, 500*time.Millisecond+l.c.UpTo(4*time.Second))
 		gone := l.follow(life, m, s)
 		cancel()
 		back := 0
-		if IntN(3) == 0 {
-			back = IntN(200)
+		if l.c.IntN(3) == 0 {
+			back = l.c.IntN(200)
 		}
 		from = l.ledger.position(s, back)
 		if turned++; !gone {
@@ -267,7 +267,7 @@ func (l *Load) watcher(ctx context.Context, id int) {
 				from = now.Rev
 			}
 		}
-		pause(ctx, UpTo(50*time.Millisecond))
+		pause(ctx, l.c.UpTo(50*time.Millisecond))
 	}
 }
 

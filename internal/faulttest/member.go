@@ -46,8 +46,15 @@ func Main(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if err := firstOf(setSeed(), makeTable()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
-	printTable(os.Stdout)
+	if err := printTable(os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
 	os.Exit(code)
 }
 

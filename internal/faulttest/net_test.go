@@ -19,7 +19,7 @@ func TestF5Flapping(t *testing.T) {
 		faulttest.Pause(500 * time.Millisecond)
 	}
 	load.AcknowledgedOnAll(20 * time.Second)
-	faulttest.Report("F5 flapping 1 Hz", rounds.Made(), load.Finish(rounds.Made()*20), nil)
+	faulttest.Report(t, "F5 flapping 1 Hz", rounds.Made(), load.Finish(rounds.Made()*20), nil)
 }
 
 // F6: packets are lost: 5 of a hundred, which hardly costs an election at the timeouts of production, and 30, which may.
@@ -38,7 +38,7 @@ func TestF6Loss(t *testing.T) {
 			t.Errorf("the term grew from %d to %d in %d s at %d %% loss", before, after, rounds.Made(), percent)
 		}
 		load.AcknowledgedOnAll(30 * time.Second)
-		faulttest.Report("F6 packets lost", rounds.Made(), load.Finish(rounds.Made()*5), nil)
+		faulttest.Report(t, "F6 packets lost", rounds.Made(), load.Finish(rounds.Made()*5), nil)
 	}
 }
 
@@ -60,7 +60,7 @@ func TestF8ClocksSet(t *testing.T) {
 	if after := c.Term(); after != before {
 		t.Errorf("the term grew from %d to %d because clocks were set", before, after)
 	}
-	faulttest.Report("F8 clocks set", rounds.Made(), load.Finish(rounds.Made()*40), nil)
+	faulttest.Report(t, "F8 clocks set", rounds.Made(), load.Finish(rounds.Made()*40), nil)
 }
 
 // The outage of writes after the leader's death, at the timeouts of production.
@@ -76,5 +76,5 @@ func TestOutageAtProductionTimeouts(t *testing.T) {
 		outages = append(outages, load.Acknowledged(20*time.Second))
 		l.Start()
 	}
-	faulttest.Report("leader kill -9, 1 s timeouts", rounds.Made(), load.Finish(rounds.Made()*60), outages)
+	faulttest.Report(t, "leader kill -9, 1 s timeouts", rounds.Made(), load.Finish(rounds.Made()*60), outages)
 }
