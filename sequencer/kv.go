@@ -301,6 +301,10 @@ func (t *tenure) kv() *KV {
 	rev := v.Rev()
 	for _, f := range t.flights {
 		if f.last <= v.Rev() {
+			// It is in the view, or it takes no revision: then nothing tells whether it is.
+			if f.kv != nil && (f.kv.leases != nil || f.kv.compacted > 0) {
+				below = append(below, &kvLayer{leases: f.kv.leases, compacted: f.kv.compacted})
+			}
 			continue
 		}
 		if f.kv == nil {

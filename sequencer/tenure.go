@@ -251,7 +251,6 @@ func (t *tenure) head() head {
 	h := head{raw: rawOf(v), rev: v.Rev(), now: t.clock.now()}
 	h.reader = leaseReader{cluster.NewView(v), t.leases, h.now, time.Now()}
 	var o *cluster.Overlay
-	raw := newRawLayer(h.raw)
 	for _, f := range t.flights {
 		if f.last <= v.Rev() {
 			continue
@@ -260,13 +259,28 @@ func (t *tenure) head() head {
 			o = cluster.NewOverlay(h.reader)
 		}
 		o.Apply(f.changes)
-		raw.take(f.raw)
+		h.raw = f.rawOver(h.raw)
 		h.rev = f.last
 	}
 	if o != nil {
-		h.reader, h.raw = o, raw.get
+		h.reader = o
 	}
 	return h
+}
+
+// rawOver is the raw keys as the entry leaves them: those that requests have written, and those of transactions.
+func (f *flight) rawOver(below func(key string) ([]byte, bool)) func(key string) ([]byte, bool) {
+	return func(key string) ([]byte, bool) {
+		if v, ok := f.raw.own[key]; ok {
+			return v.value, !v.absent
+		}
+		if f.kv != nil {
+			if r, ok := f.kv.own[key]; ok {
+				return r.Value, r.Version > 0
+			}
+		}
+		return below(key)
+	}
 }
 
 // requests decides a batch that begins with t.next, and proposes it.
