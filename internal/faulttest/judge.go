@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -21,6 +22,8 @@ const catchUpWithin = 30 * time.Second
 // Verdict is what a run came to, for the table.
 type Verdict struct {
 	Operations, Writes, Unknown, Events, Streams, Gone int
+	// Transactions over etcd's API and writes of objects are among the operations; renewals of leases and locks taken are not.
+	Transactions, Objects, Renewals, Locks int
 }
 
 // Finish ends the load and judges it: every key is read once more on every member, all members come to one state, the watchers come to its
@@ -31,6 +34,7 @@ func (l *Load) Finish(minimum int) Verdict {
 	l.finalReads()
 	l.stop()
 	l.wg.Wait()
+	l.leasesVanish()
 	rev, digest := l.c.Equal(l.lastRev())
 	l.catchUp(rev)
 	l.restart(rev, digest)
@@ -53,10 +57,20 @@ func (l *Load) finalReads() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l.c.Leader()
+	var reads []input
+	for k := range l.cfg.Keys {
+		reads = append(reads, input{Kind: opGet, Key: fmt.Sprintf("%s%03d", keyPrefix, k)})
+	}
+	for k := range pairs {
+		reads = append(reads, input{Kind: opPairGet, Key: fmt.Sprintf("%s%03d", pairPrefix, k)})
+	}
+	for k := range objects {
+		reads = append(reads, input{Kind: opObjectGet, Key: fmt.Sprintf("o%03d", k)})
+	}
 	for i, m := range l.c.Members {
-		for k := range l.cfg.Keys {
+		for _, in := range reads {
 			for ctx.Err() == nil {
-				op := l.do(ctx, l.cfg.Clients+i, m, input{Kind: opGet, Key: fmt.Sprintf("%s%03d", keyPrefix, k)})
+				op := l.do(ctx, -1-i, m, in)
 				if op.Out.Failed == "" && op.Out.Unknown == "" {
 					break
 				}
@@ -150,20 +164,32 @@ func (l *Load) judge(minimum int) Verdict {
 		if op.Out.Unknown != "" {
 			v.Unknown++
 		}
+		switch {
+		case op.Out.Rev > 0 && op.In.overEtcd():
+			v.Transactions++
+		case op.Out.Rev > 0 && op.In.Kind == opObjectSet:
+			v.Objects++
+		}
 	}
+	v.Renewals, v.Locks = l.leases.counts()
 	if v.Operations < minimum || v.Writes < minimum/5 {
 		t.Errorf("%d operations with %d acknowledged writes: fewer than %d and %d prove too little", v.Operations, v.Writes, minimum, minimum/5)
 	}
-	for _, f := range l.ledger.check(l.ops) {
+	if least := minimum / 50; v.Transactions < least || v.Objects < least || v.Renewals < least/2 || v.Locks < least/4 {
+		t.Errorf("%d transactions, %d writes of objects, %d renewals of leases, %d locks taken: fewer than %d, %d, %d and %d prove too little",
+			v.Transactions, v.Objects, v.Renewals, v.Locks, least, least, least/2, least/4)
+	}
+	for _, f := range append(l.ledger.check(l.ops), l.leases.check()...) {
 		t.Error(f)
 	}
 	began := time.Now()
-	res, info := linearizable(l.ops)
+	res, info, faulty := linearizable(l.ops)
 	if res != porcupine.Ok {
-		t.Errorf("the history of %d operations is not linearizable: porcupine says %s", len(l.ops), res)
+		t.Errorf("the history of %d operations is not linearizable: porcupine says %s, of %s", len(l.ops), res, strings.Join(faulty, ", "))
 	}
-	t.Logf("%d operations, %d writes acknowledged, %d of unknown outcome; %d events in %d watches, %d too far back; porcupine took %s",
-		v.Operations, v.Writes, v.Unknown, v.Events, v.Streams, v.Gone, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d operations, %d writes acknowledged (%d transactions, %d objects), %d of unknown outcome; %d renewals of leases, %d locks; %d events in %d watches, "+
+		"%d too far back; porcupine took %s", v.Operations, v.Writes, v.Transactions, v.Objects, v.Unknown, v.Renewals, v.Locks, v.Events, v.Streams, v.Gone,
+		time.Since(began).Round(time.Millisecond))
 	if t.Failed() {
 		l.keep(info)
 	}
@@ -189,6 +215,11 @@ func (l *Load) keep(info porcupine.LinearizationInfo) {
 	for _, op := range l.ops {
 		if err := out.Encode(op); err != nil {
 			t.Logf("keep the history: %v", err)
+		}
+	}
+	for _, h := range l.leases.holds {
+		if err := out.Encode(h); err != nil {
+			t.Logf("keep the history of locks: %v", err)
 		}
 	}
 	if err := w.Flush(); err != nil {

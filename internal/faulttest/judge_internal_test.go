@@ -8,11 +8,11 @@ import (
 )
 
 func put(call, ret int64, value string, rev uint64) operation {
-	return operation{In: input{Kind: opPut, Key: "k", Value: value}, Out: output{Rev: rev}, Call: call, Return: ret}
+	return operation{In: input{Kind: opPut, Key: "/kv/k", Value: value}, Out: output{Rev: rev}, Call: call, Return: ret}
 }
 
 func get(call, ret int64, value string) operation {
-	return operation{Client: 1, In: input{Kind: opGet, Key: "k"}, Out: output{Value: value}, Call: call, Return: ret}
+	return operation{Client: 1, In: input{Kind: opGet, Key: "/kv/k"}, Out: output{Value: value}, Call: call, Return: ret}
 }
 
 func unknown(op operation) operation {
@@ -26,7 +26,7 @@ func failed(op operation) operation {
 }
 
 func cas(call, ret int64, expect, value string, stale bool) operation {
-	op := operation{Client: 2, In: input{Kind: opCAS, Key: "k", Expect: expect, Value: value}, Call: call, Return: ret}
+	op := operation{Client: 2, In: input{Kind: opCAS, Key: "/kv/k", Expect: expect, Value: value}, Call: call, Return: ret}
 	if op.Out.Stale = stale; !stale {
 		op.Out.Rev = uint64(call)
 	}
@@ -52,7 +52,7 @@ func TestJudgeOfOperations(t *testing.T) {
 		{"an unknown compare-and-swap that did not match", []operation{put(1, 2, "a", 1), unknown(cas(3, 4, "z", "b", false)), get(5, 6, "a")}, porcupine.Ok},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if have, _ := linearizable(tt.ops); have != tt.want {
+			if have, _, _ := linearizable(tt.ops); have != tt.want {
 				t.Errorf("porcupine says %s, want %s", have, tt.want)
 			}
 		})
@@ -60,7 +60,7 @@ func TestJudgeOfOperations(t *testing.T) {
 }
 
 func TestJudgeOfWatches(t *testing.T) {
-	at := func(rev uint64, value string) event { return event{Rev: rev, Key: "k", Value: value} }
+	at := func(rev uint64, value string) event { return event{Rev: rev, Key: "/kv/k", Value: value} }
 	whole := []event{at(1, "a"), at(2, "b"), at(3, "c"), {Rev: 4}}
 	for _, tt := range []struct {
 		name   string
@@ -73,16 +73,16 @@ func TestJudgeOfWatches(t *testing.T) {
 		{name: "resumed", from: 2, events: []event{at(3, "c")}},
 		{name: "one left out", from: 1, events: []event{at(3, "c")}, want: "left out [2] "},
 		{name: "one left out at the end", from: 1, events: []event{at(2, "b"), {Rev: 4}}, want: "left out [3] "},
-		{name: "twice", events: []event{at(1, "a"), at(1, "a")}, want: "told 1 (k) after"},
-		{name: "out of order", events: []event{at(2, "b"), at(1, "a")}, want: "told 1 (k) after"},
-		{name: "from before the beginning", from: 2, events: []event{at(2, "b")}, want: "told 2 (k) after"},
-		{name: "another value", events: []event{at(1, "z")}, want: "was {key:k value:a"},
+		{name: "twice", events: []event{at(1, "a"), at(1, "a")}, want: "told 1 (/kv/k) after"},
+		{name: "out of order", events: []event{at(2, "b"), at(1, "a")}, want: "told 1 (/kv/k) after"},
+		{name: "from before the beginning", from: 2, events: []event{at(2, "b")}, want: "told 2 (/kv/k) after"},
+		{name: "another value", events: []event{at(1, "z")}, want: "was {key:/kv/k value:a"},
 		{name: "a bookmark goes back", events: []event{{Rev: 3}, {Rev: 1}}, want: "went back"},
 		{name: "an acknowledged write is there", ops: []operation{put(1, 2, "b", 2)}},
 		{name: "an acknowledged write is not", ops: []operation{put(1, 2, "z", 4)}, want: "no watch told of revision 4"},
 		{name: "another write is there", ops: []operation{put(1, 2, "z", 3)}, want: "but was acknowledged as"},
 		{name: "one revision twice", ops: []operation{put(1, 2, "b", 2), put(1, 2, "b", 2)}, want: "two writes were acknowledged with revision 2"},
-		{name: "a delete without effect", ops: []operation{{In: input{Kind: opDelete, Key: "k"}, Out: output{Rev: 4}}}},
+		{name: "a delete without effect", ops: []operation{{In: input{Kind: opDelete, Key: "/kv/k"}, Out: output{Rev: 4}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLedger()

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// LoadConfig is how many clients and watchers there are. The zero value has three clients and two watchers a member on 50 keys.
+// LoadConfig is how many clients and watchers there are. The zero value has, a member, three clients of raw keys, one of etcd's transactions,
+// one of objects, one that keeps leases, one that takes locks, and two watchers, on 50 keys, 10 pairs of keys and 10 objects.
 type LoadConfig struct {
 	Clients, Watchers, Keys int
 	// Think is the mean pause of a client between two operations. Default 4 ms.
@@ -21,6 +22,9 @@ type LoadConfig struct {
 	// Timeout is how long a client waits for an answer. Default 3 s.
 	Timeout time.Duration
 }
+
+// pairs and objects are how many pairs of keys and how many objects there are.
+const pairs, objects = 10, 10
 
 // Load is the clients and watchers at work, and what they saw.
 type Load struct {
@@ -32,6 +36,7 @@ type Load struct {
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 	ledger  *ledger
+	leases  *leaseBook
 	// acked is the latest call of a write that was acknowledged.
 	acked atomic.Int64
 
@@ -52,13 +57,20 @@ func (c *Cluster) Load(cfg LoadConfig) *Load {
 		cfg.Timeout = 3 * time.Second
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	l := &Load{c: c, members: make([]atomic.Pointer[Member], len(c.Members)), cfg: cfg, began: time.Now(), stop: stop, ledger: newLedger()}
+	l := &Load{c: c, members: make([]atomic.Pointer[Member], len(c.Members)), cfg: cfg, began: time.Now(), stop: stop, ledger: newLedger(), leases: newLeaseBook()}
 	for i, m := range c.Members {
 		l.members[i].Store(m)
 	}
 	c.t.Cleanup(func() { l.stop(); l.wg.Wait() })
 	for i := range cfg.Clients {
-		l.wg.Go(func() { l.client(ctx, i, &l.members[i%len(l.members)]) })
+		l.wg.Go(func() { l.client(ctx, i, &l.members[i%len(l.members)], l.drawRaw) })
+	}
+	for i := range l.members {
+		at, id := &l.members[i], cfg.Clients+10*i
+		l.wg.Go(func() { l.client(ctx, id, at, l.drawEtcd) })
+		l.wg.Go(func() { l.client(ctx, id+1, at, l.drawObject) })
+		l.wg.Go(func() { l.keepLeases(ctx, id+2, at) })
+		l.wg.Go(func() { l.takeLocks(ctx, id+3, at) })
 	}
 	for i := range cfg.Watchers {
 		l.wg.Go(func() { l.watcher(ctx, i) })
@@ -78,26 +90,29 @@ func (l *Load) Now() int64 { return l.now() }
 
 func (l *Load) now() int64 { return int64(time.Since(l.began)) }
 
+// known is what a client knows of a key: the last value that it read or wrote, and its resourceVersion.
+type known map[string]output
+
 // client does one operation after the other on its member, until ctx ends.
-func (l *Load) client(ctx context.Context, id int, at *atomic.Pointer[Member]) {
-	seen := map[string]string{} // by key: the last value that this client knows of
+func (l *Load) client(ctx context.Context, id int, at *atomic.Pointer[Member], draw func(value string, seen known) input) {
+	seen := known{}
 	for n := 0; ctx.Err() == nil; n++ {
-		in := l.next(id, n, seen)
+		in := draw(fmt.Sprintf("%d.%d", id, n), seen)
 		op := l.do(ctx, id, at.Load(), in)
 		switch {
 		case op.Out.Failed != "" || op.Out.Unknown != "":
 			pause(ctx, 50*time.Millisecond)
-		case in.Kind == opGet:
-			seen[in.Key] = op.Out.Value
+		case !in.writes(), op.Out.Stale && in.overEtcd():
+			seen[in.Key] = op.Out
 		case !op.Out.Stale:
-			seen[in.Key] = in.Value
+			seen[in.Key] = output{Value: in.Value, Version: op.Out.Version}
 		}
 		pause(ctx, l.c.UpTo(2*l.cfg.Think))
 	}
 }
 
-// next draws an operation: half reads, a quarter puts, a fifth compare-and-swaps, the rest deletes. Values are unique.
-func (l *Load) next(id, n int, seen map[string]string) input {
+// drawRaw draws an operation: half reads, a quarter puts, a fifth compare-and-swaps, the rest deletes. Values are unique.
+func (l *Load) drawRaw(value string, seen known) input {
 	in := input{Key: fmt.Sprintf("%s%03d", keyPrefix, l.c.IntN(l.cfg.Keys))}
 	switch d := l.c.IntN(20); {
 	case d < 10:
@@ -106,12 +121,42 @@ func (l *Load) next(id, n int, seen map[string]string) input {
 	case d < 15:
 		in.Kind = opPut
 	case d < 19:
-		in.Kind, in.Expect = opCAS, seen[in.Key]
+		in.Kind, in.Expect = opCAS, seen[in.Key].Value
 	default:
 		in.Kind = opDelete
 		return in
 	}
-	in.Value = fmt.Sprintf("%d.%d", id, n)
+	in.Value = value
+	return in
+}
+
+// drawEtcd draws transactions on the same keys, and on pairs of others.
+func (l *Load) drawEtcd(value string, seen known) input {
+	in := input{Key: fmt.Sprintf("%s%03d", keyPrefix, l.c.IntN(l.cfg.Keys))}
+	kinds := [2]string{opEtcdGet, opEtcdTxn}
+	if l.c.IntN(2) == 0 {
+		in.Key, kinds = fmt.Sprintf("%s%03d", pairPrefix, l.c.IntN(pairs)), [2]string{opPairGet, opPairTxn}
+	}
+	return l.compared(in, kinds, value, seen)
+}
+
+// drawObject draws reads and writes of ConfigMaps.
+func (l *Load) drawObject(value string, seen known) input {
+	in := input{Key: fmt.Sprintf("o%03d", l.c.IntN(objects))}
+	return l.compared(in, [2]string{opObjectGet, opObjectSet}, value, seen)
+}
+
+// compared makes of an operation a read, or a write that compares with what the client knows: a tenth of them delete.
+func (l *Load) compared(in input, kinds [2]string, value string, seen known) input {
+	if l.c.IntN(3) == 0 {
+		in.Kind = kinds[0]
+		return in
+	}
+	was := seen[in.Key]
+	in.Kind, in.Expect, in.Version, in.Value = kinds[1], was.Value, was.Version, value
+	if in.Expect != "" && l.c.IntN(10) == 0 {
+		in.Value = ""
+	}
 	return in
 }
 
@@ -146,6 +191,9 @@ func (l *Load) do(ctx context.Context, id int, m *Member, in input) operation {
 
 // operate asks the member. What could not be sent did not happen.
 func (m *Member) operate(ctx context.Context, in input) output {
+	if in.overEtcd() {
+		return m.operateEtcd(ctx, in)
+	}
 	body, err := json.Marshal(in)
 	if err != nil {
 		return output{Failed: err.Error()}

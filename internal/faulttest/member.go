@@ -26,7 +26,9 @@ import (
 	"github.com/hashicorp/raft"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"reconcile/cluster"
 	"reconcile/controller"
+	"reconcile/etcdapi"
 	"reconcile/internal/fp"
 	"reconcile/raftstore"
 	"reconcile/sequencer"
@@ -82,6 +84,10 @@ func runMember(cfg memberConfig) error {
 	if err != nil {
 		return fmt.Errorf("listen for raft: %w", err)
 	}
+	etcd, err := net.Listen("tcp", net.JoinHostPort(cfg.Address, etcdPort))
+	if err != nil {
+		return fmt.Errorf("listen for etcd's clients: %w", err)
+	}
 	m := &member{client: &http.Client{}}
 	conf := storeConfig(cfg, raftstore.NewTransport(plain{wire}, log), log)
 	conf.Fetch = m.fetchBlob
@@ -90,11 +96,18 @@ func runMember(cfg memberConfig) error {
 		return err
 	}
 	m.store = store
-	if m.seq, err = sequencer.New(sequencer.Config{Store: store, Settler: idle{}, Forwarder: m, Logger: log}); err != nil {
+	if m.seq, err = sequencer.New(sequencer.Config{Store: store, Settler: idle{}, Forwarder: m, Txns: etcdapi.Codec{}, Logger: log}); err != nil {
 		return err
 	}
-	ran := make(chan error, 1)
+	api, err := etcdapi.New(etcdapi.Config{Store: store, Sequencer: m.seq, Log: log, Members: func() []etcdapi.Member {
+		return []etcdapi.Member{{ID: cfg.ID, Name: cfg.ID, ClientURLs: []string{"http://" + etcd.Addr().String()}}}
+	}})
+	if err != nil {
+		return err
+	}
+	ran := make(chan error, 2)
 	go func() { ran <- m.seq.Run(ctx) }()
+	go func() { ran <- api.Run(ctx, etcd) }()
 	srv := &http.Server{Handler: m.handler(), BaseContext: func(net.Listener) context.Context { return ctx }}
 	go func() { _ = srv.Serve(rpc) }()
 	fmt.Println(servingLine)
@@ -105,14 +118,14 @@ func runMember(cfg memberConfig) error {
 		return store.Run(context.Background())
 	}
 	_ = srv.Close()
-	return errors.Join(<-ran, store.Close())
+	return errors.Join(<-ran, <-ran, store.Close())
 }
 
 func storeConfig(cfg memberConfig, t raft.Transport, log *slog.Logger) raftstore.Config {
 	c := raftstore.Config{Dir: cfg.Dir, ServerID: cfg.ID, ClusterID: "faulttest", Transport: t, Logger: log,
 		Heartbeat:       time.Duration(cfg.HeartbeatMillis) * time.Millisecond,
 		SnapshotEntries: cfg.SnapshotEntries, TrailingEntries: cfg.TrailingEntries, SnapshotInterval: 500 * time.Millisecond,
-		HistoryEvents: 1 << 20, HistoryBytes: 512 << 20}
+		HistoryEvents: 1 << 20, HistoryBytes: 512 << 20, Index: cluster.Index}
 	c.Bootstrap, c.Join = cfg.Fresh && len(cfg.Peers) > 0, cfg.Fresh && len(cfg.Peers) == 0
 	for id, ip := range cfg.Peers {
 		c.Servers = append(c.Servers, raftstore.Server{ID: id, Address: net.JoinHostPort(ip, raftPort), Voter: true})
@@ -250,6 +263,9 @@ func answer(w http.ResponseWriter, b []byte, err error) {
 
 // operate performs one operation by the ways that the server has.
 func (m *member) operate(ctx context.Context, in input) output {
+	if in.Kind == opObjectGet || in.Kind == opObjectSet {
+		return m.operateObject(ctx, in)
+	}
 	if in.Kind == opGet {
 		if err := m.seq.Barrier(ctx); err != nil {
 			return output{Failed: err.Error()}
@@ -366,6 +382,8 @@ func (m *member) admin(ctx context.Context, do, id, address string) error {
 		return m.store.TransferLeadership(ctx)
 	case "snapshot":
 		return m.store.Snapshot()
+	case "namespace":
+		return m.makeNamespace(ctx)
 	}
 	return fmt.Errorf("unknown %q", do)
 }

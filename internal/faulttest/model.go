@@ -49,19 +49,19 @@ func partition(history []porcupine.Operation) [][]porcupine.Operation {
 	return out
 }
 
-// step tells whether an answer is right in a state, and the state after it. An unknown cas that would not have matched does nothing; one that
+// step tells whether an answer is right in a state, and the state after it. An unknown write that would not have matched does nothing; one that
 // never happened stands behind everything else.
 func step(state string, in input, out output) (bool, string) {
-	switch in.Kind {
-	case opGet:
+	switch {
+	case !in.writes():
 		return out.Value == state, state
-	case opPut:
+	case in.Kind == opPut, in.Kind == opDelete:
 		return true, in.Value
-	case opDelete:
-		return true, ""
 	}
 	matches := state == in.Expect
 	switch {
+	case out.Stale && in.overEtcd():
+		return !matches && out.Value == state, state
 	case out.Unknown != "" && !matches, out.Stale && !matches:
 		return true, state
 	case out.Stale || !matches:
@@ -72,15 +72,17 @@ func step(state string, in input, out output) (bool, string) {
 
 func describe(in input, out output) string {
 	s := in.Kind + " " + in.Key
-	switch in.Kind {
-	case opGet:
+	switch {
+	case !in.writes():
 		return fmt.Sprintf("%s = %q", s, out.Value)
-	case opPut:
+	case in.Kind == opPut:
 		s += fmt.Sprintf(" %q", in.Value)
-	case opCAS:
+	case in.Kind != opDelete:
 		s += fmt.Sprintf(" %q -> %q", in.Expect, in.Value)
 	}
 	switch {
+	case out.Stale && in.overEtcd():
+		return fmt.Sprintf("%s: it is %q", s, out.Value)
 	case out.Stale:
 		return s + ": stale"
 	case out.Unknown != "":
@@ -89,11 +91,12 @@ func describe(in input, out output) string {
 	return fmt.Sprintf("%s: revision %d", s, out.Rev)
 }
 
-// linearizable leaves out what certainly did not happen and what nobody saw, and asks porcupine.
-func linearizable(ops []operation) (porcupine.CheckResult, porcupine.LinearizationInfo) {
+// linearizable leaves out what certainly did not happen and what nobody saw, and asks porcupine. Of a history that is not, faulty tells the
+// keys whose part of it is not.
+func linearizable(ops []operation) (result porcupine.CheckResult, info porcupine.LinearizationInfo, faulty []string) {
 	var history []porcupine.Operation
 	for _, op := range ops {
-		if op.Out.Failed != "" || (op.In.Kind == opGet && op.Out.Unknown != "") {
+		if op.Out.Failed != "" || (!op.In.writes() && op.Out.Unknown != "") {
 			continue
 		}
 		ret := op.Return
@@ -102,5 +105,13 @@ func linearizable(ops []operation) (porcupine.CheckResult, porcupine.Linearizati
 		}
 		history = append(history, porcupine.Operation{ClientId: op.Client, Input: op.In, Output: op.Out, Call: op.Call, Return: ret})
 	}
-	return porcupine.CheckOperationsVerbose(register, history, judgeWithin)
+	if result, info = porcupine.CheckOperationsVerbose(register, history, judgeWithin); result == porcupine.Ok {
+		return result, info, nil
+	}
+	for _, part := range partition(history) {
+		if r := porcupine.CheckOperationsTimeout(register, part, judgeWithin/10); r != porcupine.Ok {
+			faulty = append(faulty, fmt.Sprintf("%s (%s)", part[0].Input.(input).Key, r))
+		}
+	}
+	return result, info, faulty
 }

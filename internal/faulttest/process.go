@@ -12,8 +12,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"reconcile/internal/netnstest"
 )
@@ -37,6 +40,10 @@ type Member struct {
 	served  bool // has served once: from then on its folder is not a new one's
 	// points are the failpoints of its next start, besides those of the cluster.
 	points string
+
+	dialEtcd   sync.Once
+	etcdClient *clientv3.Client
+	etcdError  error
 }
 
 // ending is how a process ended: nil for code 0.

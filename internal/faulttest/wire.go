@@ -1,29 +1,69 @@
 package faulttest
 
-// The kinds of operations.
+// The kinds of operations. The first four are raw writes and reads by the sequencer; opEtcd… go over the etcd API, opPair… too, on two keys that
+// are only written together; opObject… are those of the Kubernetes API on a ConfigMap.
 const (
-	opGet    = "get"
-	opPut    = "put"
-	opCAS    = "cas"
-	opDelete = "delete"
+	opGet       = "get"
+	opPut       = "put"
+	opCAS       = "cas"
+	opDelete    = "delete"
+	opEtcdGet   = "etcd-get"
+	opEtcdTxn   = "etcd-txn"
+	opPairGet   = "pair-get"
+	opPairTxn   = "pair-txn"
+	opObjectGet = "object-get"
+	opObjectSet = "object-set"
 )
 
-// input is one operation on one key.
+// input is one operation on one key, or pair of keys.
 type input struct {
-	Kind  string `json:"kind"`
-	Key   string `json:"key"`
+	Kind string `json:"kind"`
+	Key  string `json:"key"`
+	// Value is what is written; "" deletes.
 	Value string `json:"value,omitempty"`
-	// Expect is what a cas compares with; "" is an absent key. No client writes "".
+	// Expect is what a write compares with (but opPut and opDelete); "" is an absent key. No client writes "".
 	Expect string `json:"expect,omitempty"`
+	// Version is the resourceVersion that Expect was read with.
+	Version string `json:"version,omitempty"`
+}
+
+func (in input) writes() bool {
+	switch in.Kind {
+	case opGet, opEtcdGet, opPairGet, opObjectGet:
+		return false
+	}
+	return true
+}
+
+// deletes tells whether a write removes the key.
+func (in input) deletes() bool { return in.writes() && in.Value == "" }
+
+// overEtcd tells whether the operation goes over the etcd API.
+func (in input) overEtcd() bool {
+	switch in.Kind {
+	case opEtcdGet, opEtcdTxn, opPairGet, opPairTxn:
+		return true
+	}
+	return false
+}
+
+// keys are the keys in the store.
+func (in input) keys() []string {
+	if in.Kind == opPairGet || in.Kind == opPairTxn {
+		return []string{in.Key + "/a", in.Key + "/b"}
+	}
+	return []string{in.Key}
 }
 
 // output is a member's answer.
 type output struct {
-	// Value is what a get saw; "" is an absent key.
+	// Value is what was seen; "" is an absent key.
 	Value string `json:"value,omitempty"`
+	// Version is the object's resourceVersion.
+	Version string `json:"version,omitempty"`
 	// Rev is the revision of a write.
 	Rev uint64 `json:"rev,omitempty"`
-	// Stale tells that a cas found another value.
+	// Stale tells that a write that compares found another value: Value, over the etcd API.
 	Stale bool `json:"stale,omitempty"`
 	// Failed says why nothing was done; Unknown why nobody knows.
 	Failed  string `json:"failed,omitempty"`
@@ -73,10 +113,14 @@ const memberVariable = "RECONCILE_FAULTTEST_MEMBER"
 const (
 	raftPort = "7000"
 	rpcPort  = "7001"
+	etcdPort = "7002"
 )
 
 // servingLine is what a member prints when its ports answer.
 const servingLine = "serving"
 
-// keyPrefix begins the keys of all clients.
-const keyPrefix = "/kv/"
+// keyPrefix begins the keys that are watched, pairPrefix those of pairs.
+const (
+	keyPrefix  = "/kv/"
+	pairPrefix = "/pair/"
+)
