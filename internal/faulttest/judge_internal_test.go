@@ -33,6 +33,11 @@ func cas(call, ret int64, expect, value string, stale bool) operation {
 	return op
 }
 
+// txn is one that did not write, and what it found.
+func txn(call, ret int64, expect, value, found string) operation {
+	return operation{Client: 3, In: input{Kind: opEtcdTxn, Key: "/kv/k", Expect: expect, Value: value}, Out: output{Stale: true, Value: found}, Call: call, Return: ret}
+}
+
 // The judge must say no to every kind of wrong history, and yes to the right ones beside them.
 func TestJudgeOfOperations(t *testing.T) {
 	for _, tt := range []struct {
@@ -50,6 +55,10 @@ func TestJudgeOfOperations(t *testing.T) {
 		{"the second is stale", []operation{cas(1, 4, "", "a", false), cas(2, 5, "", "b", true), get(6, 7, "a")}, porcupine.Ok},
 		{"stale without a reason", []operation{put(1, 2, "a", 1), cas(3, 4, "a", "b", true), get(5, 6, "a")}, porcupine.Illegal},
 		{"an unknown compare-and-swap that did not match", []operation{put(1, 2, "a", 1), unknown(cas(3, 4, "z", "b", false)), get(5, 6, "a")}, porcupine.Ok},
+		{"a transaction tells what it found", []operation{put(1, 2, "a", 1), txn(3, 4, "z", "b", "a")}, porcupine.Ok},
+		{"a transaction tells what was there before", []operation{put(1, 2, "a", 1), put(3, 4, "b", 2), txn(5, 6, "z", "c", "a")}, porcupine.Illegal},
+		{"a transaction fails though it matches", []operation{put(1, 2, "a", 1), txn(3, 4, "a", "b", "a")}, porcupine.Illegal},
+		{"a torn pair", []operation{{In: input{Kind: opPairGet, Key: "/kv/k"}, Out: output{Value: "torn"}, Call: 1, Return: 2}}, porcupine.Illegal},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if have, _, _ := linearizable(tt.ops); have != tt.want {
@@ -95,6 +104,36 @@ func TestJudgeOfWatches(t *testing.T) {
 				l.take(s, e)
 			}
 			have := strings.Join(l.check(tt.ops), "; ")
+			if (tt.want == "") != (have == "") || !strings.Contains(have, tt.want) {
+				t.Errorf("the judge says %q, want %q", have, tt.want)
+			}
+		})
+	}
+}
+
+func TestJudgeOfLocks(t *testing.T) {
+	held := func(token uint64, call, ret, until int64) hold {
+		return hold{Token: token, Call: call, Return: ret, Until: until}
+	}
+	for _, tt := range []struct {
+		name   string
+		holds  []hold
+		guards []guarded
+		want   string // "" is right
+	}{
+		{name: "one after the other", holds: []hold{held(9, 5, 6, 7), held(3, 1, 2, 4)}},
+		{name: "known late", holds: []hold{held(3, 1, 8, 4), held(9, 5, 6, 7)}},
+		{name: "of two locks", holds: []hold{held(3, 1, 2, 9), {Lock: 1, Token: 4, Call: 3, Return: 4, Until: 8}}},
+		{name: "two at once", holds: []hold{held(3, 1, 2, 9), held(4, 3, 4, 8)}, want: "while another held it"},
+		{name: "two at once, a third between", holds: []hold{held(3, 1, 2, 9), held(4, 3, 10, 11), held(5, 5, 6, 7)}, want: "while another held it"},
+		{name: "one token twice", holds: []hold{held(3, 1, 2, 2), held(3, 3, 4, 4)}, want: "one token"},
+		{name: "a token that goes back", holds: []hold{held(9, 1, 2, 2), held(3, 5, 6, 6)}, want: "tokens do not grow"},
+		{name: "guarded in order", guards: []guarded{{0, 9, 4}, {0, 8, 4}, {0, 5, 3}}},
+		{name: "written by who had the lock before", guards: []guarded{{0, 9, 3}, {0, 8, 4}}, want: "with an older token"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := leaseBook{holds: tt.holds, guards: tt.guards}
+			have := strings.Join(b.check(), "; ")
 			if (tt.want == "") != (have == "") || !strings.Contains(have, tt.want) {
 				t.Errorf("the judge says %q, want %q", have, tt.want)
 			}

@@ -87,10 +87,10 @@ func (b *leaseBook) check() []string {
 			switch {
 			case h.Token == until.Token:
 				out = append(out, fmt.Sprintf("two clients hold a lock with one token: %+v and %+v", until, h))
-			case h.Return < until.Until:
-				out = append(out, fmt.Sprintf("a lock was taken while another held it: %+v and then %+v", until, h))
 			case h.Return < returned.Call:
 				out = append(out, fmt.Sprintf("tokens do not grow: %+v was before %+v", h, returned))
+			case h.Return < until.Until:
+				out = append(out, fmt.Sprintf("a lock was taken while another held it: %+v and then %+v", until, h))
 			}
 			if h.Until > until.Until {
 				until = h
