@@ -57,6 +57,9 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// MaxRequests bounds the requests that are served at once, watches and streams aside; 0 is 400. More wait in a queue.
 	MaxRequests int
+	// WriteTimeout is how long an answer waits for its client to take a piece of it; then the request is ended, and a watcher resumes. 0 is 30 s.
+	// The http.Server must have HTTP2's settings for it.
+	WriteTimeout time.Duration
 	// Ready and Live are the checks of /readyz and of /livez and /healthz.
 	Ready, Live []Check
 	// Version is what /version says. It is Kubernetes' version whose API this is.
@@ -82,6 +85,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxRequests < 0 {
 		errs = append(errs, fmt.Errorf("api: MaxRequests is %d, want 0 (the default) or more", c.MaxRequests))
+	}
+	if c.WriteTimeout < 0 {
+		errs = append(errs, fmt.Errorf("api: WriteTimeout is %s, want 0 (the default) or more", c.WriteTimeout))
 	}
 	if c.Log == nil {
 		errs = append(errs, errors.New("api: Log is nil"))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"reconcile/authz"
 )
@@ -17,6 +18,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	inFlight *prometheus.GaugeVec
 	long     *prometheus.GaugeVec
+	slow     *prometheus.CounterVec
 }
 
 // requestLabels name what a request was for. Names of objects and users are not among them: there are too many.
@@ -35,10 +37,12 @@ func newMetrics(reg prometheus.Registerer, f *flow) (*metrics, error) {
 			Help: "Requests that are served now, by whether they change anything."}, []string{"request_kind"}),
 		long: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_longrunning_requests",
 			Help: "Watches and streams that are open now."}, requestLabels),
+		slow: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_terminated_watchers_total",
+			Help: "Watches that were ended because their clients did not read, by group and resource."}, []string{"group", "resource"}),
 	}
 	queued := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "apiserver_current_inqueue_requests", Help: "Requests that wait for their turn."},
 		func() float64 { return float64(f.queued()) })
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.inFlight, m.long, queued} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.inFlight, m.long, m.slow, queued} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -50,6 +54,16 @@ func newMetrics(reg prometheus.Registerer, f *flow) (*metrics, error) {
 type recorder struct {
 	http.ResponseWriter
 	code int
+	// pace is nil for what is open for as long as it is wanted: that does not only wait for its client.
+	pace *pace
+}
+
+// Write implements http.ResponseWriter.
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.pace != nil {
+		return w.pace.Write(b)
+	}
+	return w.ResponseWriter.Write(b)
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -133,6 +147,7 @@ func (s *Server) measure(w http.ResponseWriter, r *http.Request, t target, serve
 			return
 		}
 		defer s.flow.leave()
+		rec.pace = newPace(w, s.cfg.WriteTimeout)
 	}
 	if err := serve(rec); err != nil {
 		s.writeError(rec, r, err)
@@ -149,6 +164,13 @@ func (m *metrics) begin(r *http.Request, t target, long bool) func() {
 	}
 	g.Inc()
 	return g.Dec
+}
+
+// cutOff counts a watch that was ended because its client does not read.
+func (m *metrics) cutOff(k schema.GroupResource) {
+	if m != nil {
+		m.slow.WithLabelValues(k.Group, k.Resource).Inc()
+	}
 }
 
 func (m *metrics) end(r *http.Request, t target, code int, long bool, took time.Duration) {

@@ -38,6 +38,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.CacheBytes == 0 {
 		cfg.CacheBytes = 64 << 20
 	}
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = writeTimeout
+	}
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = defaultRequests
 	}
@@ -58,6 +61,9 @@ func New(cfg Config) (*Server, error) {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.recover(w, r)
+	if r.ProtoMajor == 1 {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // that of the connection's last answer; see pace
+	}
 	user, err := authenticate(r)
 	if err != nil {
 		s.writeError(w, r, err)

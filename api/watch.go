@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 
+	"reconcile/authz"
 	"reconcile/cluster"
 	"reconcile/object"
 )
@@ -150,7 +151,7 @@ type eventWriter struct {
 	s       *Server
 	w       http.ResponseWriter
 	r       *http.Request
-	rc      *http.ResponseController
+	out     *pace
 	kind    object.Kind
 	a       accepted
 	buf     []byte
@@ -160,7 +161,7 @@ type eventWriter struct {
 }
 
 func newEventWriter(s *Server, w http.ResponseWriter, r *http.Request, k object.Kind, a accepted) *eventWriter {
-	return &eventWriter{s: s, w: w, r: r, rc: http.NewResponseController(w), kind: k, a: a}
+	return &eventWriter{s: s, w: w, r: r, out: newPace(w, s.cfg.WriteTimeout), kind: k, a: a}
 }
 
 // open sends the header, without which a client does not know that its watch has begun.
@@ -278,7 +279,18 @@ func (e *eventWriter) fail(err error) {
 
 func (e *eventWriter) write() bool {
 	e.dirty = true
-	_, err := e.w.Write(e.buf)
+	_, err := e.out.Write(e.buf)
+	return e.alive(err)
+}
+
+// alive tells whether the client is still there after a write. One that does not read is given up: it resumes from the last revision that it
+// has seen, or is told then that the history does not reach back so far (410).
+func (e *eventWriter) alive(err error) bool {
+	if err != nil && e.out.late() {
+		e.s.metrics.cutOff(e.kind.GroupResource())
+		e.s.cfg.Log.Info("a watcher does not read: its watch is ended", "resource", e.kind.Resource, "client", e.r.RemoteAddr, "user", authz.UserFrom(e.r.Context()).Name,
+			"after", e.s.cfg.WriteTimeout)
+	}
 	return err == nil
 }
 
@@ -287,5 +299,5 @@ func (e *eventWriter) flush() bool {
 		return true
 	}
 	e.dirty = false
-	return e.rc.Flush() == nil
+	return e.alive(e.out.flush())
 }

@@ -97,7 +97,9 @@ func (s *Server) Run(t testing.TB) {
 	s.URL = "https://" + s.addr
 	mux := pki.NewMux(ln, pki.ServerTLS(id, s.Authority.Pool()), s.cfg.Log)
 	hln := mux.Listen(pki.ProtoH2, pki.ProtoHTTP1)
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000}}
+	h2 := api.HTTP2(s.cfg)
+	h2.MaxConcurrentStreams = 1000
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, HTTP2: h2}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

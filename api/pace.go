@@ -1,0 +1,72 @@
+package api
+
+import (
+	"net/http"
+	"time"
+)
+
+// writeTimeout is the default of Config.WriteTimeout.
+const writeTimeout = 30 * time.Second
+
+// paceBytes is how much of an answer a client must take within Config.WriteTimeout.
+const paceBytes = 64 << 10
+
+// HTTP2 are the settings that an http.Server of this API must have: without them a connection whose client takes nothing is held for ever,
+// whatever deadlines its streams have.
+func HTTP2(c Config) *http.HTTP2Config {
+	limit := c.WriteTimeout
+	if limit == 0 {
+		limit = writeTimeout
+	}
+	// Later than the deadlines of its streams, so that their ends are known for what they are.
+	return &http.HTTP2Config{WriteByteTimeout: 2 * limit}
+}
+
+// pace gives writes a deadline: a client that does not read must hold neither a goroutine nor a slot. It is an io.Writer.
+type pace struct {
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	limit time.Duration
+	// since is when the deadline was set, zero if none is; taken is what was written since.
+	since time.Time
+	taken int
+}
+
+func newPace(w http.ResponseWriter, limit time.Duration) *pace {
+	return &pace{w: w, rc: http.NewResponseController(w), limit: limit}
+}
+
+// Write implements io.Writer.
+func (p *pace) Write(b []byte) (int, error) {
+	done := 0
+	for {
+		part := b[done:min(len(b), done+paceBytes)]
+		p.set(len(part))
+		n, err := p.w.Write(part)
+		if done += n; err != nil || done == len(b) {
+			return done, err
+		}
+	}
+}
+
+func (p *pace) set(n int) {
+	if !p.since.IsZero() && p.taken+n <= paceBytes {
+		p.taken += n
+		return
+	}
+	p.since, p.taken = time.Now(), n
+	_ = p.rc.SetWriteDeadline(p.since.Add(p.limit)) // only a test's writer has none
+}
+
+// flush sends what was written and takes the deadline back: a stream of HTTP/2 would end at it though nothing waits.
+func (p *pace) flush() error {
+	if err := p.rc.Flush(); err != nil {
+		return err
+	}
+	p.since = time.Time{}
+	_ = p.rc.SetWriteDeadline(time.Time{}) // only a test's writer has none
+	return nil
+}
+
+// late tells of a failed write whether it is the client who did not read in time.
+func (p *pace) late() bool { return !p.since.IsZero() && time.Since(p.since) >= p.limit }
