@@ -81,6 +81,17 @@ func (o *Overlay) Delete(k object.Key) {
 	}
 }
 
+// Removed tells whether the overlay removes an object that the base has. To put another one under its key would show watchers a change
+// of one object into another.
+func (o *Overlay) Removed(k object.Key) bool {
+	l, written := o.rows.Get(layer{path: k.Path()})
+	if !written || l.obj != nil {
+		return false
+	}
+	_, had := o.base.Get(k)
+	return had
+}
+
 func (o *Overlay) unindex(l layer) {
 	if l.obj == nil {
 		return

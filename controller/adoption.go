@@ -21,6 +21,7 @@ var adopters = []struct {
 }{
 	{"replicasets", "pods", appsv1.SchemeGroupVersion.WithKind("ReplicaSet")},
 	{"replicationcontrollers", "pods", corev1.SchemeGroupVersion.WithKind("ReplicationController")},
+	{"statefulsets", "pods", appsv1.SchemeGroupVersion.WithKind("StatefulSet")},
 	{"jobs", "pods", batchv1.SchemeGroupVersion.WithKind("Job")},
 	{"deployments", "replicasets", appsv1.SchemeGroupVersion.WithKind("Deployment")},
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -158,6 +159,17 @@ func (w *world) end(p *corev1.Pod, d *datadriven.TestData) {
 	w.state.Put(c)
 }
 
+// image is that of a revision's template.
+func (w *world) image(revision string) string {
+	o, ok := w.state.Get(object.Key{Resource: "controllerrevisions", Namespace: "default", Name: revision})
+	if !ok {
+		return "?"
+	}
+	_, after, _ := strings.Cut(string(o.(*appsv1.ControllerRevision).Data.Raw), `"image":"`)
+	name, _, _ := strings.Cut(after, `"`)
+	return name
+}
+
 // clock writes a time as the distance from when the transcript began.
 func clock(t *metav1.Time) string {
 	if t == nil {
@@ -188,6 +200,38 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 			p := o.(*corev1.Pod)
 			fmt.Fprintf(b, "%s* index=%s host=%s failures=%s ignored=%s phase=%s finalizers=%d env=%v\n", p.GenerateName, p.Labels[batchv1.JobCompletionIndexAnnotation], p.Spec.Hostname,
 				p.Annotations[batchv1.JobIndexFailureCountAnnotation], p.Annotations[batchv1.JobIndexIgnoredFailureCountAnnotation], p.Status.Phase, len(p.Finalizers), len(p.Spec.Containers[0].Env))
+		}
+	case "statefulsets":
+		for o := range w.state.List("statefulsets", "") {
+			set := o.(*appsv1.StatefulSet)
+			s := set.Status
+			fmt.Fprintf(b, "%s gen=%d/%d replicas=%d/%d ready=%d available=%d current=%d updated=%d revisions=%s→%s\n", set.Name, s.ObservedGeneration, set.Generation, s.Replicas,
+				*set.Spec.Replicas, s.ReadyReplicas, s.AvailableReplicas, s.CurrentReplicas, s.UpdatedReplicas, w.image(s.CurrentRevision), w.image(s.UpdateRevision))
+		}
+	case "controllerrevisions":
+		for o := range w.state.List("controllerrevisions", "") {
+			rev := o.(*appsv1.ControllerRevision)
+			fmt.Fprintf(b, "%s revision=%d image=%s owners=%d %s\n", rev.Name, rev.Revision, w.image(rev.Name), len(rev.OwnerReferences), rev.Data.Raw)
+		}
+	case "claims":
+		for o := range w.state.List("persistentvolumeclaims", "") {
+			fmt.Fprintf(b, "%s labels=%v owners=", o.GetName(), o.GetLabels())
+			var names []string
+			for _, ref := range o.GetOwnerReferences() {
+				names = append(names, ref.Kind+"/"+ref.Name)
+			}
+			fmt.Fprintf(b, "%v\n", names)
+		}
+	case "identities":
+		for o := range w.state.List("pods", "") {
+			p := o.(*corev1.Pod)
+			fmt.Fprintf(b, "%s %s host=%s.%s index=%s image=%s", p.Name, p.UID[:8], p.Spec.Hostname, p.Spec.Subdomain, p.Labels[appsv1.PodIndexLabel], p.Spec.Containers[0].Image)
+			for _, v := range p.Spec.Volumes {
+				if v.PersistentVolumeClaim != nil {
+					fmt.Fprintf(b, " %s=%s", v.Name, v.PersistentVolumeClaim.ClaimName)
+				}
+			}
+			b.WriteByte('\n')
 		}
 	case "replicationcontrollers":
 		for o := range w.state.List("replicationcontrollers", "") {

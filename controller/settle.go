@@ -127,6 +127,10 @@ func (s *settling) run(j job) {
 	if err == nil {
 		err = s.complete(&res)
 	}
+	if errors.Is(err, errReplaces) {
+		s.wake(j, s.now)
+		return
+	}
 	if err != nil {
 		s.outcome.Errors = append(s.outcome.Errors, Quarantine{Trigger: s.trigger(j), Reason: err.Error()})
 		s.wake(j, s.now.Add(retryError))
@@ -144,6 +148,9 @@ func (s *settling) run(j job) {
 		s.quarantine(j, fmt.Sprintf("it never settles: %d runs in a row changed something", maxRuns))
 	}
 }
+
+// errReplaces holds a run back whose new object would take the key of one that is removed in the same entry.
+var errReplaces = errors.New("an object is removed and made anew in one entry")
 
 // panicked is the error of a controller that panicked.
 type panicked struct{ text string }
@@ -166,6 +173,9 @@ func (s *settling) complete(res *Result) error {
 		old, ok := s.o.Get(object.KeyOf(o))
 		if !ok {
 			old = nil
+			if r, knows := s.o.(remover); knows && r.Removed(object.KeyOf(o)) {
+				return errReplaces
+			}
 		}
 		if s.admit != nil {
 			if err := s.admit(o, old, s.now); err != nil {

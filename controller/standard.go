@@ -14,6 +14,7 @@ func standard(cfg Config) []Controller {
 		replicaSets{},
 		replicationControllers{},
 		jobs{},
+		statefulSets{},
 		scheduling{},
 		endpoints{},
 		apiService{cluster: cfg.ClusterID, services: cfg.ServiceRange},

@@ -35,6 +35,14 @@ type Overlay interface {
 	Delete(object.Key)
 }
 
+// remover is an Overlay that knows what it takes away from its base. Settle makes no new object under the key of one that the same
+// entry removes: watchers would see one object change into another, and a node two pods as one. The run that wants it waits for the
+// next Settle.
+type remover interface {
+	// Removed tells whether the base has an object under the key which the overlay removes.
+	Removed(object.Key) bool
+}
+
 // Change is what happened to one object. Old is nil for a creation, New for a deletion.
 type Change struct {
 	Key      object.Key

@@ -51,9 +51,36 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// settle runs Settle on what changed since the last time, what was left over, what is due and the triggers given.
+// settle runs Settle until nothing is due any more.
 func (w *world) settle(more ...controller.Trigger) controller.Outcome {
-	triggers := append(w.left, w.set.Triggers(w.state, w.state.TakeChanges())...)
+	w.settleOnce(more...)
+	// A run that was held back to the next entry is due at once.
+	for round := 0; w.due(); round++ {
+		if round > 100 {
+			w.t.Fatal("something is always due")
+		}
+		w.settleOnce()
+	}
+	return w.last
+}
+
+func (w *world) due() bool {
+	for _, at := range w.wakes {
+		if !at.After(w.now) {
+			return true
+		}
+	}
+	return false
+}
+
+// settleOnce runs Settle on what changed since the last time, what was left over, what is due and the triggers given.
+func (w *world) settleOnce(more ...controller.Trigger) controller.Outcome {
+	changes := w.state.TakeChanges()
+	removed := map[object.Key]bool{}
+	for _, ch := range changes {
+		removed[ch.Key] = ch.New == nil
+	}
+	triggers := append(w.left, w.set.Triggers(w.state, changes)...)
 	var due []controller.Trigger
 	for t, at := range w.wakes {
 		if !at.After(w.now) {
@@ -68,7 +95,7 @@ func (w *world) settle(more ...controller.Trigger) controller.Outcome {
 		return a.Key.Compare(b.Key)
 	})
 	triggers = append(append(triggers, due...), more...)
-	o := &recorder{State: w.state, w: w}
+	o := &recorder{State: w.state, w: w, removed: removed}
 	w.last = controller.Settle(w.set, o, triggers, w.now, w.budget, admission.Complete)
 	for _, wk := range w.last.Wakes {
 		if at, ok := w.wakes[wk.Trigger]; !ok || wk.At.Before(at) {
@@ -86,8 +113,12 @@ func (w *world) settle(more ...controller.Trigger) controller.Outcome {
 // recorder notes how the sizes of ReplicaSets change, in order.
 type recorder struct {
 	*memview.State
-	w *world
+	w       *world
+	removed map[object.Key]bool
 }
+
+// Removed tells what was there when the Settle began, or before the test changed it, and is not any longer.
+func (r *recorder) Removed(k object.Key) bool { return r.removed[k] }
 
 func (r *recorder) Put(o object.Object) {
 	if rs, ok := o.(*appsv1.ReplicaSet); ok {
@@ -105,6 +136,7 @@ func (r *recorder) Put(o object.Object) {
 	} else if old.GetDeletionTimestamp() == nil && o.GetDeletionTimestamp() != nil {
 		r.note("-", o)
 	}
+	r.removed[object.KeyOf(o)] = false
 	r.State.Put(o)
 }
 
@@ -113,6 +145,7 @@ func (r *recorder) Delete(k object.Key) {
 	if o, ok := r.Get(k); ok && o.GetDeletionTimestamp() == nil {
 		r.note("-", o)
 	}
+	r.removed[k] = true
 	r.State.Delete(k)
 }
 
@@ -190,6 +223,10 @@ func (w *world) put(o object.Object) error {
 	}
 	if errs := admission.Validate(o, old); len(errs) > 0 {
 		return errs.ToAggregate()
+	}
+	if controller.Finished(o) {
+		w.state.Delete(key)
+		return nil
 	}
 	w.state.Put(o)
 	return nil

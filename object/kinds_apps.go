@@ -15,5 +15,5 @@ var appsKinds = []Kind{
 	{GVK: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), Resource: "replicasets", Singular: "replicaset", ShortNames: []string{"rs"}, Categories: []string{"all"},
 		Namespaced: true, FromGit: true, Status: true, Scale: true, make: of[appsv1.ReplicaSet]},
 	{GVK: appsv1.SchemeGroupVersion.WithKind("StatefulSet"), Resource: "statefulsets", Singular: "statefulset", ShortNames: []string{"sts"}, Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Dormant: true, Status: true, Scale: true, make: of[appsv1.StatefulSet]},
+		Namespaced: true, FromGit: true, Status: true, Scale: true, make: of[appsv1.StatefulSet]},
 }
