@@ -179,6 +179,8 @@ func TestKubectl(t *testing.T) {
 		has(t, k.ok("", "set", "image", "deploy/web", "web=nginx:2"), "image updated")
 		has(t, k.ok("", "get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image} {.metadata.generation}"), "nginx:2 3")
 		has(t, k.ok("", "scale", "deploy/web", "--replicas=5"), "scaled")
+		has(t, k.ok("", "get", "deploy", "web", "--subresource=scale"), "NAME   DESIRED   AVAILABLE   AGE", "web    5         0")
+		has(t, k.fails(strings.Replace(webYAML, "kind: Deployment", "kind: Widget", 1), "apply", "-f", "-"), `no matches for kind "Widget" in version "apps/v1"`)
 		has(t, k.ok("", "label", "deploy/web", "tier=front"), "labeled")
 		has(t, k.ok("", "annotate", "deploy/web", "note=x"), "annotated")
 		has(t, k.ok("", "patch", "deploy/web", "-p", `{"spec":{"replicas":6}}`), "patched")

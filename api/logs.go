@@ -114,7 +114,10 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, t target) error {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("the agent of node %s does not answer: %v", node.Name, err))
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
+	switch {
+	case res.StatusCode == http.StatusNotFound && isTrue(q.Get("previous")):
+		return badRequest("previous terminated container %q in pod %q not found", container, pod.Name)
+	case res.StatusCode != http.StatusOK:
 		return agentError(res, node.Name)
 	}
 	w.Header().Set("Content-Type", "text/plain")

@@ -10,8 +10,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"reconcile/api/table"
 	"reconcile/object"
 )
 
@@ -56,6 +58,33 @@ func scaleOf(o object.Object) (*autoscalingv1.Scale, error) {
 	return sc, nil
 }
 
+// sendScale answers with a scale, as a Table where that is asked for.
+func (s *Server) sendScale(w http.ResponseWriter, r *http.Request, sc *autoscalingv1.Scale) error {
+	a, err := negotiate(r, true, shapeTable)
+	if err != nil {
+		return err
+	}
+	if a.shape != shapeTable {
+		s.sendPlain(w, r, http.StatusOK, sc)
+		return nil
+	}
+	meta := metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/" + a.version, Kind: "PartialObjectMetadata"}, ObjectMeta: sc.ObjectMeta}
+	b, err := json.Marshal(metav1.Table{
+		TypeMeta:          metav1.TypeMeta{APIVersion: "meta.k8s.io/" + a.version, Kind: "Table"},
+		ListMeta:          metav1.ListMeta{ResourceVersion: sc.ResourceVersion},
+		ColumnDefinitions: table.Scale.Definitions(),
+		Rows:              []metav1.TableRow{{Cells: table.Scale.Row(sc, s.cfg.Now()), Object: runtime.RawExtension{Object: &meta}}},
+	})
+	if err != nil {
+		return err
+	}
+	if b, err = asText(b, a); err != nil {
+		return err
+	}
+	send(w, r, http.StatusOK, a.media, b)
+	return nil
+}
+
 func (s *Server) getScale(w http.ResponseWriter, r *http.Request, t target) error {
 	o, err := s.live(r.Context(), t, t.query.Get("resourceVersion"))
 	if err != nil {
@@ -65,8 +94,7 @@ func (s *Server) getScale(w http.ResponseWriter, r *http.Request, t target) erro
 	if err != nil {
 		return err
 	}
-	s.sendPlain(w, r, http.StatusOK, sc)
-	return nil
+	return s.sendScale(w, r, sc)
 }
 
 func (s *Server) updateScale(w http.ResponseWriter, r *http.Request, t target) error {
@@ -145,6 +173,5 @@ func (s *Server) modifyScale(w http.ResponseWriter, r *http.Request, t target, f
 	if err != nil {
 		return err
 	}
-	s.sendPlain(w, r, http.StatusOK, sc)
-	return nil
+	return s.sendScale(w, r, sc)
 }

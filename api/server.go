@@ -113,7 +113,7 @@ func (s *Server) resource(w http.ResponseWriter, r *http.Request, t target) erro
 		return s.act(w, r, t)
 	}
 	if !t.known {
-		return notServed()
+		return s.absent(w, r, t, a.Verb)
 	}
 	handle := s.handler(r.Method, t)
 	if handle == nil {

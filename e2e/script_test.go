@@ -12,14 +12,13 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"reconcile/internal/needs"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
-// TestScripts runs the scripts of testdata on one live cluster with real containers: those of kubectl with the separate kubectl and
-// with `reconcile kubectl`, each in a namespace of its own; those about git and our own command line one after the other, because
-// they share the branch main.
+// TestScripts runs the scripts of testdata/main on one live cluster with real containers, one after the other, because they share the
+// branch main: those about git and our own command line.
 //
 // A script has, beside testscript's own commands:
 //
@@ -27,39 +26,45 @@ import (
 //	until PATTERN PROGRAM ARGS...     runs a program until it succeeds and its output matches; the output is stdout's then
 //	start NAME PROGRAM ARGS...        runs a program in the background until the script ends; its output is the file NAME
 //	halt NAME                         ends it as Ctrl-C does
+//	same kubectl ARGS...              runs the other kubectl too: both must print the same, ages aside (scripts of kubectl only)
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	m := l.machine()
+	m := newLab(t).machine()
 	m.start("up")
 	m.images(map[string]string{"toolbox:v1": "./toolbox", "toolbox:v2": "./toolbox"})
-	t.Run("kubectl", func(t *testing.T) {
-		if _, err := exec.LookPath("kubectl"); err != nil {
-			needs.Missing(t, "needs a separate kubectl: run scripts/deps.sh test")
-		}
-		m.scripts(t, "kubectl", "testdata/kubectl/*.txtar")
-	})
-	t.Run("built-in", func(t *testing.T) { m.scripts(t, m.bin+" kubectl", "testdata/kubectl/*.txtar") })
 	main, err := filepath.Glob("testdata/main/*.txtar")
 	if err != nil || len(main) == 0 {
 		t.Fatal("no scripts in testdata/main", err)
 	}
 	for _, file := range main {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { m.scripts(t, m.bin+" kubectl", file) })
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			m.scripts(t, scripts{kubectl: m.bin + " kubectl", pattern: file})
+		})
 	}
 }
 
 // websockets is the variable that tells kubectl how to exec: by WebSocket, or by SPDY.
 const websockets = "KUBECTL_REMOTE_COMMAND_WEBSOCKETS"
 
-// scripts runs scripts on the machine, all at once. In them, kubectl is the given command.
-func (m *machine) scripts(t *testing.T, kubectl, pattern string) {
-	files, err := filepath.Glob(pattern)
+// scripts are scripts to run, and the two commands that they call kubectl and other; other may be none. Those with another have a namespace
+// each, in which kubectl works without being told.
+type scripts struct {
+	kubectl, other string
+	pattern        string
+}
+
+// scripts runs scripts on the machine, all at once.
+func (m *machine) scripts(t *testing.T, s scripts) {
+	files, err := filepath.Glob(s.pattern)
 	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts", pattern, err)
+		t.Fatal("no scripts", s.pattern, err)
 	}
 	bin := t.TempDir()
-	for name, command := range map[string]string{"kubectl": kubectl, "reconcile": m.bin, "git": "git", "curl": "curl", "sh": "sh"} {
+	programs := map[string]string{"kubectl": s.kubectl, "reconcile": m.bin, "git": "git", "curl": "curl", "sh": "sh"}
+	if s.other != "" {
+		programs["other"] = s.other
+	}
+	for name, command := range programs {
 		program, args, _ := strings.Cut(command, " ")
 		path, err := exec.LookPath(program)
 		if err != nil {
@@ -70,37 +75,52 @@ func (m *machine) scripts(t *testing.T, kubectl, pattern string) {
 			t.Fatal(err)
 		}
 	}
-	group := strings.ReplaceAll(strings.ToLower(filepath.Base(t.Name())), "_", "-")
+	group := strings.NewReplacer("_", "-", "#", "-").Replace(strings.ToLower(filepath.Base(t.Name())))
 	testscript.Run(t, testscript.Params{
 		Files: files,
 		Setup: func(env *testscript.Env) error {
 			env.Values[startedKey{}] = map[string]background{}
-			script := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
-			ns := group + "-" + script
+			ns := group + "-" + strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
 			for k, v := range map[string]string{
 				"PATH": bin + ":" + os.Getenv("PATH"), "HOME": env.WorkDir, "KUBECONFIG": m.kubeconfig(), "DATA": m.dir, "NS": ns,
 				"SERVER": "https://" + m.ip + ":6443", "CA": filepath.Join(m.dir, "pki", "ca.crt"), "NODE": m.Name,
 				"GIT_AUTHOR_NAME": "e2e", "GIT_AUTHOR_EMAIL": "e2e@example.com", "GIT_COMMITTER_NAME": "e2e", "GIT_COMMITTER_EMAIL": "e2e@example.com",
 				// Separate kubectls up to 1.32 lose what a WebSocket brings before they have made their streams: they take SPDY.
-				websockets: strconv.FormatBool(kubectl != "kubectl"),
+				websockets: strconv.FormatBool(strings.HasPrefix(s.kubectl, m.bin)),
 			} {
 				env.Setenv(k, v)
 			}
-			if !strings.HasPrefix(files[0], "testdata/kubectl/") {
+			if s.other == "" {
 				return nil
 			}
-			if out, err := m.try(m.bin, "kubectl", "--kubeconfig", m.kubeconfig(), "create", "namespace", ns); err != nil {
-				return fmt.Errorf("create namespace %s: %w: %s", ns, err, out)
-			}
-			env.Defer(func() {
-				if err := m.client().CoreV1().Namespaces().Delete(t.Context(), ns, metav1.DeleteOptions{}); err != nil {
-					t.Errorf("delete namespace %s: %v", ns, err)
-				}
-			})
-			return nil
+			return m.namespace(t, env, ns)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "start": start, "halt": halt},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "start": start, "halt": halt, "same": sameOutput},
 	})
+}
+
+// namespace makes a script's namespace, and a kubeconfig that means it. Both go with the script.
+func (m *machine) namespace(t *testing.T, env *testscript.Env, ns string) error {
+	cfg, err := clientcmd.LoadFromFile(m.kubeconfig())
+	if err != nil {
+		return err
+	}
+	cfg.Contexts[cfg.CurrentContext].Namespace = ns
+	own := filepath.Join(env.WorkDir, ".kubeconfig")
+	if err := clientcmd.WriteToFile(*cfg, own); err != nil {
+		return err
+	}
+	env.Setenv("KUBECONFIG", own)
+	c := m.client().CoreV1().Namespaces()
+	if _, err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create namespace %s: %w", ns, err)
+	}
+	env.Defer(func() {
+		if err := c.Delete(t.Context(), ns, metav1.DeleteOptions{}); err != nil {
+			t.Errorf("delete namespace %s: %v", ns, err)
+		}
+	})
+	return nil
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

@@ -9,6 +9,9 @@
 //	toolbox cat                        copies its input to its output
 //	toolbox tty                        tells whether its input is a terminal, and if so the line that it reads from it
 //	toolbox log N                      prints N numbered lines, then sleeps
+//	toolbox file PATH                  prints a file
+//
+// Called as tar or test, it is what kubectl cp needs of these (tar.go).
 package main
 
 import (
@@ -23,6 +26,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +37,14 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	call := run
+	switch filepath.Base(os.Args[0]) {
+	case "tar":
+		call = func(args []string) error { return archive(args, os.Stdin, os.Stdout) }
+	case "test":
+		call = isFolder
+	}
+	if err := call(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "toolbox:", err)
 		os.Exit(1)
 	}
@@ -74,6 +85,12 @@ func run(args []string) error {
 		return err
 	case "tty":
 		return tty()
+	case "file":
+		b, err := os.ReadFile(arg(1))
+		if err == nil {
+			_, err = os.Stdout.Write(b)
+		}
+		return err
 	case "log":
 		n, err := strconv.Atoi(arg(1))
 		if err != nil {
