@@ -31,6 +31,8 @@ type batch struct {
 	// history shows each request's own write.
 	touched map[object.Key]bool
 	full    bool
+	// triggers are those of run.
+	triggers []controller.Trigger
 }
 
 func (t *tenure) newBatch() *batch {
@@ -149,14 +151,16 @@ func (b *batch) verdicts(written []controller.Change) []verdict {
 	return out
 }
 
-// fail answers the accepted requests with err and empties the batch. The others are tried again, for they may have been decided on
-// those.
+// fail is for accepted requests that come to nothing: they are tried in halves, and one that is alone is answered with err. The others are tried
+// again, for they may have been decided on those. It empties the batch.
 func (b *batch) fail(err error) {
-	for _, j := range b.jobs {
-		j.reply(Result{}, err)
-	}
+	b.t.narrow(group{jobs: b.jobs}, err)
+	var others group
 	for _, a := range b.answers {
-		a.job.reply(Result{}, errAgain)
+		others.jobs = append(others.jobs, a.job)
+	}
+	if others.len() > 0 {
+		b.t.redo = append(b.t.redo, others)
 	}
 	b.jobs, b.answers, b.requested, b.overlay, b.outcome, b.raw = nil, nil, nil, nil, Outcome{}, newRawLayer(b.head.raw)
 }

@@ -42,6 +42,8 @@ type tenure struct {
 	// suspect are parts of a leftover that panicked as a whole.
 	suspect [][]controller.Trigger
 	flights []*flight
+	// redo are decided next, one after the other, each when nothing is under way.
+	redo []group
 	// next is a request that was taken off the queue and did not fit into the batch before.
 	next *job
 	// other tells that transactions had their turn last, so that requests are next if both wait.
@@ -57,6 +59,10 @@ type flight struct {
 	changes []cluster.Change
 	raw     *rawLayer
 	last    uint64
+	// base is the revision that it was decided on.
+	base uint64
+	// triggers are the leftovers that it is what became of.
+	triggers []controller.Trigger
 	// empty tells that nothing is written: only the answers wait, until what they were decided on is known to be committed.
 	empty   bool
 	answers []verdict
@@ -105,7 +111,7 @@ func (t *tenure) loop(ctx context.Context) {
 		}
 		var queue <-chan *job
 		var txns <-chan struct{}
-		if t.room() {
+		if t.room() && len(t.redo) == 0 {
 			queue, txns = t.s.queue, t.s.txns.ready
 		}
 		select {
@@ -161,6 +167,10 @@ func (t *tenure) land(err error) {
 		f.fail(errAgain)
 		return
 	}
+	if errors.Is(err, raftstore.ErrRefused) && !errors.Is(err, raftstore.ErrNotLeader) {
+		t.refused(err)
+		return
+	}
 	if err != nil {
 		f.done <- err // end answers it
 		t.over = true
@@ -208,8 +218,12 @@ func (f *flight) fail(err error) {
 
 // work decides what is next, if there is room: requests first, and now and then leftovers between them.
 func (t *tenure) work(ctx context.Context) bool {
-	if !t.room() {
+	if !t.room() || len(t.redo) > 0 && len(t.flights) > 0 {
 		return false
+	}
+	if len(t.redo) > 0 {
+		t.again(ctx)
+		return true
 	}
 	if t.txnsTurn() {
 		t.other = true
@@ -309,8 +323,7 @@ func (t *tenure) requests(ctx context.Context) {
 	t.propose(ctx, b)
 }
 
-// settleLeftover runs triggers that came from wakes, from a spent budget or from the beginning of the tenure. If that panics outside of
-// any controller, halves of them are tried, until the one that does it rests for a while alone.
+// settleLeftover runs triggers that came from wakes, from a spent budget or from the beginning of the tenure.
 func (t *tenure) settleLeftover(ctx context.Context) {
 	triggers := t.leftover
 	t.leftover = nil
@@ -318,22 +331,13 @@ func (t *tenure) settleLeftover(ctx context.Context) {
 		triggers, t.suspect = t.suspect[n-1], t.suspect[:n-1]
 	}
 	b := t.newBatch()
-	if err := b.run(cluster.NewOverlay(b.head.reader), triggers); err == nil {
-		t.propose(ctx, b)
+	if err := b.run(cluster.NewOverlay(b.head.reader), triggers); err != nil {
+		t.holdBack(triggers)
 		return
 	}
-	if half := len(triggers) / 2; half > 0 {
-		t.suspect = append(t.suspect, triggers[half:], triggers[:half])
-		return
-	}
-	for _, k := range triggers {
-		t.s.cfg.Logger.Error("a key is held back because settling it panics", "controller", k.Controller, "key", k.Key.String(), "for", panicPause)
-		t.wakes.add([]controller.Wake{{Trigger: k, At: b.now.Add(panicPause)}})
-	}
+	b.triggers = triggers
+	t.propose(ctx, b)
 }
-
-// panicPause is how long a key rests whose settling panicked.
-const panicPause = 30 * time.Second
 
 // restless tells whether triggers wait for an entry of their own.
 func (t *tenure) restless() bool { return len(t.leftover)+len(t.suspect) > 0 }
@@ -389,10 +393,11 @@ func (t *tenure) propose(ctx context.Context, b *batch) {
 	s, err := seal(b.head.rev, b.now, b.outcome.Written, b.raw)
 	if err != nil {
 		t.s.cfg.Logger.Error("an entry cannot be encoded", "error", err)
+		t.holdBack(b.triggers)
 		b.fail(apierrors.NewInternalError(fmt.Errorf("encode the changes: %w", err)))
 		return
 	}
-	f := &flight{nonce: t.s.store.Nonce(), raw: b.raw, last: s.last, empty: empty, answers: b.verdicts(s.changes), done: make(chan error, 1)}
+	f := &flight{nonce: t.s.store.Nonce(), raw: b.raw, last: s.last, triggers: b.triggers, empty: empty, answers: b.verdicts(s.changes), done: make(chan error, 1)}
 	for _, c := range s.changes {
 		f.changes = append(f.changes, cluster.Change(c))
 	}
@@ -407,6 +412,7 @@ func (t *tenure) propose(ctx context.Context, b *batch) {
 
 // start sends an entry off.
 func (t *tenure) start(ctx context.Context, f *flight, e raftstore.Entry) {
+	f.base = e.Base
 	p, err := t.s.store.Start(ctx, e)
 	t.flights = append(t.flights, f)
 	if err != nil {
@@ -441,6 +447,9 @@ func (t *tenure) confirm(ctx context.Context, f *flight) {
 func (t *tenure) end() {
 	if t.next != nil && t.next.take() {
 		t.next.reply(Result{}, errAgain)
+	}
+	for _, g := range t.redo {
+		g.fail(errAgain)
 	}
 	t.s.rejectTxns()
 	failed := false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,12 +231,15 @@ func (t *tenure) txnsTurn() bool {
 
 // txnBatch decides the waiting transactions that fit into one entry, and proposes it.
 func (t *tenure) txnBatch(ctx context.Context) {
+	jobs := t.s.txns.take(maxTxns, maxTxnBytes)
+	t.decideTxns(ctx, slices.DeleteFunc(jobs, func(j *txnJob) bool { return !j.take() }))
+}
+
+// decideTxns decides transactions that were taken, and proposes their entry.
+func (t *tenure) decideTxns(ctx context.Context, jobs []*txnJob) {
 	kv := t.kv()
 	f := &flight{nonce: t.s.store.Nonce(), raw: newRawLayer(nil), done: make(chan error, 1)}
-	for _, j := range t.s.txns.take(maxTxns, maxTxnBytes) {
-		if !j.take() {
-			continue
-		}
+	for _, j := range jobs {
 		before := len(kv.ops)
 		answer, err := t.s.decider.txn(kv, j.txn)
 		if err != nil {
