@@ -22,6 +22,7 @@ var adopters = []struct {
 	{"replicasets", "pods", appsv1.SchemeGroupVersion.WithKind("ReplicaSet")},
 	{"replicationcontrollers", "pods", corev1.SchemeGroupVersion.WithKind("ReplicationController")},
 	{"statefulsets", "pods", appsv1.SchemeGroupVersion.WithKind("StatefulSet")},
+	{"daemonsets", "pods", appsv1.SchemeGroupVersion.WithKind("DaemonSet")},
 	{"jobs", "pods", batchv1.SchemeGroupVersion.WithKind("Job")},
 	{"deployments", "replicasets", appsv1.SchemeGroupVersion.WithKind("Deployment")},
 }

@@ -35,6 +35,7 @@ import (
 //	restarts OWNER N                               has the containers of an owner's first running pod restarted N times
 //	kill OWNER [n=N] [index=I]                     deletes N of an owner's pods
 //	unready POD                                    has a pod fail its readiness probe
+//	label NODE KEY[=VALUE] · taint NODE [KEY=EFFECT]   changes a node
 //	show WHAT                                      prints objects
 func TestGolden(t *testing.T) {
 	datadriven.Walk(t, "testdata/golden", func(t *testing.T, path string) {

@@ -56,9 +56,33 @@ func (w *world) workload(d *datadriven.TestData) error {
 			}
 		}
 		w.state.Put(c)
+	case "label", "taint":
+		return w.changeNode(d)
 	default:
 		w.t.Fatalf("unknown command %s", d.Cmd)
 	}
+	return nil
+}
+
+// changeNode sets one label, or the one taint, of a node; without a value it takes it away.
+func (w *world) changeNode(d *datadriven.TestData) error {
+	o, ok := w.state.Get(object.Key{Resource: "nodes", Name: d.CmdArgs[0].Key})
+	if !ok {
+		return fmt.Errorf("there is no node %s", d.CmdArgs[0].Key)
+	}
+	n := object.Copy(o.(*corev1.Node))
+	if d.Cmd == "taint" {
+		n.Spec.Taints = nil
+		if len(d.CmdArgs) > 1 {
+			n.Spec.Taints = []corev1.Taint{{Key: d.CmdArgs[1].Key, Effect: corev1.TaintEffect(d.CmdArgs[1].Vals[0])}}
+		}
+	} else {
+		delete(n.Labels, d.CmdArgs[1].Key)
+		if len(d.CmdArgs[1].Vals) > 0 {
+			n.Labels[d.CmdArgs[1].Key] = d.CmdArgs[1].Vals[0]
+		}
+	}
+	w.state.Put(n)
 	return nil
 }
 
@@ -207,6 +231,23 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 			s := set.Status
 			fmt.Fprintf(b, "%s gen=%d/%d replicas=%d/%d ready=%d available=%d current=%d updated=%d revisions=%s→%s\n", set.Name, s.ObservedGeneration, set.Generation, s.Replicas,
 				*set.Spec.Replicas, s.ReadyReplicas, s.AvailableReplicas, s.CurrentReplicas, s.UpdatedReplicas, w.image(s.CurrentRevision), w.image(s.UpdateRevision))
+		}
+	case "daemonsets":
+		for o := range w.state.List("daemonsets", "") {
+			s := o.(*appsv1.DaemonSet).Status
+			fmt.Fprintf(b, "%s gen=%d/%d desired=%d current=%d misscheduled=%d ready=%d updated=%d available=%d unavailable=%d\n", o.GetName(), s.ObservedGeneration, o.GetGeneration(),
+				s.DesiredNumberScheduled, s.CurrentNumberScheduled, s.NumberMisscheduled, s.NumberReady, s.UpdatedNumberScheduled, s.NumberAvailable, s.NumberUnavailable)
+		}
+	case "tolerations":
+		for o := range w.state.List("pods", "") {
+			for _, t := range o.(*corev1.Pod).Spec.Tolerations {
+				fmt.Fprintf(b, "%s %s:%s", t.Operator, t.Key, t.Effect)
+				if t.TolerationSeconds != nil {
+					fmt.Fprintf(b, " for %ds", *t.TolerationSeconds)
+				}
+				b.WriteByte('\n')
+			}
+			return true
 		}
 	case "controllerrevisions":
 		for o := range w.state.List("controllerrevisions", "") {

@@ -29,6 +29,8 @@ type history struct {
 	owner    object.Object
 	kind     schema.GroupVersionKind
 	template *corev1.PodTemplateSpec
+	// label is the one under which a revision has its hash.
+	label string
 
 	// all are the owner's revisions, oldest first; update the one of the present template.
 	all        []*appsv1.ControllerRevision
@@ -124,7 +126,7 @@ func (h *history) newRevision(data []byte, number int64) *appsv1.ControllerRevis
 	if tags == nil {
 		tags = map[string]string{}
 	}
-	tags[labelRevisionHash] = hash
+	tags[h.label] = hash
 	notes := map[string]string{}
 	copyAnnotations(notes, h.owner.GetAnnotations())
 	rev := &appsv1.ControllerRevision{
@@ -137,7 +139,7 @@ func (h *history) newRevision(data []byte, number int64) *appsv1.ControllerRevis
 	return rev
 }
 
-// labelRevisionHash is the hash in a ControllerRevision's name.
+// labelRevisionHash has the hash of a StatefulSet's revision.
 const labelRevisionHash = "controller.kubernetes.io/hash"
 
 // surplus are the oldest revisions that nobody uses and that are beyond the limit.
@@ -152,6 +154,20 @@ func (h *history) surplus(limit *int32, live map[string]bool) []Deletion {
 		}
 	}
 	return old[:max(0, len(old)-int(*limit))]
+}
+
+// oldest are the oldest revisions beyond the limit, but for those whose hash is in use, which count all the same.
+func (h *history) oldest(limit *int32, hashes map[string]bool) []Deletion {
+	if limit == nil || *limit < 0 {
+		return nil
+	}
+	var out []Deletion
+	for _, rev := range h.all {
+		if len(out) < len(h.all)-1-int(*limit) && rev != h.update && !hashes[rev.Labels[h.label]] {
+			out = append(out, Deletion{Key: object.KeyOf(rev)})
+		}
+	}
+	return out
 }
 
 // named returns the revision of a name, nil if there is none.

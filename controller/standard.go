@@ -15,6 +15,7 @@ func standard(cfg Config) []Controller {
 		replicationControllers{},
 		jobs{},
 		statefulSets{},
+		daemonSets{},
 		scheduling{},
 		endpoints{},
 		apiService{cluster: cfg.ClusterID, services: cfg.ServiceRange},

@@ -73,7 +73,7 @@ func (statefulSets) Reconcile(v View, key object.Key, now time.Time) (Result, er
 	set := *live
 	set.Annotations = maps.Clone(live.Annotations)
 	r := statefulRun{v: v, now: now, live: live, set: &set, written: map[object.Key]bool{},
-		history: history{v: v, owner: live, kind: appsv1.SchemeGroupVersion.WithKind("StatefulSet"), template: &live.Spec.Template}}
+		history: history{v: v, owner: live, kind: appsv1.SchemeGroupVersion.WithKind("StatefulSet"), template: &live.Spec.Template, label: labelRevisionHash}}
 	if err := r.read(selector); err != nil {
 		return Result{}, err
 	}

@@ -9,7 +9,7 @@ var appsKinds = []Kind{
 	{GVK: appsv1.SchemeGroupVersion.WithKind("ControllerRevision"), Resource: "controllerrevisions", Singular: "controllerrevision",
 		Namespaced: true, make: of[appsv1.ControllerRevision]},
 	{GVK: appsv1.SchemeGroupVersion.WithKind("DaemonSet"), Resource: "daemonsets", Singular: "daemonset", ShortNames: []string{"ds"}, Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Dormant: true, Status: true, make: of[appsv1.DaemonSet]},
+		Namespaced: true, FromGit: true, Status: true, make: of[appsv1.DaemonSet]},
 	{GVK: appsv1.SchemeGroupVersion.WithKind("Deployment"), Resource: "deployments", Singular: "deployment", ShortNames: []string{"deploy"}, Categories: []string{"all"},
 		Namespaced: true, FromGit: true, Status: true, Scale: true, make: of[appsv1.Deployment]},
 	{GVK: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), Resource: "replicasets", Singular: "replicaset", ShortNames: []string{"rs"}, Categories: []string{"all"},

@@ -33,11 +33,16 @@ func quantity(n int64, milli bool) *kresource.Quantity {
 func sameDemand(a, b *corev1.PodSpec) bool {
 	return a == b ||
 		equality.Semantic.DeepEqual(a.NodeSelector, b.NodeSelector) &&
-			equality.Semantic.DeepEqual(a.Affinity, b.Affinity) &&
+			sameAffinity(a, b) &&
 			slices.EqualFunc(a.Tolerations, b.Tolerations, sameToleration) &&
 			equality.Semantic.DeepEqual(a.Overhead, b.Overhead) &&
 			equality.Semantic.DeepEqual(a.Resources, b.Resources) &&
 			sameContainers(a.Containers, b.Containers) && sameContainers(a.InitContainers, b.InitContainers)
+}
+
+// sameAffinity leaves out to which node pods are pinned: such a pod has no class, and its demand is that of all daemons of its owner.
+func sameAffinity(a, b *corev1.PodSpec) bool {
+	return a.Affinity == b.Affinity || PinnedTo(a) != "" && PinnedTo(b) != "" || equality.Semantic.DeepEqual(a.Affinity, b.Affinity)
 }
 
 // sameToleration leaves out for how long, which is no question of scheduling.

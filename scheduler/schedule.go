@@ -24,6 +24,11 @@ func (s *Snapshot) Schedule(pods []*corev1.Pod) []Decision {
 	var c *class
 	refused := ""
 	for _, pod := range pods {
+		if name := PinnedTo(&pod.Spec); name != "" {
+			out = append(out, s.schedulePinned(pod, name, demandOf(pod, demands)))
+			c, refused = nil, ""
+			continue
+		}
 		if c == nil || c.owner == "" || demandOf(pod, demands) != c.demand {
 			c, refused = s.newClass(pod, demands), ""
 		}
@@ -100,13 +105,19 @@ func (s *Snapshot) verdicts(c *class) []Verdict {
 		case c.fit[i]:
 			out[i].Score = c.total(i, most)
 		case !out[i].Fits:
-		case slices.ContainsFunc(c.ports, n.conflicts):
-			out[i] = Verdict{Node: n.node.Name, Plugin: "NodePorts", Reasons: []string{"node(s) didn't have free ports for the requested pod ports"}}
 		default:
-			out[i] = Verdict{Node: n.node.Name, Plugin: "NodeResourcesFit", Reasons: n.short(c.demand)}
+			out[i] = n.refusal(c.demand)
 		}
 	}
 	return out
+}
+
+// refusal is why a node has no room for a demand.
+func (n *nodeState) refusal(d *demand) Verdict {
+	if slices.ContainsFunc(d.ports, n.conflicts) {
+		return Verdict{Node: n.node.Name, Plugin: "NodePorts", Reasons: []string{"node(s) didn't have free ports for the requested pod ports"}}
+	}
+	return Verdict{Node: n.node.Name, Plugin: "NodeResourcesFit", Reasons: n.short(d)}
 }
 
 // message sums up verdicts in kube-scheduler's words: each reason with the number of nodes, sorted as text.
