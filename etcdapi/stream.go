@@ -35,7 +35,7 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 		return err
 	}
 	b := &boundStream{ServerStream: stream, method: info.FullMethod, tick: &s.senders.tick}
-	b.ctx, b.end = context.WithCancelCause(context.WithValue(stream.Context(), boundKey{}, b))
+	b.ctx, b.end = context.WithCancelCause(stream.Context())
 	defer b.end(nil)
 	if md, ok := metadata.FromIncomingContext(stream.Context()); ok {
 		if want := md.Get(rpctypes.MetadataRequireLeaderKey); len(want) > 0 && want[0] == rpctypes.MetadataHasLeader {
@@ -71,16 +71,6 @@ type boundStream struct {
 	// tick is the present one. began is the one at which the present send began, 0 if there is none.
 	tick  *atomic.Int64
 	began atomic.Int64
-}
-
-// boundKey finds a stream in its context.
-type boundKey struct{}
-
-// endStream ends the stream of a context, with an error that its client is told.
-func endStream(ctx context.Context, err error) {
-	if b, ok := ctx.Value(boundKey{}).(*boundStream); ok {
-		b.end(err)
-	}
 }
 
 // Context implements grpc.ServerStream.

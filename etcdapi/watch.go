@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -34,69 +35,132 @@ func (w watchService) Watch(stream pb.Watch_WatchServer) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(stream.Context())
-	st := &watchStream{s: w.s, c: c, stream: stream, ctx: ctx, progress: make(chan struct{}, 1), watches: map[int64]*watch{}}
-	err = st.receive()
-	cancel()
-	st.wg.Wait()
-	return err
+	st := &watchStream{s: w.s, c: c, stream: stream, ctx: stream.Context(), signal: make(chan struct{}, 1), requests: make(chan *pb.WatchRequest, maxRequests), watches: map[int64]*watch{}}
+	st.group = w.s.cfg.Store.WatchGroup(st.wake)
+	defer st.stop()
+	// The server waits for it: a stream's Recv ends after its handler has returned, not before.
+	w.s.wg.Go(st.receive)
+	return st.serve()
 }
 
-// watchStream is one client's stream. A watch is a place in the store's history with a goroutine that sends what comes; a slow client holds up
-// its own goroutines only, costs one response, and is cut off after Config.SendTimeout (senders).
+// maxRequests is how many of a client's requests wait for their turn; the client waits with the next.
+const maxRequests = 16
+
+// watchStream is one client's stream. One goroutine answers its requests and sends what its watches find; a watch is a place in the store's
+// history. A slow client holds up its own goroutine only, costs one response, and is cut off after Config.SendTimeout (senders).
 type watchStream struct {
 	s      *Server
 	c      client
 	stream pb.Watch_WatchServer
 	ctx    context.Context
-	wg     sync.WaitGroup
-	// progress holds a token when a progress request waits for its answer. Several share one. answering tells that somebody answers.
-	progress  chan struct{}
-	answering bool
 
-	// sending guards the stream and keeps the order of responses.
-	sending sync.Mutex
+	// signal holds a token when there is something to look at: requests, watches that are ready, the end.
+	signal   chan struct{}
+	requests chan *pb.WatchRequest
+	// ended tells that the stream is over, due that it is time for progress notifications.
+	ended, due atomic.Bool
 
-	mu      sync.Mutex
+	// What follows is serve's.
+	group   *raftstore.WatchGroup
 	watches map[int64]*watch
+	bySrc   map[*raftstore.Watch]*watch
+	room    []*raftstore.Watch
 	nextID  int64
-	ticking bool
+	timer   *time.Timer
 }
 
 // watch is one watch of a stream.
 type watch struct {
 	id   int64
-	st   *watchStream
+	src  *raftstore.Watch
 	span raftstore.Span
 	// mixed tells that the span holds keys which clients do not see.
-	mixed  bool
-	req    *pb.WatchCreateRequest
-	cancel context.CancelFunc
-
-	// poke makes the watch say how far it has come.
-	mu   sync.Mutex
-	now  context.Context
-	poke context.CancelFunc
-	asks []chan uint64
+	mixed bool
+	req   *pb.WatchCreateRequest
 	// quiet tells that nothing was sent since the last progress notification.
 	quiet bool
 }
 
+func (st *watchStream) wake() {
+	select {
+	case st.signal <- struct{}{}:
+	default:
+	}
+}
+
+// finish makes serve look whether the stream has ended.
+func (st *watchStream) finish() {
+	st.ended.Store(true)
+	st.wake()
+}
+
 // receive takes the client's requests until the stream ends.
-func (st *watchStream) receive() error {
+func (st *watchStream) receive() {
 	for {
 		r, err := st.stream.Recv()
 		if err != nil {
-			return nil // the client has ended the stream, its connection is gone, or the server ends it
+			st.finish() // the client has ended the stream, or its connection is gone
+			return
 		}
-		if err := st.request(r); err != nil {
-			return err
+		select {
+		case st.requests <- r:
+			st.wake()
+		case <-st.ctx.Done():
+			return
 		}
 	}
 }
 
-// fail ends the stream.
-func (st *watchStream) fail(err error) { endStream(st.ctx, err) }
+// serve works until the stream ends.
+func (st *watchStream) serve() error {
+	defer context.AfterFunc(st.ctx, st.finish)()
+	defer context.AfterFunc(st.s.life, st.finish)()
+	for range st.signal {
+		if st.ended.Load() {
+			return st.end()
+		}
+		for range len(st.requests) {
+			if err := st.request(<-st.requests); err != nil {
+				return err
+			}
+		}
+		// Where others wait for a processor they go first, and what they write goes into the same response.
+		runtime.Gosched()
+		st.room = st.group.Ready(st.room)
+		for _, src := range st.room {
+			if err := st.advance(src); err != nil {
+				return err
+			}
+		}
+		if st.due.Swap(false) {
+			if err := st.notify(); err != nil {
+				return fmt.Errorf("send a progress notification: %w", err)
+			}
+			st.timer.Reset(st.pause())
+		}
+	}
+	return nil
+}
+
+// end is why the stream has ended, if it was not the client who ended it.
+func (st *watchStream) end() error {
+	if st.s.life.Err() != nil {
+		return rpctypes.ErrGRPCStopped
+	}
+	if cause := context.Cause(st.ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func (st *watchStream) stop() {
+	if st.timer != nil {
+		st.timer.Stop()
+	}
+	for _, w := range st.watches {
+		st.drop(w)
+	}
+}
 
 func (st *watchStream) request(r *pb.WatchRequest) error {
 	switch r := r.RequestUnion.(type) {
@@ -106,25 +170,19 @@ func (st *watchStream) request(r *pb.WatchRequest) error {
 		}
 	case *pb.WatchRequest_CancelRequest:
 		if r.CancelRequest != nil {
-			return st.end(r.CancelRequest.WatchId)
+			return st.cancel(r.CancelRequest.WatchId)
 		}
 	case *pb.WatchRequest_ProgressRequest:
 		if r.ProgressRequest != nil {
-			st.askProgress()
+			return st.progressAll()
 		}
 	}
 	return nil
 }
 
-func (st *watchStream) send(r *pb.WatchResponse) error {
-	st.sending.Lock()
-	defer st.sending.Unlock()
-	return st.stream.Send(r)
-}
-
 // refuse answers a request that makes no watch.
 func (st *watchStream) refuse(reason string) error {
-	return st.send(&pb.WatchResponse{Header: st.s.header(st.s.cfg.Store.View().Rev()), WatchId: noWatch, Created: true, Canceled: true, CancelReason: reason})
+	return st.stream.Send(&pb.WatchResponse{Header: st.s.header(st.s.cfg.Store.View().Rev()), WatchId: noWatch, Created: true, Canceled: true, CancelReason: reason})
 }
 
 // create makes a watch, answers that it is there, and starts it.
@@ -141,8 +199,7 @@ func (st *watchStream) create(r *pb.WatchCreateRequest) error {
 	case sp.To != "" && sp.To <= sp.From:
 		return st.refuse("mvcc: watcher range is empty")
 	}
-	w := &watch{st: st, req: r, span: sp, mixed: !slices.Equal(shown(sp), []raftstore.Span{sp}), quiet: true}
-	st.mu.Lock()
+	w := &watch{req: r, span: sp, mixed: !slices.Equal(shown(sp), []raftstore.Span{sp}), quiet: true}
 	switch _, taken := st.watches[r.WatchId]; {
 	case r.WatchId == 0:
 		for st.watches[st.nextID] != nil {
@@ -151,130 +208,104 @@ func (st *watchStream) create(r *pb.WatchCreateRequest) error {
 		w.id = st.nextID
 		st.nextID++
 	case taken:
-		st.mu.Unlock()
 		return st.refuse("mvcc: duplicate watch ID provided on the WatchStream")
 	default:
 		w.id = r.WatchId
 	}
-	st.watches[w.id] = w
-	var ctx context.Context
-	ctx, w.cancel = context.WithCancel(st.ctx)
-	st.mu.Unlock()
 	// A watch from now on begins behind what the answer's header says.
 	rev := st.s.cfg.Store.View().Rev()
-	if err := st.send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: w.id, Created: true}); err != nil {
+	if err := st.stream.Send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: w.id, Created: true}); err != nil {
 		return err
 	}
 	after := rev
 	if r.StartRevision > 0 {
 		after = uint64(r.StartRevision) - 1
 	}
-	st.wg.Go(func() { w.run(ctx, after) })
-	if r.ProgressNotify {
-		st.tick()
+	src, err := st.s.cfg.Store.WatchSpan(sp, after)
+	if err != nil {
+		return st.broken(w, err)
+	}
+	w.src = src
+	st.watches[w.id] = w
+	if st.bySrc == nil {
+		st.bySrc = map[*raftstore.Watch]*watch{}
+	}
+	st.bySrc[src] = w
+	st.group.Add(src)
+	if r.ProgressNotify && st.timer == nil {
+		st.timer = time.AfterFunc(st.pause(), func() {
+			st.due.Store(true)
+			st.wake()
+		})
 	}
 	return nil
 }
 
-// end cancels a watch at the client's wish.
-func (st *watchStream) end(id int64) error {
-	st.mu.Lock()
+// pause is how long progress notifications wait: not all streams are told at once.
+func (st *watchStream) pause() time.Duration {
+	every := st.s.cfg.ProgressEvery
+	return every + rand.N(every/10+1)
+}
+
+func (st *watchStream) drop(w *watch) {
+	st.group.Remove(w.src)
+	delete(st.watches, w.id)
+	delete(st.bySrc, w.src)
+}
+
+// cancel ends a watch at the client's wish.
+func (st *watchStream) cancel(id int64) error {
 	w := st.watches[id]
-	delete(st.watches, id)
-	st.mu.Unlock()
 	if w == nil {
 		return nil
 	}
-	w.cancel()
-	// Whoever sends for it now has the lock; after it nothing more comes.
-	return st.send(&pb.WatchResponse{Header: st.s.header(st.s.cfg.Store.View().Rev()), WatchId: id, Canceled: true})
+	st.drop(w)
+	return st.stream.Send(&pb.WatchResponse{Header: st.s.header(st.s.cfg.Store.View().Rev()), WatchId: id, Canceled: true})
 }
 
-// run follows the history until ctx ends.
-func (w *watch) run(ctx context.Context, after uint64) {
-	defer w.cancel()
-	err := w.follow(ctx, after)
-	w.st.mu.Lock()
-	if w.st.watches[w.id] == w {
-		delete(w.st.watches, w.id)
-	}
-	w.answerAsks(noAnswer)
-	w.st.mu.Unlock()
-	if ctx.Err() != nil {
-		return
-	}
+// broken tells the client of a watch that cannot go on, if that is its own fault, and ends the stream otherwise.
+func (st *watchStream) broken(w *watch, err error) error {
 	if !errors.Is(err, raftstore.ErrCompacted) {
-		w.st.fail(rpctypes.ErrGRPCStopped)
-		return
+		return rpctypes.ErrGRPCStopped
 	}
-	v := w.st.s.cfg.Store.View()
-	r := &pb.WatchResponse{Header: w.st.s.header(v.Rev()), WatchId: w.id, Canceled: true, CompactRevision: int64(v.Floor()), CancelReason: rpctypes.ErrCompacted.Error()}
-	if err := w.st.send(r); err != nil {
-		w.st.fail(err)
-	}
+	v := st.s.cfg.Store.View()
+	return st.stream.Send(&pb.WatchResponse{Header: st.s.header(v.Rev()), WatchId: w.id, Canceled: true, CompactRevision: int64(v.Floor()), CancelReason: rpctypes.ErrCompacted.Error()})
 }
 
-// follow sends events until ctx ends or there is an error.
-func (w *watch) follow(ctx context.Context, after uint64) error {
-	src, err := w.st.s.cfg.Store.WatchSpan(w.span, after)
+// advance sends some of what is new for a watch; if that was not all, the group names it again.
+func (st *watchStream) advance(src *raftstore.Watch) error {
+	w := st.bySrc[src]
+	if w == nil {
+		return nil // it was cancelled meanwhile
+	}
+	events, upTo, err := st.group.Poll(src)
 	if err != nil {
-		return err
+		st.drop(w)
+		return st.broken(w, err)
 	}
-	for ctx.Err() == nil {
-		turn := w.turn(ctx)
-		events, upTo, err := src.Next(turn)
-		if err != nil && turn.Err() == nil {
-			return err
-		}
-		if len(events) > 0 {
-			if err := w.deliver(ctx, events, upTo); err != nil {
-				w.st.fail(err)
-				return err
-			}
-		} else if turn.Err() != nil {
-			w.answerAsks(upTo)
-		}
+	if len(events) == 0 {
+		return nil
 	}
-	return ctx.Err()
+	return st.deliver(w, events, upTo)
 }
 
-// turn is ctx until somebody asks how far the watch has come.
-func (w *watch) turn(ctx context.Context) context.Context {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.now == nil || w.now.Err() != nil {
-		w.now, w.poke = context.WithCancel(ctx)
+// seen sends all that there is for a watch, and returns the revision up to which it is complete then.
+func (st *watchStream) seen(w *watch) (uint64, error) {
+	for {
+		if rev, ok := st.group.Seen(w.src); ok {
+			return rev, nil
+		}
+		if err := st.advance(w.src); err != nil {
+			return 0, err
+		}
+		if st.watches[w.id] != w {
+			return noAnswer, nil
+		}
 	}
-	if len(w.asks) > 0 {
-		w.poke()
-	}
-	return w.now
 }
 
-// noAnswer is the answer of a watch that has ended.
+// noAnswer is that of a watch that has ended.
 const noAnswer = ^uint64(0)
-
-// ask makes the watch tell the revision up to which it has sent everything. The stream's watches must be locked: one that is still among them
-// answers.
-func (w *watch) ask() <-chan uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	c := make(chan uint64, 1)
-	w.asks = append(w.asks, c)
-	if w.poke != nil {
-		w.poke()
-	}
-	return c
-}
-
-func (w *watch) answerAsks(rev uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, c := range w.asks {
-		c <- rev
-	}
-	w.asks = nil
-}
 
 // wants tells whether the client may see an event, and the watch's filters let it through.
 func (w *watch) wants(e *raftstore.Event) bool {
@@ -293,30 +324,20 @@ func (w *watch) wants(e *raftstore.Event) bool {
 }
 
 // deliver sends events in one response, or in several if they are large: those of one revision stay together, unless the client allows it.
-func (w *watch) deliver(ctx context.Context, events []*raftstore.Event, upTo uint64) error {
+func (st *watchStream) deliver(w *watch, events []*raftstore.Event, upTo uint64) error {
 	if len(w.req.Filters) > 0 || w.mixed || mutantLostEvent {
 		events = slices.DeleteFunc(slices.Clone(events), func(e *raftstore.Event) bool { return !w.wants(e) })
-		if len(events) == 0 {
-			return nil
-		}
 	}
-	w.mu.Lock()
-	w.quiet = false
-	w.mu.Unlock()
-	w.st.sending.Lock()
-	defer w.st.sending.Unlock()
 	for len(events) > 0 {
-		if ctx.Err() != nil {
-			return nil // cancelled: the client has been told, or is gone
-		}
+		w.quiet = false
 		part := events[:w.fit(events)]
 		to := upTo
 		if len(part) < len(events) {
 			to = part[len(part)-1].Rev
 		}
-		f, n := w.response(to, part)
+		f, n := st.response(w, to, part)
 		events = events[n:]
-		if err := w.st.stream.SendMsg(f); err != nil {
+		if err := st.stream.SendMsg(f); err != nil {
 			return err
 		}
 	}
@@ -342,7 +363,7 @@ func (w *watch) fit(events []*raftstore.Event) int {
 const copyBytes = 4 << 10
 
 // response encodes a WatchResponse of as many of the events as fit, at least one, complete up to a revision.
-func (w *watch) response(upTo uint64, events []*raftstore.Event) (frame, int) {
+func (st *watchStream) response(w *watch, upTo uint64, events []*raftstore.Event) (frame, int) {
 	if !w.req.PrevKv {
 		size := 0
 		for _, e := range events {
@@ -351,7 +372,7 @@ func (w *watch) response(upTo uint64, events []*raftstore.Event) (frame, int) {
 			}
 		}
 		if size <= copyBytes {
-			b := w.head(make([]byte, 0, 64+size), upTo)
+			b := st.head(w, make([]byte, 0, 64+size), upTo)
 			for _, e := range events {
 				b = appendBytes(b, fieldEvents, e.Encoded(eventBody))
 			}
@@ -359,7 +380,7 @@ func (w *watch) response(upTo uint64, events []*raftstore.Event) (frame, int) {
 		}
 	}
 	// Each event takes a tag and a length of at most five bytes.
-	glue := w.head(make([]byte, 0, 64+6*len(events)), upTo)
+	glue := st.head(w, make([]byte, 0, 64+6*len(events)), upTo)
 	out := make(frame, 0, 2+2*len(events))
 	out = append(out, mem.SliceBuffer(glue))
 	size := 0
@@ -377,108 +398,45 @@ func (w *watch) response(upTo uint64, events []*raftstore.Event) (frame, int) {
 }
 
 // head appends a response's header and the watch's ID.
-func (w *watch) head(b []byte, upTo uint64) []byte {
-	s := w.st.s
+func (st *watchStream) head(w *watch, b []byte, upTo uint64) []byte {
+	s := st.s
 	b = appendHeaderFields(b, s.clusterID, s.memberID, upTo, s.term.Load())
 	return appendInt(b, fieldWatchID, uint64(w.id))
 }
 
-// askProgress has a progress request answered, beside the others.
-func (st *watchStream) askProgress() {
-	select {
-	case st.progress <- struct{}{}:
-	default: // the next answer is that of this request too
-	}
-	if st.answering {
-		return
-	}
-	st.answering = true
-	st.wg.Go(func() {
-		for {
-			select {
-			case <-st.progress:
-				st.progressAll()
-			case <-st.ctx.Done():
-				return
-			}
-		}
-	})
-}
-
-// progressAll answers the progress requests that wait: the revision up to which every watch of the stream has sent everything.
-func (st *watchStream) progressAll() {
+// progressAll answers a progress request: the revision up to which every watch of the stream has sent everything.
+func (st *watchStream) progressAll() error {
 	rev := st.s.cfg.Store.View().Rev()
-	st.mu.Lock()
-	var asked []<-chan uint64
 	for _, w := range st.watches {
-		asked = append(asked, w.ask())
-	}
-	st.mu.Unlock()
-	for _, c := range asked {
-		select {
-		case r := <-c:
-			rev = min(rev, r)
-		case <-st.ctx.Done():
-			return
+		r, err := st.seen(w)
+		if err != nil {
+			return err
 		}
+		rev = min(rev, r)
 	}
-	if err := st.send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: noWatch}); err != nil {
-		st.fail(err)
-	}
-}
-
-// tick starts the progress notifications of a stream.
-func (st *watchStream) tick() {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.ticking {
-		return
-	}
-	st.ticking = true
-	st.wg.Go(func() {
-		for {
-			every := st.s.cfg.ProgressEvery
-			select {
-			case <-time.After(every + rand.N(every/10+1)): // so that not all streams are told at once
-			case <-st.ctx.Done():
-				return
-			}
-			if err := st.notify(); err != nil {
-				st.fail(err)
-				return
-			}
-		}
-	})
+	return st.stream.Send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: noWatch})
 }
 
 // notify tells the watches that asked for it, and sent nothing since, how far they have come.
 func (st *watchStream) notify() error {
-	st.mu.Lock()
-	asked := map[int64]<-chan uint64{}
-	for id, w := range st.watches {
+	for _, w := range st.watches {
 		if !w.req.ProgressNotify {
 			continue
 		}
-		w.mu.Lock()
 		quiet := w.quiet
 		w.quiet = true
-		w.mu.Unlock()
-		if quiet {
-			asked[id] = w.ask()
+		if !quiet {
+			continue
 		}
-	}
-	st.mu.Unlock()
-	for id, c := range asked {
-		select {
-		case rev := <-c:
-			if rev == noAnswer {
-				continue
-			}
-			if err := st.send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: id}); err != nil {
-				return fmt.Errorf("send a progress notification: %w", err)
-			}
-		case <-st.ctx.Done():
-			return nil
+		rev, err := st.seen(w)
+		if err != nil {
+			return err
+		}
+		if rev == noAnswer {
+			continue
+		}
+		if err := st.stream.Send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: w.id}); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -125,8 +125,9 @@ func (h *history) reset(rev uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.first += uint64(len(h.events)) + 1 // nobody stands at the new end
+	seen := h.rev
 	h.events, h.bytes, h.rev, h.floor = nil, 0, rev, rev
-	h.waits.wakeAll()
+	h.waits.wakeAll(seen + 1)
 }
 
 func (h *history) close(err error) {
@@ -135,7 +136,7 @@ func (h *history) close(err error) {
 	if h.closed == nil {
 		h.closed = err
 	}
-	h.waits.wakeAll()
+	h.waits.wakeAll(h.rev + 1)
 }
 
 // seekLocked finds the number of the first event after rev.

@@ -16,6 +16,8 @@ type waits struct {
 	lengths []prefixLength
 	// found is the last answer of of, used again by the next.
 	found []*wait
+	// round counts the calls of wake.
+	round uint64
 }
 
 type prefixLength struct{ length, count int }
@@ -24,10 +26,20 @@ func newWaits() waits {
 	return waits{keys: map[string]*wait{}, prefixes: map[string]*wait{}, spans: map[Span]*wait{}}
 }
 
-// wait is one span that is waited for. done is closed at its first event; number and rev are that event's then, or 0 if only the watch is
-// to look again.
+// wait is one span that is waited for.
 type wait struct {
-	span        Span
+	span Span
+	// shot is what single watches wait for: the next event. watches are those of groups, which stay from event to event.
+	shot    *shot
+	watches []*Watch
+	// round is the last one of wake that told the watches.
+	round uint64
+}
+
+// shot is one wait for the next event of a span. done is closed then; number and rev are that event's, or number is 0 if only the watch is
+// to look again.
+type shot struct {
+	of          *wait
 	done        chan struct{}
 	number, rev uint64
 	waiters     int
@@ -44,46 +56,81 @@ func (w *waits) place(sp Span) (m map[string]*wait, key string, prefix bool) {
 	return nil, "", false
 }
 
-// join waits for the span; leave or an event ends it.
-func (w *waits) join(sp Span) *wait {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// find is the wait for a span, made if there is none.
+func (w *waits) find(sp Span) *wait {
 	m, key, prefix := w.place(sp)
 	g := w.spans[sp]
 	if m != nil {
 		g = m[key]
 	}
-	if g == nil {
-		g = &wait{span: sp, done: make(chan struct{})}
-		switch {
-		case m == nil:
-			w.spans[sp] = g
-		case prefix:
-			w.count(len(key), 1)
-			fallthrough
-		default:
-			m[key] = g
-		}
+	if g != nil {
+		return g
 	}
-	g.waiters++
+	g = &wait{span: sp}
+	switch {
+	case m == nil:
+		w.spans[sp] = g
+	case prefix:
+		w.count(len(key), 1)
+		fallthrough
+	default:
+		m[key] = g
+	}
 	return g
 }
 
+// join waits for the next event of a span; leave or the event ends it.
+func (w *waits) join(sp Span) *shot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.find(sp)
+	if g.shot == nil {
+		g.shot = &shot{of: g, done: make(chan struct{})}
+	}
+	g.shot.waiters++
+	return g.shot
+}
+
 // leave gives up waiting.
-func (w *waits) leave(g *wait) {
+func (w *waits) leave(s *shot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
-	case <-g.done:
+	case <-s.done:
 		return // an event has taken it out
 	default:
 	}
-	if g.waiters--; g.waiters == 0 {
-		w.remove(g)
+	if s.waiters--; s.waiters == 0 {
+		s.of.shot = nil
+		w.tidy(s.of)
 	}
 }
 
-func (w *waits) remove(g *wait) {
+// stay tells a watch of its span's events until quit.
+func (w *waits) stay(watch *Watch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.find(watch.span)
+	watch.wait, watch.at = g, len(g.watches)
+	g.watches = append(g.watches, watch)
+}
+
+func (w *waits) quit(watch *Watch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := watch.wait
+	last := g.watches[len(g.watches)-1]
+	g.watches[watch.at], last.at = last, watch.at
+	g.watches[len(g.watches)-1] = nil
+	g.watches = g.watches[:len(g.watches)-1]
+	w.tidy(g)
+}
+
+// tidy forgets a span that nobody waits for.
+func (w *waits) tidy(g *wait) {
+	if g.shot != nil || len(g.watches) > 0 {
+		return
+	}
 	m, key, prefix := w.place(g.span)
 	if m == nil {
 		delete(w.spans, g.span)
@@ -106,16 +153,17 @@ func (w *waits) count(length, by int) {
 	}
 }
 
-// wake ends the waits that one of the events concerns. The first of them has that number.
+// wake tells the waits that one of the events concerns. The first of them has that number. history.mu is held.
 func (w *waits) wake(number uint64, events []*Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.round++
 	for i, e := range events {
 		if len(w.keys)+len(w.prefixes)+len(w.spans) == 0 {
 			return
 		}
 		for _, g := range w.of(e.Key) {
-			w.end(g, number+uint64(i), e.Rev)
+			w.tell(g, number+uint64(i), e.Rev)
 		}
 	}
 }
@@ -143,21 +191,32 @@ func (w *waits) of(key string) []*wait {
 	return out
 }
 
-func (w *waits) end(g *wait, number, rev uint64) {
-	g.number, g.rev = number, rev
-	w.remove(g)
-	close(g.done)
+// tell ends the shot of a wait and makes its watches ready. The watches are told of the first of a round's events only.
+func (w *waits) tell(g *wait, number, rev uint64) {
+	if s := g.shot; s != nil {
+		s.number, s.rev, g.shot = number, rev, nil
+		close(s.done)
+	}
+	if g.round != w.round {
+		g.round = w.round
+		for _, watch := range g.watches {
+			watch.wakeLocked(number, rev)
+		}
+	}
+	w.tidy(g)
 }
 
-func (w *waits) wakeAll() {
+// wakeAll makes all look again, who have seen everything before revision rev. history.mu is held.
+func (w *waits) wakeAll(rev uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.round++
 	for _, m := range []map[string]*wait{w.keys, w.prefixes} {
 		for _, g := range m {
-			w.end(g, 0, 0)
+			w.tell(g, 0, rev)
 		}
 	}
 	for _, g := range w.spans {
-		w.end(g, 0, 0)
+		w.tell(g, 0, rev)
 	}
 }

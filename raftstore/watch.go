@@ -21,6 +21,15 @@ type Watch struct {
 	upTo    uint64
 	// out is what the last call returned, used again by the next.
 	out []*Event
+
+	// group is whose watch it is, or nil. Its place among the waits is wait.watches[at]: under waits.mu.
+	group *WatchGroup
+	wait  *wait
+	at    int
+	// idle tells that it has looked at everything, and waits. The event that ends that is woken, or its number is 0; what came before the
+	// revision is not for it. Under history.mu: the watch's own user writes them under the read lock, who publishes under the other.
+	idle  bool
+	woken struct{ number, rev uint64 }
 }
 
 // watchLimit is about how many events one Next returns; those of one revision stay together. maxBacklog is how many a watch reads from
@@ -86,7 +95,7 @@ func (w *Watch) atEnd() bool {
 }
 
 // advance moves a watch that waited in vain to the end: no event since was for it.
-func (w *Watch) advance(g *wait) {
+func (w *Watch) advance(g *shot) {
 	w.h.mu.RLock()
 	defer w.h.mu.RUnlock()
 	select {
@@ -135,6 +144,7 @@ func (w *Watch) take() (behind bool, err error) {
 	h := w.h
 	h.mu.RLock()
 	defer h.mu.RUnlock()
+	w.skipLocked()
 	if w.next < h.first || w.after < h.floor && w.next == h.first {
 		return true, nil
 	}
@@ -154,9 +164,10 @@ func (w *Watch) take() (behind bool, err error) {
 		}
 	}
 	w.after = max(w.after, h.rev)
-	if len(w.out) == 0 {
+	if len(w.out) == 0 && h.closed != nil {
 		return false, h.closed
 	}
+	w.idle = w.group != nil
 	return false, nil
 }
 
