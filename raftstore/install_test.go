@@ -136,6 +136,7 @@ func TestOlderSnapshotFinishedLateTakesNoPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		sink.(*snapSink).own = true // what is in it does not matter
 		if _, err := sink.Write([]byte("state")); err != nil {
 			t.Fatal(err)
 		}

@@ -107,6 +107,7 @@ type snapSink struct {
 	blocks uint64
 	buf    []byte // 4 bytes for the length, then what is not written yet
 	done   bool
+	own    bool // of this member's state; else it came from another member
 }
 
 // ID implements raft.SnapshotSink.
@@ -161,24 +162,21 @@ func blockSum(head uint32, number uint64, b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(n[:], castagnoli), castagnoli, b)
 }
 
-// Close implements raft.SnapshotSink: the snapshot is durable on return, and older ones are gone.
+// Close implements raft.SnapshotSink: the snapshot is durable on return, and older ones are gone. One that came from elsewhere is read
+// through before it takes their place: what is damaged, or written by a newer version, could not be restored at the next start.
 func (k *snapSink) Close() error {
 	if k.done {
 		return nil
 	}
 	k.done = true
 	fp.Hit("raftstore/snapshot-close")
-	err := k.block(snapLast)
-	if err == nil {
-		fp.Hit("raftstore/snapshot-sync")
-		err = k.file.Datasync()
-	}
-	err = errors.Join(err, k.file.Close())
 	path := k.s.path(k.meta.ID)
-	if err == nil {
-		fp.Hit("raftstore/snapshot-rename")
-		err = k.s.fs.Rename(path+".tmp", path)
+	if err := k.finish(path + ".tmp"); err != nil {
+		// Left where it cannot be removed: the next start sweeps it.
+		return errors.Join(fmt.Errorf("finish snapshot %s: %w", path, err), k.s.fs.Remove(path+".tmp"))
 	}
+	fp.Hit("raftstore/snapshot-rename")
+	err := k.s.fs.Rename(path+".tmp", path)
 	if err == nil {
 		fp.Hit("raftstore/snapshot-syncdir")
 		err = k.s.fs.SyncDir(k.s.dir)
@@ -193,6 +191,27 @@ func (k *snapSink) Close() error {
 	fp.Hit("raftstore/snapshot-reap")
 	k.s.reap(k.meta.ID, k.at)
 	return nil
+}
+
+// finish writes the last block, makes the file durable, and reads it if it came from elsewhere.
+func (k *snapSink) finish(path string) error {
+	err := k.block(snapLast)
+	if err == nil {
+		fp.Hit("raftstore/snapshot-sync")
+		err = k.file.Datasync()
+	}
+	if err = errors.Join(err, k.file.Close()); err != nil || k.own {
+		return err
+	}
+	_, r, err := k.s.openAt(path, k.meta.ID)
+	if err != nil {
+		return err
+	}
+	err = checkSnapshot(r)
+	if err == nil {
+		_, err = io.Copy(io.Discard, r) // what the frames' end leaves of the last blocks
+	}
+	return errors.Join(err, r.Close())
 }
 
 // Cancel implements raft.SnapshotSink.
@@ -278,7 +297,11 @@ func (s *snapFolder) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) 
 }
 
 func (s *snapFolder) open(id string) (*raft.SnapshotMeta, *snapReader, error) {
-	path := s.path(id)
+	return s.openAt(s.path(id), id)
+}
+
+// openAt opens the snapshot id, which may not have its own name yet.
+func (s *snapFolder) openAt(path, id string) (*raft.SnapshotMeta, *snapReader, error) {
 	size, err := s.fs.Size(path)
 	if err != nil {
 		return nil, nil, err

@@ -12,6 +12,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/raft"
 	"github.com/klauspost/compress/zstd"
@@ -31,6 +32,10 @@ const (
 	frameBytes   = 'd' // the next bytes of the blob
 	frameOutcome = 'o' // node, nonce, first, last u64; refused u8; uvarint reason
 	frameEnd     = 'e' // crc32c u32
+
+	// frameKinds are those that may stand before the end.
+	frameKinds = string(frameHead) + string(frameVersion) + string(frameTouch) + string(frameLease) + string(frameMoment) +
+		string(frameBlob) + string(frameBytes) + string(frameOutcome)
 
 	maxFrame = 128 << 20
 )
@@ -77,6 +82,9 @@ func (s *state) digest() string {
 
 // Persist implements raft.FSMSnapshot; it runs beside Apply. The blobs that the snapshot names are durable before it is.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	if k, ok := sink.(*snapSink); ok {
+		k.own = true
+	}
 	named := s.st.whole()
 	if err := errors.Join(s.blobs.Sync(named), s.write(sink)); err != nil {
 		return errors.Join(fmt.Errorf("write a snapshot: %w", err), sink.Cancel())
@@ -185,21 +193,30 @@ func (s *snapshot) blob(fw *frameWriter, digest string, b *blobInfo) {
 	}
 }
 
-// readSnapshot reads a whole snapshot into st, a new state, and its blobs into the folder (which harms nothing if it fails later).
-func readSnapshot(r io.Reader, st *state, blobs Blobs) (*state, error) {
+// openFrames begins to read a snapshot's frames; close ends it.
+func openFrames(r io.Reader) (fr frameReader, end func(), err error) {
 	magic := make([]byte, len(snapMagic))
 	if _, err := io.ReadFull(r, magic); err != nil {
-		return nil, fmt.Errorf("read its beginning: %w", err)
+		return fr, nil, fmt.Errorf("read its beginning: %w", err)
 	}
 	if string(magic) != snapMagic {
-		return nil, fmt.Errorf("it begins with %q, not with %q: it is damaged or of another version", magic, snapMagic)
+		return fr, nil, fmt.Errorf("it begins with %q, not with %q: it is damaged or of another version", magic, snapMagic)
 	}
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
 	if err != nil {
+		return fr, nil, err
+	}
+	return frameReader{r: bufio.NewReaderSize(z, 64<<10), sum: crc32.New(castagnoli)}, z.Close, nil
+}
+
+// readSnapshot reads a whole snapshot into st, a new state, and its blobs into the folder (which harms nothing if it fails later).
+func readSnapshot(r io.Reader, st *state, blobs Blobs) (*state, error) {
+	fr, end, err := openFrames(r)
+	if err != nil {
 		return nil, err
 	}
-	defer z.Close()
-	l := &snapLoader{st: st, blobs: blobs, fr: frameReader{r: bufio.NewReaderSize(z, 64<<10), sum: crc32.New(castagnoli)}}
+	defer end()
+	l := &snapLoader{st: st, blobs: blobs, fr: fr}
 	for !l.ended {
 		kind, body, err := l.fr.next()
 		if err != nil {
@@ -210,6 +227,35 @@ func readSnapshot(r io.Reader, st *state, blobs Blobs) (*state, error) {
 		}
 	}
 	return l.st, nil
+}
+
+// checkSnapshot reads a whole snapshot and keeps nothing of it: its frames are of kinds that this version knows, and the checksum over
+// all of them fits.
+func checkSnapshot(r io.Reader) error {
+	fr, end, err := openFrames(r)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for {
+		kind, body, err := fr.next()
+		switch {
+		case err != nil:
+			return fmt.Errorf("read a frame: %w", err)
+		case kind == frameEnd:
+			return fr.ends(body)
+		case strings.IndexByte(frameKinds, kind) < 0:
+			return fmt.Errorf("%w: frame of type %q", errNewer, kind)
+		}
+	}
+}
+
+// ends checks the last frame, which holds the checksum of all before it.
+func (f *frameReader) ends(body []byte) error {
+	if len(body) != 4 || binary.BigEndian.Uint32(body) != f.before {
+		return fmt.Errorf("%w: it says %x, its bytes make %08x", errChecksum, body, f.before)
+	}
+	return nil
 }
 
 // snapLoader builds a state from frames.
@@ -258,8 +304,8 @@ func (l *snapLoader) frame(kind byte, b []byte) error {
 		out.Reason = string(d.bytes())
 		l.st.remember(o, out)
 	case frameEnd:
-		if len(b) != 4 || binary.BigEndian.Uint32(b) != l.fr.before {
-			return fmt.Errorf("%w: it says %x, its bytes make %08x", errChecksum, b, l.fr.before)
+		if err := l.fr.ends(b); err != nil {
+			return err
 		}
 		l.st.adopt()
 		l.ended = true
