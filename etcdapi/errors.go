@@ -38,6 +38,8 @@ func submitError(ctx context.Context, err error) error {
 		return rpctypes.ErrGRPCStopped
 	case errors.Is(err, raftstore.ErrNotLeader):
 		return rpctypes.ErrGRPCLeaderChanged
+	case errors.Is(err, raftstore.ErrNoSpace):
+		return rpctypes.ErrGRPCNoSpace
 	}
 	return status.Error(codes.Internal, "etcdserver: "+err.Error())
 }

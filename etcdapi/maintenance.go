@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
 	"hash/crc32"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -48,7 +49,8 @@ func (m maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.Stat
 	return out, nil
 }
 
-// Alarm implements etcdserverpb.MaintenanceServer: the one alarm is a store that has stopped because it found corrupt data.
+// Alarm implements etcdserverpb.MaintenanceServer: the alarms are a store that has stopped because it found corrupt data, and a disk that
+// has too little room.
 func (m maintenanceService) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	if r.Action == pb.AlarmRequest_ACTIVATE {
 		return nil, status.Error(codes.Unimplemented, "etcdserver: alarms follow from the state of the store and are not set from outside")
@@ -58,6 +60,9 @@ func (m maintenanceService) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.Al
 	case <-m.s.cfg.Store.Failed():
 		out.Alarms = []*pb.AlarmMember{{MemberID: m.s.memberID, Alarm: pb.AlarmType_CORRUPT}}
 	default:
+	}
+	if err := m.s.cfg.Store.Space(); errors.Is(err, raftstore.ErrNoSpace) {
+		out.Alarms = append(out.Alarms, &pb.AlarmMember{MemberID: m.s.memberID, Alarm: pb.AlarmType_NOSPACE})
 	}
 	return out, nil
 }

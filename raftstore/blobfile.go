@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,10 +24,13 @@ type blobFolder struct {
 
 	mu    sync.Mutex
 	dirty map[string]bool // written by this process, and not synced
+	// waiting are bodies that the disk had no room for. Their pieces stand in the log, which is not cut meanwhile: a snapshot that names
+	// them cannot be finished (Sync). So the member may go on.
+	waiting map[string][]byte
 }
 
 func newBlobFolder(fsys disk.FS, dir string, ring *seal.Ring) *blobFolder {
-	return &blobFolder{fs: fsys, dir: dir, ring: ring, dirty: map[string]bool{}}
+	return &blobFolder{fs: fsys, dir: dir, ring: ring, dirty: map[string]bool{}, waiting: map[string][]byte{}}
 }
 
 func (f *blobFolder) path(digest string) (string, error) {
@@ -37,13 +41,67 @@ func (f *blobFolder) path(digest string) (string, error) {
 	return filepath.Join(f.dir, name), nil
 }
 
-// Put implements Blobs. What is there already may not be synced: a process before this one wrote it, and was killed.
+// Put implements Blobs. What is there already may not be synced: a process before this one wrote it, and was killed. What a full disk has no
+// room for waits in memory.
 func (f *blobFolder) Put(digest string, body []byte) error {
 	if have, err := f.Get(digest); err == nil && bytes.Equal(have, body) {
 		f.mark(digest)
 		return nil
 	}
-	return f.write(digest, body)
+	err := f.write(digest, body)
+	if disk.NoSpace(err) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.waiting[digest] = body
+		return nil
+	}
+	return err
+}
+
+// waits is the body of a blob that waits for room, nil for none.
+func (f *blobFolder) waits(digest string) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.waiting[digest]
+}
+
+// waitingErr is ErrNoSpace if blobs wait for room.
+func (f *blobFolder) waitingErr() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.waiting) == 0 {
+		return nil
+	}
+	n := 0
+	for _, b := range f.waiting {
+		n += len(b)
+	}
+	return fmt.Errorf("%w: %d blobs of %d KiB wait in memory for room in %s, and no snapshot can be taken. Free some space", ErrNoSpace, len(f.waiting), n>>10, f.dir)
+}
+
+// settle writes what waits for room, and tells how many blobs that were.
+func (f *blobFolder) settle() (n int, err error) {
+	f.mu.Lock()
+	waiting := maps.Clone(f.waiting)
+	f.mu.Unlock()
+	for digest, body := range waiting {
+		if err := f.write(digest, body); disk.NoSpace(err) {
+			return n, f.waitingErr()
+		} else if err != nil {
+			return n, err
+		}
+		n++
+		f.mu.Lock()
+		_, still := f.waiting[digest]
+		delete(f.waiting, digest)
+		f.mu.Unlock()
+		if !still { // forgotten while it was written
+			if err := f.Remove(digest); err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, nil
 }
 
 func (f *blobFolder) mark(digest string) {
@@ -70,6 +128,7 @@ func (f *blobFolder) write(digest string, body []byte) error {
 		err = f.fs.Rename(path+".tmp", path)
 	}
 	if err != nil {
+		_ = f.fs.Remove(path + ".tmp") // gives the room back; what stays is swept at the next start
 		return fmt.Errorf("write blob: %w", err)
 	}
 	f.mark(digest)
@@ -78,6 +137,9 @@ func (f *blobFolder) write(digest string, body []byte) error {
 
 // Sync implements Blobs.
 func (f *blobFolder) Sync(digests []string) error {
+	if _, err := f.settle(); err != nil {
+		return err
+	}
 	synced := 0
 	for _, digest := range digests {
 		f.mu.Lock()
@@ -112,6 +174,9 @@ func (f *blobFolder) syncOne(digest string) error {
 
 // Has implements Blobs.
 func (f *blobFolder) Has(digest string, size uint64) bool {
+	if f.waits(digest) != nil {
+		return true
+	}
 	path, err := f.path(digest)
 	if err != nil {
 		return false
@@ -125,6 +190,9 @@ func (f *blobFolder) Has(digest string, size uint64) bool {
 
 // keyOf is the ID of the data key that a blob is encrypted with; 0 for what is too short, which Get refuses.
 func (f *blobFolder) keyOf(digest string) (uint32, error) {
+	if f.waits(digest) != nil {
+		return f.ring.Active(), nil // that it will be written with
+	}
 	path, err := f.path(digest)
 	if err != nil {
 		return 0, err
@@ -146,6 +214,9 @@ func (f *blobFolder) keyOf(digest string) (uint32, error) {
 
 // Get implements Blobs.
 func (f *blobFolder) Get(digest string) ([]byte, error) {
+	if body := f.waits(digest); body != nil {
+		return bytes.Clone(body), nil
+	}
 	path, err := f.path(digest)
 	if err != nil {
 		return nil, err
@@ -176,6 +247,7 @@ func (f *blobFolder) Remove(digest string) error {
 	}
 	f.mu.Lock()
 	delete(f.dirty, digest)
+	delete(f.waiting, digest)
 	f.mu.Unlock()
 	if err := f.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove blob: %w", err)

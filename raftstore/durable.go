@@ -63,12 +63,14 @@ func (d *durable) stop(what string, err error) error {
 	return err
 }
 
-// advance writes the identity after change has moved it.
+// advance writes the identity after change has moved it. On a full disk it may lag behind, for it asks for less than there is then, and the next
+// change tries again; a step back must be on the disk, and is an error that stops nothing.
 func (d *durable) advance(change func(*Identity) bool) error {
 	d.saving.Lock()
 	defer d.saving.Unlock()
 	d.mu.Lock()
-	id := d.id
+	was := d.id
+	id := was
 	moved := change(&id)
 	if !moved {
 		d.mu.Unlock()
@@ -76,7 +78,17 @@ func (d *durable) advance(change func(*Identity) bool) error {
 	}
 	d.id = id
 	d.mu.Unlock()
-	if err := d.ids.save(id); err != nil {
+	err := d.ids.save(id)
+	if noSpace(err) {
+		d.mu.Lock()
+		d.id = was
+		d.mu.Unlock()
+		if id.end().before(was.end()) {
+			return fmt.Errorf("write the identity file: %w: %w", wal.ErrNoSpace, err)
+		}
+		return nil
+	}
+	if err != nil {
 		return d.stop("write the identity file", err)
 	}
 	return nil

@@ -26,6 +26,9 @@ var (
 	ErrNoLease = errors.New("no such lease")
 	// ErrNoBlob tells that a digest has no complete blob on this member.
 	ErrNoBlob = errors.New("no such blob")
+	// ErrNoSpace tells that the disk of the data folder has too little room; nothing was written. The error around it says what is free and
+	// what is needed.
+	ErrNoSpace = errors.New("the disk has too little space")
 	// ErrTooLarge tells that an entry is over MaxEntry; what is larger goes through StageBlob.
 	ErrTooLarge = errors.New("the entry is too large")
 )

@@ -19,7 +19,7 @@ type stageState struct{ mu sync.Mutex }
 
 // StageBlob brings a blob to all members, in entries of at most MaxEntry each between which other entries pass. It returns the blob's
 // digest when a majority has all of it. Nothing shows the blob until an entry refers to it (PutRef); if none does for an hour,
-// it is forgotten. Only the leader can stage. The same bytes may be staged again.
+// it is forgotten. Only the leader can stage. The same bytes may be staged again. ErrNoSpace if this member's disk has too little room for it.
 func (s *Store) StageBlob(ctx context.Context, body []byte) (string, error) {
 	digest := Digest(body)
 	if len(body) == 0 || len(body) > maxBlob {
@@ -27,6 +27,9 @@ func (s *Store) StageBlob(ctx context.Context, body []byte) (string, error) {
 	}
 	s.stage.mu.Lock()
 	defer s.stage.mu.Unlock()
+	if err := s.roomFor(2 * uint64(len(body))); err != nil { // in the log, and as a file
+		return "", fmt.Errorf("stage blob %s of %d bytes: %w", digest, len(body), err)
+	}
 	if err := s.stageAll(ctx, digest, body); err != nil {
 		return "", fmt.Errorf("stage blob %s: %w", digest, err)
 	}

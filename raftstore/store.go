@@ -116,6 +116,7 @@ func (s *Store) start() error {
 	}
 	if s.cfg.Storage == nil {
 		s.wg.Go(s.limitLog)
+		s.wg.Go(s.settleBlobs)
 	}
 	s.wg.Go(s.bound)
 	s.wg.Go(s.sweep)

@@ -83,7 +83,7 @@ type wireError struct {
 func sentinels() map[string]error {
 	return map[string]error{
 		"stale": ErrStale, "planChanged": ErrPlanChanged, "again": errAgain, "notLeader": raftstore.ErrNotLeader,
-		"unknown": raftstore.ErrUnknown, "tooLarge": raftstore.ErrTooLarge,
+		"unknown": raftstore.ErrUnknown, "tooLarge": raftstore.ErrTooLarge, "noSpace": raftstore.ErrNoSpace,
 	}
 }
 

@@ -34,6 +34,8 @@ type FS interface {
 	MkdirAll(dir string) error
 	// SyncDir makes the names in a folder durable.
 	SyncDir(dir string) error
+	// Space is how many bytes the file system of a folder has, and how many of them its user may still take.
+	Space(dir string) (total, free uint64, err error)
 }
 
 // File is an open file. Offsets are explicit, so that several goroutines may read while one writes.
@@ -104,6 +106,16 @@ func (OS) SyncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// Space implements FS.
+func (OS) Space(dir string) (total, free uint64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	size := uint64(st.Bsize)
+	return st.Blocks * size, st.Bavail * size, nil
 }
 
 type file struct{ *os.File }
