@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"errors"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -75,10 +76,7 @@ func (s *Store) limitOnce() error {
 	if err := s.reload(conf, keep); err != nil {
 		return err
 	}
-	if err := s.Snapshot(); err != nil {
-		return err
-	}
-	return s.reload(conf, s.cfg.TrailingEntries)
+	return errors.Join(s.Snapshot(), s.reload(conf, s.cfg.TrailingEntries))
 }
 
 func (s *Store) reload(conf raft.ReloadableConfig, trailing uint64) error {
