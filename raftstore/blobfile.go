@@ -21,6 +21,9 @@ type blobFolder struct {
 	fs   disk.FS
 	dir  string
 	ring *seal.Ring // nil: not encrypted
+	// sick stops the member: after a failed sync nobody knows what is on the disk, and a second one would say that all is well. Nil: nobody is to
+	// stop.
+	sick func(what string, err error) error
 
 	mu    sync.Mutex
 	dirty map[string]bool // written by this process, and not synced
@@ -48,7 +51,7 @@ func (f *blobFolder) Put(digest string, body []byte) error {
 		f.mark(digest)
 		return nil
 	}
-	err := f.write(digest, body)
+	err := f.write(digest, body, false)
 	if disk.NoSpace(err) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -85,7 +88,7 @@ func (f *blobFolder) settle() (n int, err error) {
 	waiting := maps.Clone(f.waiting)
 	f.mu.Unlock()
 	for digest, body := range waiting {
-		if err := f.write(digest, body); disk.NoSpace(err) {
+		if err := f.write(digest, body, false); disk.NoSpace(err) {
 			return n, f.waitingErr()
 		} else if err != nil {
 			return n, err
@@ -110,8 +113,9 @@ func (f *blobFolder) mark(digest string) {
 	f.dirty[digest] = true
 }
 
-// write writes a file beside and moves it into place, so that a kill leaves no half blob.
-func (f *blobFolder) write(digest string, body []byte) error {
+// write writes a file beside and moves it into place, so that a kill leaves no half blob. Where it takes the place of one that is durable, it
+// is durable first.
+func (f *blobFolder) write(digest string, body []byte, durable bool) error {
 	path, err := f.path(digest)
 	if err != nil {
 		return err
@@ -124,6 +128,9 @@ func (f *blobFolder) write(digest string, body []byte) error {
 		return fmt.Errorf("write blob: %w", err)
 	}
 	_, err = file.WriteAt(body, 0)
+	if err == nil && durable {
+		err = f.unsynced(digest, file.Datasync())
+	}
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = f.fs.Rename(path+".tmp", path)
 	}
@@ -149,15 +156,36 @@ func (f *blobFolder) Sync(digests []string) error {
 		if !dirty {
 			continue
 		}
-		if err := f.syncOne(digest); err != nil {
-			return fmt.Errorf("sync blob %s: %w", digest, err)
+		if err := f.unsynced(digest, f.syncOne(digest)); err != nil {
+			return err
 		}
 		synced++
 	}
 	if synced == 0 {
 		return nil
 	}
-	return f.fs.SyncDir(f.dir)
+	return f.unsynced("", f.fs.SyncDir(f.dir))
+}
+
+// unsynced stops the member if the sync of a blob, or of the folder, failed. Where the disk is full, the blob waits for room again if it can
+// still be read.
+func (f *blobFolder) unsynced(digest string, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("sync blob %s: %w", digest, err)
+	if disk.NoSpace(err) && digest != "" {
+		if body, readErr := f.Get(digest); readErr == nil {
+			f.mu.Lock()
+			f.waiting[digest] = body
+			f.mu.Unlock()
+			return f.waitingErr()
+		}
+	}
+	if f.sick == nil {
+		return err
+	}
+	return f.sick("make a blob durable", err)
 }
 
 func (f *blobFolder) syncOne(digest string) error {

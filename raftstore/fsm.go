@@ -34,7 +34,7 @@ type fsm struct {
 
 	self      uint64
 	pending   map[uint64][]Op // by nonce: own proposals' operations, for their decoded values
-	snapshots int             // views of snapshots being written: blobs are not removed meanwhile
+	snapshots int             // being written or taken over: blobs are not removed meanwhile
 	doomed    []string
 	held      map[string]bool // named by the newest durable snapshot
 	heldRev   uint64          // its revision
@@ -295,6 +295,11 @@ func (f *fsm) collectVersions() bool {
 func (f *fsm) Restore(rc io.ReadCloser) error {
 	defer rc.Close()
 	fp.Hit("raftstore/restore")
+	// A snapshot of this member's own may be finished meanwhile, and must not sweep away the blobs that this one brings.
+	f.mu.Lock()
+	f.snapshots++
+	f.mu.Unlock()
+	defer f.released(0, nil)
 	st, err := readSnapshot(rc, newState(f.st.indexOf, f.st.packer), f.blobs)
 	if err == nil {
 		err = f.complete(st)

@@ -36,7 +36,7 @@ func (s *Store) identify() (exists bool, err error) {
 	}
 	s.id = id
 	s.disk = &durable{LogStore: st.log, checked: st.checked, ring: st.ring, stable: vote, ids: st.identity, mark: st.mark, id: id, fail: s.stopOn, slow: make(chan time.Duration, 1)}
-	st.taken = s.disk.snapshotted
+	st.taken, st.sick = s.disk.snapshotted, s.disk.stop
 	return exists, s.checkReached()
 }
 

@@ -139,7 +139,7 @@ func (f *blobFolder) reseal() error {
 			return err
 		}
 	}
-	return nil
+	return f.unsynced("", f.fs.SyncDir(f.dir)) // before the old key is forgotten
 }
 
 func (f *blobFolder) resealOne(digest string) error {
@@ -151,5 +151,5 @@ func (f *blobFolder) resealOne(digest string) error {
 	if err != nil {
 		return err
 	}
-	return f.write(digest, body)
+	return f.write(digest, body, true)
 }

@@ -34,7 +34,9 @@ type snapFolder struct {
 	folder string     // the identity's
 	ring   *seal.Ring // nil: not encrypted
 	taken  func(position) error
-	log    *slog.Logger
+	// sick stops the member: after a failed sync nobody knows what is on the disk. Nil: nobody is to stop.
+	sick func(what string, err error) error
+	log  *slog.Logger
 
 	mu   sync.Mutex
 	size int64
@@ -179,7 +181,7 @@ func (k *snapSink) Close() error {
 	err := k.s.fs.Rename(path+".tmp", path)
 	if err == nil {
 		fp.Hit("raftstore/snapshot-syncdir")
-		err = k.s.fs.SyncDir(k.s.dir)
+		err = k.s.unsynced(k.s.fs.SyncDir(k.s.dir))
 	}
 	if err == nil {
 		fp.Hit("raftstore/snapshot-taken")
@@ -193,12 +195,20 @@ func (k *snapSink) Close() error {
 	return nil
 }
 
+// unsynced stops the member if a sync failed. A full disk is no reason: the file goes away, and the next snapshot is another one.
+func (s *snapFolder) unsynced(err error) error {
+	if err == nil || s.sick == nil || disk.NoSpace(err) {
+		return err
+	}
+	return s.sick("make a snapshot durable", err)
+}
+
 // finish writes the last block, makes the file durable, and reads it if it came from elsewhere.
 func (k *snapSink) finish(path string) error {
 	err := k.block(snapLast)
 	if err == nil {
 		fp.Hit("raftstore/snapshot-sync")
-		err = k.file.Datasync()
+		err = k.s.unsynced(k.file.Datasync())
 	}
 	if err = errors.Join(err, k.file.Close()); err != nil || k.own {
 		return err

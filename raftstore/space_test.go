@@ -128,3 +128,63 @@ func TestStagingLeavesTheReserve(t *testing.T) {
 		t.Errorf("a small one has room: %v", err)
 	}
 }
+
+// After a failed fsync nobody knows what is on the disk, and the kernel says it once only: the member stops, whichever file it was, and
+// does not try again and trust.
+func TestFailedSyncStopsTheMember(t *testing.T) {
+	for name, at := range map[string]struct {
+		op   disk.Op
+		path string
+	}{
+		"a blob": {disk.OpDatasync, "/" + blobsName + "/"}, "the blobs' folder": {disk.OpSyncDir, "/" + blobsName},
+		"a snapshot": {disk.OpDatasync, "/" + snapsName + "/"}, "the snapshots' folder": {disk.OpSyncDir, "/" + snapsName},
+		"the log's next file": {disk.OpDatasync, "spare"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var armed, met atomic.Bool
+			fsys := disk.Hook{FS: disk.OS{}, Before: func(op disk.Op, path string) error {
+				if armed.Load() && op == at.op && strings.Contains(path, at.path) && met.CompareAndSwap(false, true) {
+					return syscall.EIO
+				}
+				return nil
+			}}
+			s := openOne(t, t.TempDir(), nil, func(c *Config) { c.FS = fsys })
+			digest, err := s.StageBlob(t.Context(), []byte(noise(1, 100<<10)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			propose(t, s, Op{Kind: PutRef, Key: "/blob", Value: []byte(digest)})
+			armed.Store(true)
+			_ = s.Snapshot()
+			for i := 0; i < 40 && !met.Load(); i++ {
+				_, _ = s.Propose(t.Context(), Entry{Base: s.View().Rev(), Ops: []Op{put("/k", noise(uint64(i), 100<<10))}})
+			}
+			if !met.Load() {
+				t.Fatal("nothing was synced there: the test proves nothing")
+			}
+			for range 3 {
+				_, _ = s.Propose(t.Context(), Entry{Base: s.View().Rev(), Ops: []Op{put("/k", "v")}})
+				_ = s.Snapshot()
+			}
+			select {
+			case <-s.Failed():
+			default:
+				t.Error("the member goes on")
+			}
+		})
+	}
+}
+
+// raft keeps as many entries behind a snapshot as before, also where the snapshot that was to shorten the log failed.
+func TestLogLimitLeavesTheTrailAsItWas(t *testing.T) {
+	fsys := newFullDisk("/" + snapsName + "/")
+	s := openOne(t, t.TempDir(), nil, func(c *Config) { c.FS, c.LogBytes, c.TrailingEntries = fsys, 1, 4000 })
+	propose(t, s, put("/k", noise(1, 1000)), put("/l", "v"))
+	fsys.full.Store(true)
+	if err := s.limitOnce(); err == nil || !strings.Contains(err.Error(), "no space") {
+		t.Fatalf("the snapshot: %v; the test proves nothing", err)
+	}
+	if now := s.raft.ReloadableConfig().TrailingLogs; now != 4000 {
+		t.Errorf("raft keeps %d entries from now on, not 4000", now)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -37,6 +38,8 @@ type Storage struct {
 	begin func() error
 	// taken is called when a snapshot is durable; set by the Store.
 	taken func(position) error
+	// sick is called when something could not be made durable, with what; it stops the member and returns the error. Set by the Store.
+	sick func(what string, err error) error
 	// where names it in errors.
 	where string
 	close func() error
@@ -156,6 +159,7 @@ func (f *folder) open() error {
 		return err
 	}
 	f.st.stable, f.st.log, f.st.blobs = f.bolt, guardedLog{f.bolt}, newBlobFolder(f.fs, f.path(blobsName), f.st.ring)
+	f.st.blobs.(*blobFolder).sick = f.sick
 	if f.id.Log == LogWAL {
 		w, err := wal.Open(wal.Options{Dir: f.path(walName), FS: f.fs, ID: nameHash(f.id.Folder), Logger: f.logger})
 		if err != nil {
@@ -164,7 +168,36 @@ func (f *folder) open() error {
 		f.st.log, f.st.checked = w, true
 	}
 	f.openMark()
+	if err := f.sweep(); err != nil {
+		return fmt.Errorf("sweep the data folder: %w", err)
+	}
 	return f.openSnapshots()
+}
+
+// sweep removes what a crash left half written. Whole files of blobs that nothing names go when the next snapshot is finished: the log, which
+// is being read again, may name them.
+func (f *folder) sweep() error {
+	var half []string
+	for _, name := range []string{identityName, markName, ringName} {
+		if f.has(name + ".tmp") {
+			half = append(half, name+".tmp")
+		}
+	}
+	names, err := f.fs.List(f.path(blobsName))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".tmp") {
+			half = append(half, filepath.Join(blobsName, name))
+		}
+	}
+	for _, name := range half {
+		if err := f.fs.Remove(f.path(name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // above are the folders in which the data folder's name, and those of the folders above it that are not there yet, are to be made durable; none once
@@ -253,13 +286,15 @@ func (f *folder) openSnapshots() error {
 		f.st.snaps = snaps
 		return nil
 	}
-	s := &snapFolder{fs: f.fs, dir: f.path(snapsName), folder: f.id.Folder, ring: f.st.ring, log: f.logger, taken: func(p position) error { return f.st.taken(p) }}
+	s := &snapFolder{fs: f.fs, dir: f.path(snapsName), folder: f.id.Folder, ring: f.st.ring, log: f.logger, taken: func(p position) error { return f.st.taken(p) }, sick: f.sick}
 	f.st.snaps = s
 	if err := s.sweep(); err != nil {
 		return fmt.Errorf("open the snapshots in %s: %w", s.dir, err)
 	}
 	return nil
 }
+
+func (f *folder) sick(what string, err error) error { return f.st.sick(what, err) }
 
 func (f *folder) close() error {
 	var errs []error

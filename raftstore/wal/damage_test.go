@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -459,4 +460,38 @@ func FuzzScan(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A sync that failed while the next file was prepared is not forgotten: the file is not made a second time and trusted.
+func TestFailedSyncOfTheNextFileStopsTheLog(t *testing.T) {
+	var failed atomic.Bool
+	fsys := disk.Hook{FS: disk.OS{}, Before: func(op disk.Op, path string) error {
+		if op == disk.OpDatasync && filepath.Base(path) == spareName && failed.CompareAndSwap(false, true) {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	dir := t.TempDir()
+	openAt(t, dir).Close()
+	w, err := Open(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, w, entries(1, 4, 1, 100), 1) // the first file is there
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if w, err = Open(Options{Dir: dir, FS: fsys}); err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for i := uint64(5); i < 100 && err == nil; i++ {
+		err = w.StoreLogs(entries(i, i, 1, 100<<10))
+	}
+	if !failed.Load() {
+		t.Fatal("no file was prepared: the test proves nothing")
+	}
+	if !errors.Is(err, syscall.EIO) {
+		t.Errorf("the log goes on: %v", err)
+	}
 }

@@ -22,7 +22,7 @@ func (w *Log) prepareSoon(size int64) {
 		defer w.mu.Unlock()
 		w.making = nil
 		if err != nil {
-			w.spareErr = err // the append that needs it tries again, and then says so
+			w.spareErr = err // the append that needs it tries again if the disk was full, and then says so
 			w.opt.Logger.Warn("the next file of the log cannot be made: writes stop when the present one is full", "error", err)
 			return
 		}
@@ -37,6 +37,12 @@ func (w *Log) ready(size int64) error {
 	w.mu.Unlock()
 	if making != nil {
 		<-making
+	}
+	w.mu.Lock()
+	failed := w.spareErr
+	w.mu.Unlock()
+	if failed != nil && !disk.NoSpace(failed) {
+		return failed // not tried again: a disk that could not sync once is not trusted
 	}
 	if w.spareSize() >= size {
 		return nil
