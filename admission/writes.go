@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,6 +48,29 @@ var specialWrites = map[string]Write{
 		},
 		Status: true,
 	},
+	"namespaces/finalize": {
+		Prepare: func(o, old object.Object, _ time.Time) {
+			KeepGitOwner(o, old)
+			keepMeta(o, old)
+			setStatus(o, old)
+			namespaceLabel(o)
+		},
+		Validate: func(o, old object.Object) field.ErrorList {
+			return validateWith(o, old, checks(nil, validation.ValidateNamespaceFinalizeUpdate, nil))
+		},
+	},
+	"pods/resize": {
+		Prepare: func(o, old object.Object, _ time.Time) {
+			prepareResize(o.(*corev1.Pod), old.(*corev1.Pod))
+			KeepGitOwner(o, old)
+			PrepareGeneration(o, old)
+		},
+		Validate: func(o, old object.Object) field.ErrorList {
+			return validateWith(o, old, checks(nil, func(o, old *core.Pod) field.ErrorList {
+				return validation.ValidatePodResize(o, old, podOptions(o, old))
+			}, nil))
+		},
+	},
 	"pods/ephemeralcontainers": {
 		Prepare: func(o, old object.Object, _ time.Time) {
 			p := o.(*corev1.Pod)
@@ -64,4 +88,24 @@ var specialWrites = map[string]Write{
 			}, nil))
 		},
 	},
+}
+
+// prepareResize takes from p the resources of its containers and what a change of them needs, and everything else from the stored pod.
+// Containers that were added, removed, moved or renamed are left for validation to refuse.
+func prepareResize(p, old *corev1.Pod) {
+	lists := [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers}
+	managed, next := p.ManagedFields, old.DeepCopy()
+	next.Spec.Resources = p.Spec.Resources
+	for i, stored := range []*[]corev1.Container{&next.Spec.InitContainers, &next.Spec.Containers} {
+		same := slices.EqualFunc(lists[i], *stored, func(a, b corev1.Container) bool { return a.Name == b.Name })
+		if !same {
+			*stored = lists[i]
+			continue
+		}
+		for j := range *stored {
+			(*stored)[j].Resources, (*stored)[j].ResizePolicy = lists[i][j].Resources, lists[i][j].ResizePolicy
+		}
+	}
+	*p = *next
+	p.ManagedFields = managed
 }

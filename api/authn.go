@@ -2,22 +2,33 @@ package api
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"reconcile/authz"
 )
 
-// authenticate tells who asks: the subject of the verified client certificate, whom a master may ask to pass for somebody else.
-func authenticate(r *http.Request) (authz.User, error) {
+// authenticate tells who asks: the subject of the verified client certificate, or the service account of a token. A master may ask to
+// pass for somebody else.
+func (s *Server) authenticate(r *http.Request) (authz.User, error) {
 	u := authz.AnonymousUser()
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		subject := r.TLS.VerifiedChains[0][0].Subject
 		u = authz.User{Name: subject.CommonName, Groups: append(slices.Clone(subject.Organization), authz.GroupAuthenticated)}
-	} else if r.Header.Get("Authorization") != "" && !isGit(r) {
-		// No tokens and no passwords are known yet, so what was presented is wrong; it must not pass for anonymous.
-		return u, apierrors.NewUnauthorized("Unauthorized")
+	} else if auth := r.Header.Get("Authorization"); auth != "" && !isGit(r) {
+		// What was presented and is wrong must not pass for anonymous. Passwords are not known.
+		scheme, token, _ := strings.Cut(auth, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return u, apierrors.NewUnauthorized("Unauthorized")
+		}
+		var err error
+		if u, _, err = s.tokenUser(r.Context(), strings.TrimSpace(token), []string{issuer}); err != nil {
+			s.cfg.Log.Debug("a token was refused", "path", r.URL.Path, "err", err)
+			return u, apierrors.NewUnauthorized("Unauthorized")
+		}
 	}
 	as := r.Header.Get("Impersonate-User")
 	if as == "" {
@@ -31,7 +42,22 @@ func authenticate(r *http.Request) (authz.User, error) {
 	if as == authz.Anonymous {
 		return authz.AnonymousUser(), nil
 	}
-	return authz.User{Name: as, Groups: append(groups, authz.GroupAuthenticated)}, nil
+	out := authz.User{Name: as, UID: r.Header.Get("Impersonate-Uid"), Groups: append(groups, authz.GroupAuthenticated)}
+	if namespace, _, ok := strings.Cut(strings.TrimPrefix(as, accountPrefix), ":"); ok && strings.HasPrefix(as, accountPrefix) && len(groups) == 0 {
+		out.Groups = accountGroups(namespace)
+	}
+	for name, values := range r.Header {
+		if key, ok := strings.CutPrefix(name, "Impersonate-Extra-"); ok {
+			if out.Extra == nil {
+				out.Extra = map[string][]string{}
+			}
+			if plain, err := url.PathUnescape(key); err == nil {
+				key = plain
+			}
+			out.Extra[strings.ToLower(key)] = slices.Clone(values)
+		}
+	}
+	return out, nil
 }
 
 // isGit tells whether a request is git's: its passwords are judged by the git endpoint.

@@ -48,6 +48,8 @@ type Config struct {
 	Origins Origins
 	// Agents may be nil: logs and streams then answer 503.
 	Agents Agents
+	// Tokens may be nil: then there are no tokens of service accounts.
+	Tokens Tokens
 	// Git serves /git/; Reconcile serves /reconcile/v1/. Both find the user by authz.UserFrom(r.Context()) and decide themselves
 	// what anonymous users get. Either may be nil (404).
 	Git, Reconcile http.Handler

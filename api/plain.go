@@ -38,6 +38,8 @@ func (s *Server) plainPath(w http.ResponseWriter, r *http.Request) error {
 	case clean == "/metrics" && s.cfg.Metrics != nil:
 		s.cfg.Metrics.ServeHTTP(w, r)
 		return nil
+	case clean == pathOpenID || clean == pathKeys:
+		return s.openID(w, r, clean)
 	case clean == "":
 		return sendJSON(w, r, map[string][]string{"paths": s.paths()})
 	case clean == "/openapi/v2":
@@ -52,7 +54,7 @@ func (s *Server) plainPath(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) paths() []string {
-	return append(s.discovery.paths(), "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
+	return append(s.discovery.paths(), pathOpenID, "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", pathKeys, "/readyz", "/version")
 }
 
 func sendJSON(w http.ResponseWriter, r *http.Request, v any) error {

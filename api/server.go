@@ -64,7 +64,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // that of the connection's last answer; see pace
 	}
-	user, err := authenticate(r)
+	user, err := s.authenticate(r)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
@@ -188,6 +188,9 @@ var subresources = []subresource{
 		return map[string]resourceHandler{http.MethodPost: s.bind}
 	}},
 	{"certificatesigningrequests", "approval", "certificates.k8s.io", "v1", "CertificateSigningRequest", verbsStatus, objectWrites},
+	{"namespaces", "finalize", "", "v1", "Namespace", []string{"update"}, func(s *Server) map[string]resourceHandler {
+		return map[string]resourceHandler{http.MethodPut: s.update}
+	}},
 	{"nodes", "proxy", "", "v1", "NodeProxyOptions", verbsProxy, proxies},
 	{"pods", "ephemeralcontainers", "", "v1", "Pod", verbsStatus, objectWrites},
 	{"pods", "eviction", "policy", "v1", "Eviction", []string{"create"}, func(s *Server) map[string]resourceHandler {
@@ -199,6 +202,10 @@ var subresources = []subresource{
 	}},
 	{"pods", "portforward", "", "v1", "PodPortForwardOptions", []string{"create", "get"}, streams("portForward")},
 	{"pods", "proxy", "", "v1", "PodProxyOptions", verbsProxy, proxies},
+	{"pods", "resize", "", "v1", "Pod", verbsStatus, objectWrites},
+	{"serviceaccounts", "token", "authentication.k8s.io", "v1", "TokenRequest", []string{"create"}, func(s *Server) map[string]resourceHandler {
+		return map[string]resourceHandler{http.MethodPost: s.requestToken}
+	}},
 	{"services", "proxy", "", "v1", "ServiceProxyOptions", verbsProxy, proxies},
 }
 

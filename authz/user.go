@@ -19,6 +19,9 @@ const (
 type User struct {
 	Name   string
 	Groups []string
+	// UID and Extra are what is known of the user besides, by Kubernetes' names; nil for users of certificates.
+	UID   string
+	Extra map[string][]string
 }
 
 // AnonymousUser is who asks without credentials.

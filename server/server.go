@@ -163,12 +163,16 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
+	tokens, err := s.keys.Tokens()
+	if err != nil {
+		return err
+	}
 	s.inner = (&peerService{store: s.store, peers: s.peers, serve: s.seq.Serve}).handler()
 	handler, err := api.New(api.Config{
 		Store: objects{store: s.store, seq: s.seq}, Writer: s.seq,
 		Origins: origins{store: s.store, commits: s.commits},
-		Agents:  agents{identity: s.identity, pool: s.pool},
-		Git:     gitdoor.Git(s.commits, s.cfg.Log), Reconcile: gitdoor.Reconcile(s.commits, s.cfg.Log),
+		Agents:  agents{identity: s.identity, pool: s.pool}, Tokens: tokens,
+		Git: gitdoor.Git(s.commits, s.cfg.Log), Reconcile: gitdoor.Reconcile(s.commits, s.cfg.Log),
 		Metrics: metrics, Registerer: registry, Ready: s.readyChecks(), Live: s.liveChecks(),
 		Version: kubernetesVersion(s.cfg.Version), ServerAddress: s.cfg.Advertise, Log: s.cfg.Log,
 	})

@@ -43,6 +43,9 @@ func Start(t testing.TB, store *Store, change func(*api.Config)) *Server {
 		Store: store, Writer: store, Log: slog.New(slog.DiscardHandler),
 		Version: version.Info{Major: "1", Minor: "36", GitVersion: "v1.36.3+reconcile", GoVersion: "go", Platform: "linux/amd64"},
 	}
+	if s.cfg.Tokens, err = s.Authority.Tokens(); err != nil {
+		t.Fatal(err)
+	}
 	if change != nil {
 		change(&s.cfg)
 	}
