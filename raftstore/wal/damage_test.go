@@ -102,7 +102,7 @@ func TestTornTailIsCut(t *testing.T) {
 	for at := before; at <= end; at += step {
 		body := bytes.Clone(whole)
 		clear(body[at:end])
-		if at%sector == 0 || at == before || zero(whole[at:min(at+16, end)]) || torn(body, lastGood(body, w.segments[0].salt), w.segments[0].salt) {
+		if at%sector == 0 || at == before || looksTorn(body, w.segments[0].header) {
 			check(body, fmt.Sprintf("cut at byte %d of %d to %d", at, before, end))
 		}
 	}
@@ -122,24 +122,37 @@ func TestTornTailIsCut(t *testing.T) {
 	}
 }
 
-func lastGood(b []byte, salt uint64) int64 {
+// looksTorn tells whether what follows the last good frame of a segment is a frame that misses a sector.
+func looksTorn(raw []byte, h header) bool {
+	b := bytes.Clone(raw)
+	whiten(b[sector:], h.mask())
 	var l raft.Log
 	for at := int64(sector); ; {
-		h, err := readFrame(b[at:], salt, &l)
+		f, err := readFrame(b[at:], h.salt, &l)
 		if err != nil {
-			return at
+			return torn(b, at, h)
 		}
-		at += h.size()
+		at += f.size()
 	}
 }
 
 // Every flipped bit of a log that was closed is found when it is opened, the last entry's too; none gives other entries.
 func TestFlippedBitIsFound(t *testing.T) {
+	t.Run("text", func(t *testing.T) { flipEach(t, entries(1, 12, 1, 90)) })
+	// Whole sectors of the last frame are zeros, as a sector is that a crash left out.
+	zeros := entries(1, 3, 1, 1700)
+	for _, l := range zeros {
+		clear(l.Data)
+	}
+	t.Run("zeros", func(t *testing.T) { flipEach(t, zeros) })
+	t.Run("empty", func(t *testing.T) { flipEach(t, []*raft.Log{{Index: 1, Term: 1}, {Index: 2, Term: 1}}) })
+}
+
+func flipEach(t *testing.T, want []*raft.Log) {
 	dir := t.TempDir()
 	w := openAt(t, dir)
-	want := entries(1, 12, 1, 90)
 	fill(t, w, want, 3)
-	end, salt := w.segments[0].end, w.segments[0].salt
+	end, of := w.segments[0].end, w.segments[0].header
 	name := files(t, dir)[0]
 	whole, err := os.ReadFile(name)
 	if err != nil {
@@ -153,7 +166,7 @@ func TestFlippedBitIsFound(t *testing.T) {
 		if bit/8 >= headerUsed && bit/8 < sector {
 			continue // nothing is there
 		}
-		s := &segment{header: header{first: 1, salt: salt, size: int64(len(body))}, end: sector}
+		s := &segment{header: of, end: sector}
 		if bit/8 < sector {
 			_, err = decodeHeader(body)
 		} else {
@@ -493,5 +506,36 @@ func TestFailedSyncOfTheNextFileStopsTheLog(t *testing.T) {
 	}
 	if !errors.Is(err, syscall.EIO) {
 		t.Errorf("the log goes on: %v", err)
+	}
+}
+
+// A log whose segments are of format 1 is read, goes on in its newest one, and begins the next one in the present format.
+func TestFormatOneIsRead(t *testing.T) {
+	dir := t.TempDir()
+	h := header{format: 1, log: 5, number: 1, first: 1, salt: 77, size: 64 << 10}
+	body := h.encode()
+	old := entries(1, 5, 1, 600)
+	for _, l := range old {
+		body = appendFrame(body, l, h.salt, uint32(len(body)))
+	}
+	body = append(body, make([]byte, h.size-int64(len(body)))...)
+	if err := os.WriteFile(filepath.Join(dir, segmentName(1)), body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all := append(old, entries(6, 200, 1, 900)...)
+	w := openAt(t, dir)
+	fill(t, w, all[5:], 7)
+	if err := holds(w, all, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w = openAt(t, dir)
+	if err := holds(w, all, true); err != nil {
+		t.Error(err)
+	}
+	if n := len(w.segments); n < 2 || w.segments[0].format != 1 || w.segments[n-1].format != segmentFormat {
+		t.Errorf("%d segments, the first of format %d, the last of %d", n, w.segments[0].format, w.segments[n-1].format)
 	}
 }

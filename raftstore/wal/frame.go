@@ -18,6 +18,9 @@ import (
 //	44 data | extensions | crc32c of salt, bytes 0..44, data and extensions | zeros up to a multiple of 8
 //
 // The salt is the segment's: a frame of another segment, or of what the disk held before, does not pass.
+//
+// On the disk each word of 8 bytes is XORed with the salt (from format 2 of the segment on). So no word of a frame is zero there, but for one
+// in 2^64, whatever is in it: a sector that reads as zeros was never written, and damage to what was written is no torn write.
 const (
 	frameHeader  = 44
 	frameTrailer = 4
@@ -29,6 +32,28 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func align(n int64) int64 { return (n + frameAlign - 1) &^ (frameAlign - 1) }
+
+// whiten XORs words with the mask, and undoes it. 0 changes nothing.
+func whiten(b []byte, mask uint64) {
+	if mask == 0 {
+		return
+	}
+	for len(b) >= frameAlign {
+		binary.LittleEndian.PutUint64(b, binary.LittleEndian.Uint64(b)^mask)
+		b = b[frameAlign:]
+	}
+}
+
+// blank tells whether bytes that were read and whitened were zeros on the disk; b begins at a multiple of 8 and has whole words.
+func blank(b []byte, mask uint64) bool {
+	for len(b) >= frameAlign {
+		if binary.LittleEndian.Uint64(b) != mask {
+			return false
+		}
+		b = b[frameAlign:]
+	}
+	return true
+}
 
 // frameSize is how many bytes an entry takes in a segment.
 func frameSize(l *raft.Log) int64 {

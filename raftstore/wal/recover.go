@@ -172,7 +172,9 @@ func (w *Log) scan(s *segment, limit uint64) error {
 	return w.frames(s, b, limit)
 }
 
+// frames reads the frames in a segment's bytes, which it takes over.
 func (w *Log) frames(s *segment, b []byte, limit uint64) error {
+	whiten(b[sector:], s.mask())
 	index := s.first
 	var l raft.Log
 	for limit == 0 || index < limit {
@@ -195,12 +197,13 @@ func (w *Log) frames(s *segment, b []byte, limit uint64) error {
 
 // judge decides what the bytes behind the last good frame are: nothing, a torn append, or damage. They are damage if a frame of a later
 // write follows, for that was begun only when this one was on the disk; or if no sector is missing, for a crash loses sectors and
-// does not change them.
+// does not change them. What cannot be told apart is a last write of which whole sectors are missing because of a crash, and one of which the
+// disk lost them later.
 func (w *Log) judge(s *segment, b []byte, index uint64, cause error) error {
 	from := s.end
-	to := int64(len(b))
-	for to > from && b[to-1] == 0 {
-		to--
+	to := int64(len(b)) &^ (frameAlign - 1)
+	for to > from && blank(b[to-frameAlign:to], s.mask()) {
+		to -= frameAlign
 	}
 	if to == from {
 		return nil
@@ -215,7 +218,7 @@ func (w *Log) judge(s *segment, b []byte, index uint64, cause error) error {
 			return fmt.Errorf("entry %d at byte %d: %w; entry %d follows it", index, from, cause, h.index)
 		}
 	}
-	if !torn(b, from, s.salt) {
+	if !torn(b, from, s.header) {
 		return fmt.Errorf("entry %d at byte %d: %w; no part of it is missing, so that it was changed", index, from, cause)
 	}
 	w.tail = &tail{from, to}
@@ -223,10 +226,10 @@ func (w *Log) judge(s *segment, b []byte, index uint64, cause error) error {
 	return nil
 }
 
-// torn tells whether a part of the frame at from, as far as one sector holds it, is still zero.
-func torn(b []byte, from int64, salt uint64) bool {
-	end := from + frameHeader
-	if h, ok := readHead(b[from:], salt); ok {
+// torn tells whether a part of the frame at from, as far as one sector holds it, is missing.
+func torn(b []byte, from int64, of header) bool {
+	end := from + align(frameHeader)
+	if h, ok := readHead(b[from:], of.salt); ok {
 		end = from + h.size()
 	}
 	if end > int64(len(b)) {
@@ -234,19 +237,10 @@ func torn(b []byte, from int64, salt uint64) bool {
 	}
 	for at := from; at < end; {
 		next := min((at/sector+1)*sector, end)
-		if zero(b[at:next]) {
+		if blank(b[at:next], of.mask()) {
 			return true
 		}
 		at = next
 	}
 	return false
-}
-
-func zero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -23,7 +23,7 @@ import (
 const (
 	sector        = 512
 	segmentMagic  = "rcnwal\r\n"
-	segmentFormat = 1
+	segmentFormat = 2 // 1 had its frames in plain
 	headerUsed    = 76
 	suffix        = ".wal"
 	spareName     = "spare.tmp"
@@ -31,6 +31,7 @@ const (
 
 // header is what a segment's first sector says.
 type header struct {
+	format                   uint32
 	log, number, first, salt uint64
 	prevNumber, prevSalt     uint64
 	size                     int64
@@ -39,7 +40,7 @@ type header struct {
 func (h header) encode() []byte {
 	b := make([]byte, sector)
 	copy(b, segmentMagic)
-	binary.LittleEndian.PutUint32(b[8:], segmentFormat)
+	binary.LittleEndian.PutUint32(b[8:], h.format)
 	for i, v := range []uint64{h.log, h.number, h.first, h.salt, h.prevNumber, h.prevSalt, uint64(h.size)} {
 		binary.LittleEndian.PutUint64(b[16+8*i:], v)
 	}
@@ -54,14 +55,23 @@ func decodeHeader(b []byte) (header, error) {
 	if crc32.Checksum(b[:headerUsed-4], castagnoli) != binary.LittleEndian.Uint32(b[headerUsed-4:]) {
 		return header{}, fmt.Errorf("%w: its header", errChecksum)
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != segmentFormat {
-		return header{}, fmt.Errorf("it has format %d, this version knows %d", v, segmentFormat)
+	format := binary.LittleEndian.Uint32(b[8:])
+	if format == 0 || format > segmentFormat {
+		return header{}, fmt.Errorf("it has format %d, this version knows 1 to %d", format, segmentFormat)
 	}
 	var v [7]uint64
 	for i := range v {
 		v[i] = binary.LittleEndian.Uint64(b[16+8*i:])
 	}
-	return header{log: v[0], number: v[1], first: v[2], salt: v[3], prevNumber: v[4], prevSalt: v[5], size: int64(v[6])}, nil
+	return header{format: format, log: v[0], number: v[1], first: v[2], salt: v[3], prevNumber: v[4], prevSalt: v[5], size: int64(v[6])}, nil
+}
+
+// mask is what the frames' words are XORed with.
+func (h header) mask() uint64 {
+	if h.format < 2 {
+		return 0
+	}
+	return h.salt
 }
 
 // segment is an open segment. offsets[i] is where entry first+i begins: 4 bytes an entry is all that the log keeps in memory.

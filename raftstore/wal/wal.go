@@ -149,6 +149,7 @@ func (w *Log) GetLog(index uint64, l *raft.Log) error {
 	if n, err := s.file.ReadAt(b, from); n < len(b) {
 		return fmt.Errorf("%w: %s: entry %d at byte %d cannot be read: %w", ErrDamaged, s.path, index, from, err)
 	}
+	whiten(b, s.mask())
 	h, err := readFrame(b, s.salt, l)
 	if err == nil && h.index != index {
 		err = fmt.Errorf("it is entry %d", h.index)
@@ -243,6 +244,7 @@ func (w *Log) flush(logs []*raft.Log) error {
 		offsets[i] = uint32(s.end) + uint32(len(buf))
 		buf = appendFrame(buf, l, s.salt, uint32(s.end))
 	}
+	whiten(buf, s.mask())
 	if cap(buf) <= keepBuffer {
 		w.buf = buf
 	}
@@ -267,7 +269,7 @@ func (w *Log) flush(logs []*raft.Log) error {
 
 // follow begins a segment for entries from index on. The spare file is ready.
 func (w *Log) follow(index uint64) error {
-	h := header{log: w.opt.ID, number: 1, first: index, salt: random(), size: w.spareSize()}
+	h := header{format: segmentFormat, log: w.opt.ID, number: 1, first: index, salt: random(), size: w.spareSize()}
 	var void []*segment
 	if n := len(w.segments); n > 0 {
 		h.number = w.segments[n-1].number + 1
