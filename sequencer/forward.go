@@ -120,6 +120,8 @@ func (s *Sequencer) Serve(ctx context.Context, body []byte) ([]byte, error) {
 	if len(body) > 0 && body[0] == txnFrame {
 		return s.serveTxns(ctx, body)
 	}
+	ctx, cancel := context.WithTimeout(ctx, served(messageTimeout))
+	defer cancel()
 	var m message
 	if err := json.Unmarshal(body, &m); err != nil {
 		return nil, fmt.Errorf("read a forwarded message: %w", err)
@@ -165,10 +167,10 @@ func (s *Sequencer) serve(ctx context.Context, m *message) (reply, error) {
 // still lives.
 const deposedGrace = 3 * time.Second
 
-// whileLeading is ctx, ended when the server l has been followed by another leader and had deposedGrace to answer: the connection to
-// a machine that lost its power breaks many minutes later only. stop must be called.
-func (s *Sequencer) whileLeading(ctx context.Context, l raftstore.Leader) (reach context.Context, stop func()) {
-	reach, cancel := context.WithCancel(ctx)
+// whileLeading is ctx, ended after a time, or when the server l has been followed by another leader and had deposedGrace to answer: the
+// connection to a machine that lost its power breaks many minutes later only. stop must be called.
+func (s *Sequencer) whileLeading(ctx context.Context, l raftstore.Leader, most time.Duration) (reach context.Context, stop func()) {
+	reach, cancel := context.WithTimeout(ctx, most)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -200,7 +202,7 @@ func (s *Sequencer) send(ctx context.Context, l raftstore.Leader, m message) (re
 	if err != nil {
 		return reply{}, fmt.Errorf("write a message to the leader: %w", err)
 	}
-	reach, stop := s.whileLeading(ctx, l)
+	reach, stop := s.whileLeading(ctx, l, messageTimeout)
 	defer stop()
 	answer, err := s.cfg.Forwarder.Forward(reach, l, body)
 	switch {

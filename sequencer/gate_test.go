@@ -2,6 +2,8 @@ package sequencer
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -202,3 +204,89 @@ func TestForwardingIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// late is a leader that takes a message and then says nothing.
+type late struct{ sent bool }
+
+func (l late) Forward(ctx context.Context, _ raftstore.Leader, _ []byte) ([]byte, error) {
+	<-ctx.Done()
+	if l.sent {
+		return nil, fmt.Errorf("%w: %w", raftstore.ErrUnknown, ctx.Err())
+	}
+	return nil, ctx.Err()
+}
+
+// A leader that hangs while it goes on leading does not hold a follower's requests for ever, and what may have reached it is unknown.
+func TestForwardingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, sent := range []bool{true, false} {
+			r := newFollower(t, late{sent})
+			l := raftstore.Leader{ID: "two", Address: "two"}
+			kept := func(what string, began time.Time, err error) {
+				t.Helper()
+				if time.Since(began) > 2*time.Minute {
+					t.Errorf("%s waited %s", what, time.Since(began))
+				}
+				if unknown := apierrors.IsTimeout(err); unknown != sent || !sent && !errors.Is(err, errAgain) {
+					t.Errorf("%s, which was sent: %t, is told %v", what, sent, err)
+				}
+				if s, ok := apierrors.SuggestsClientDelay(err); ok && sent {
+					t.Errorf("%s is to be repeated after %d s", what, s)
+				}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			began := time.Now()
+			_, err := r.seq.submitThere(ctx, l, &Request{Ops: []Op{write(Create, configMap("a", "1"))}})
+			kept("a request", began, err)
+			began = time.Now()
+			_, err = r.seq.stageThere(ctx, l, []byte("x"))
+			kept("a blob", began, err)
+			began = time.Now()
+			j := newTxnJob(program{})
+			r.seq.sendFrame(ctx, l, []*txnJob{j})
+			kept("a transaction", began, (<-j.done).err)
+			cancel()
+			r.stop()
+		}
+	})
+}
+
+// The leader answers before its follower gives up, and tells what was not begun from what was.
+func TestServingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, jam, release := jammed(t, func(c *Config) { c.Txns = oneWord{} })
+		jam()
+		frame := binary.AppendUvarint([]byte{txnFrame}, 1)
+		frame = appendSized(frame, text("k"))
+		codes := make(chan byte, 4)
+		for range cap(codes) { // two of them are under way, the others wait
+			go func() {
+				began := time.Now()
+				b, err := r.seq.Serve(t.Context(), frame)
+				if err != nil || time.Since(began) >= frameTimeout {
+					t.Errorf("a frame was answered after %s: %v", time.Since(began), err)
+				}
+				_, b, err = cutCount(b)
+				if err != nil {
+					t.Error(err)
+				}
+				codes <- b[0]
+			}()
+			time.Sleep(time.Millisecond)
+		}
+		count := map[byte]int{}
+		for range cap(codes) {
+			count[<-codes]++
+		}
+		if count[codeUnknown] == 0 || count[codeAgain] == 0 || count[codeUnknown]+count[codeAgain] != cap(codes) {
+			t.Errorf("of four transactions on a disk that stands still %v were answered", count)
+		}
+		release()
+		r.stop()
+	})
+}
+
+// oneWord reads transactions that put one key.
+type oneWord struct{ noCodec }
+
+func (oneWord) Txn(body []byte) (Txn, error) { return program{steps: []step{{key: string(body)}}}, nil }

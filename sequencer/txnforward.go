@@ -38,6 +38,16 @@ const (
 	frames     = 2
 )
 
+// frameTimeout is how long the answer to a frame is waited for, messageTimeout that to any other message: a leader may hang that goes on leading.
+// The leader answers a little earlier, for it alone knows what has not begun.
+const (
+	frameTimeout   = 10 * time.Second
+	messageTimeout = time.Minute
+)
+
+// served is how long the leader takes for an answer that a follower waits for.
+func served(timeout time.Duration) time.Duration { return timeout * 4 / 5 }
+
 // forwardTxns sends the transactions that wait on this server to the leader, until ctx ends.
 func (s *Sequencer) forwardTxns(ctx context.Context) {
 	var wg sync.WaitGroup
@@ -56,7 +66,7 @@ func (s *Sequencer) forwardTxns(ctx context.Context) {
 	}
 }
 
-// forwardFrame sends one frame and gives out its answers.
+// forwardFrame sends one frame of what waits.
 func (s *Sequencer) forwardFrame(ctx context.Context) {
 	var jobs []*txnJob
 	for _, j := range s.remote.take(maxTxns, frameBytes) {
@@ -67,22 +77,23 @@ func (s *Sequencer) forwardFrame(ctx context.Context) {
 	if len(jobs) == 0 {
 		return
 	}
-	failAll := func(err error) {
-		for _, j := range jobs {
-			j.reply(nil, err)
-		}
-	}
 	l := s.store.Leader()
 	if l.Self || l.ID == "" {
-		failAll(errAgain)
+		group{txns: jobs}.fail(errAgain)
 		return
 	}
+	s.sendFrame(ctx, l, jobs)
+}
+
+// sendFrame sends transactions to the leader and gives out its answers.
+func (s *Sequencer) sendFrame(ctx context.Context, l raftstore.Leader, jobs []*txnJob) {
+	failAll := group{txns: jobs}.fail
 	body := []byte{txnFrame}
 	body = binary.AppendUvarint(body, uint64(len(jobs)))
 	for _, j := range jobs {
 		body = appendSized(body, j.txn)
 	}
-	reach, stop := s.whileLeading(ctx, l)
+	reach, stop := s.whileLeading(ctx, l, frameTimeout)
 	defer stop()
 	answer, err := s.cfg.Forwarder.Forward(reach, l, body)
 	switch {
@@ -178,6 +189,8 @@ func (s *Sequencer) readAnswer(code byte, body []byte) (Answer, error) {
 
 // serveTxns answers a frame.
 func (s *Sequencer) serveTxns(ctx context.Context, frame []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, served(frameTimeout))
+	defer cancel()
 	n, b, err := cutCount(frame)
 	if err != nil {
 		return nil, err
@@ -210,7 +223,9 @@ func (s *Sequencer) serveTxns(ctx context.Context, frame []byte) ([]byte, error)
 		case full:
 			answers[i].err = tooManyTxns()
 		default:
-			answers[i].answer, answers[i].err = s.awaitTxn(ctx, j)
+			if answers[i].answer, answers[i].err = s.awaitTxn(ctx, j); j.state.Load() == abandoned {
+				answers[i].err = errAgain
+			}
 		}
 	}
 	out := binary.AppendUvarint([]byte{txnFrame}, uint64(n))
