@@ -26,7 +26,7 @@ func (s *Store) Start(ctx context.Context, e Entry) (*Pending, error) {
 	if Size(e.Ops) >= packFrom {
 		packed := []Op{{Kind: opPacked, Value: s.packer.pack(e.Ops)}}
 		if Size(packed) > MaxEntry {
-			digest, err := s.StageBlob(ctx, packed[0].Value)
+			digest, err := s.stageUnder(ctx, &s.stage.entries, packed[0].Value)
 			if err != nil {
 				return nil, fmt.Errorf("stage %d operations: %w", len(e.Ops), err)
 			}

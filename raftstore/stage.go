@@ -14,19 +14,24 @@ const (
 	collectEvery = 10 * time.Minute
 )
 
-// stageState lets one stager at a time write, so that pieces of one blob stay together.
-type stageState struct{ mu sync.Mutex }
+// stageState lets one stager at a time write, so that pieces of one blob stay together: one of those who call StageBlob, and beside it one of those
+// whose entry is too large, for all writes wait for that.
+type stageState struct{ blobs, entries sync.Mutex }
 
 // StageBlob brings a blob to all members, in entries of at most MaxEntry each between which other entries pass. It returns the blob's
 // digest when a majority has all of it. Nothing shows the blob until an entry refers to it (PutRef); if none does for an hour,
 // it is forgotten. Only the leader can stage. The same bytes may be staged again. ErrNoSpace if this member's disk has too little room for it.
 func (s *Store) StageBlob(ctx context.Context, body []byte) (string, error) {
+	return s.stageUnder(ctx, &s.stage.blobs, body)
+}
+
+func (s *Store) stageUnder(ctx context.Context, mu *sync.Mutex, body []byte) (string, error) {
 	digest := Digest(body)
 	if len(body) == 0 || len(body) > maxBlob {
 		return "", fmt.Errorf("stage blob %s of %d bytes: %w: 1 to %d are allowed", digest, len(body), ErrTooLarge, maxBlob)
 	}
-	s.stage.mu.Lock()
-	defer s.stage.mu.Unlock()
+	mu.Lock()
+	defer mu.Unlock()
 	if err := s.roomFor(2 * uint64(len(body))); err != nil { // in the log, and as a file
 		return "", fmt.Errorf("stage blob %s of %d bytes: %w", digest, len(body), err)
 	}

@@ -42,6 +42,8 @@ type tenure struct {
 	// suspect are parts of a leftover that panicked as a whole.
 	suspect [][]controller.Trigger
 	flights []*flight
+	// launched is the last entry that was started.
+	launched *launch
 	// redo are decided next, one after the other, each when nothing is under way.
 	redo []group
 	// next is a request that was taken off the queue and did not fit into the batch before.
@@ -410,14 +412,42 @@ func (t *tenure) propose(ctx context.Context, b *batch) {
 	t.start(ctx, f, s.entry)
 }
 
-// start sends an entry off.
+// launch is an entry on its way into the log. done is closed when it is there, or err tells why it will never be.
+type launch struct {
+	done chan struct{}
+	err  error
+}
+
+// over tells whether it is.
+func (l *launch) over() bool {
+	select {
+	case <-l.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// start sends an entry off. One that may have to be staged does not hold up the tenure; those behind it follow it into the log.
 func (t *tenure) start(ctx context.Context, f *flight, e raftstore.Entry) {
 	f.base = e.Base
-	p, err := t.s.store.Start(ctx, e)
 	t.flights = append(t.flights, f)
-	if err != nil {
-		// Nothing of this entry itself has been proposed, only pieces that nobody sees.
-		f.done <- fmt.Errorf("%w: %w", raftstore.ErrNotLeader, err)
+	before, mine := t.launched, &launch{done: make(chan struct{})}
+	t.launched = mine
+	if raftstore.Size(e.Ops) > raftstore.MaxEntry || before != nil && !before.over() {
+		t.wg.Go(func() {
+			if before != nil {
+				<-before.done
+			}
+			if p := t.launch(ctx, before, mine, f, e); p != nil {
+				_, err := p.Wait(ctx)
+				f.done <- err
+			}
+		})
+		return
+	}
+	p := t.launch(ctx, before, mine, f, e)
+	if p == nil {
 		return
 	}
 	if mutant.AckBeforeCommit {
@@ -428,6 +458,29 @@ func (t *tenure) start(ctx context.Context, f *flight, e raftstore.Entry) {
 		_, err := p.Wait(ctx)
 		f.done <- err
 	})
+}
+
+// launch brings an entry into the log, behind the one before it, or answers the flight that it never will.
+func (t *tenure) launch(ctx context.Context, before, mine *launch, f *flight, e raftstore.Entry) *raftstore.Pending {
+	defer close(mine.done)
+	var p *raftstore.Pending
+	if before != nil {
+		mine.err = before.err
+	}
+	if mine.err == nil {
+		p, mine.err = t.s.store.Start(ctx, e)
+	}
+	if errors.Is(mine.err, raftstore.ErrTooLarge) {
+		f.done <- fmt.Errorf("%w: %w", raftstore.ErrRefused, mine.err)
+		mine.err = nil // what was decided on it will be refused too
+		return nil
+	}
+	if mine.err != nil {
+		// Nothing of this entry itself has been proposed, only pieces that nobody sees.
+		f.done <- fmt.Errorf("%w: %w", raftstore.ErrNotLeader, mine.err)
+		return nil
+	}
+	return p
 }
 
 // confirm is for what changes nothing: it is answered when this server is known to lead, and the entries before it, on which it was
