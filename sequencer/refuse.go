@@ -75,7 +75,10 @@ func (t *tenure) refused(cause error) {
 		t.redo = append(t.redo, f.group()) // somebody else has written: it was none of theirs
 		t.leftover = append(t.leftover, f.triggers...)
 	case n == 1:
-		t.narrow(one, apierrors.NewBadRequest(fmt.Sprintf("the store refused the write; nothing was changed: %v", cause)))
+		if !errors.Is(cause, raftstore.ErrNoSpace) {
+			cause = apierrors.NewBadRequest(fmt.Sprintf("the store refused the write; nothing was changed: %v", cause))
+		}
+		t.narrow(one, cause)
 		t.redo = append(t.redo, f.group().without(one))
 	default:
 		t.narrow(f.group(), cause)

@@ -470,7 +470,7 @@ func (t *tenure) launch(ctx context.Context, before, mine *launch, f *flight, e 
 	if mine.err == nil {
 		p, mine.err = t.s.store.Start(ctx, e)
 	}
-	if errors.Is(mine.err, raftstore.ErrTooLarge) {
+	if errors.Is(mine.err, raftstore.ErrTooLarge) || errors.Is(mine.err, raftstore.ErrNoSpace) {
 		f.done <- fmt.Errorf("%w: %w", raftstore.ErrRefused, mine.err)
 		mine.err = nil // what was decided on it will be refused too
 		return nil
