@@ -71,7 +71,10 @@ bench: build ## measure pushes, real containers and memory, as docs/benchmarks.m
 	bench/netns.sh go run ./bench/push -replicas 3,100,1000
 	bench/netns.sh go run ./bench/push -real -replicas 3,30
 	bench/netns.sh go run ./bench/footprint
-	go run ./bench/store
+
+.PHONY: bench-store
+bench-store: ## measure the store beside etcd, which is built into the cache once: 20 min, 6 GB of memory, 8 GB of the disk of BENCH_DIR
+	go run ./bench/store -dir $${BENCH_DIR:-$${TMPDIR:-/tmp}} -keys 100000,1000000
 	go run ./bench/store -members 1
 
 .PHONY: vm-kernel

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os/exec"
 	"sync"
 	"time"
@@ -14,13 +15,14 @@ import (
 // size fills both clusters with keys of 1 KiB and prints what memory they take, how long all members need to answer a read after they were
 // killed and started again, and what memory they take then.
 func (b *bench) size(ctx context.Context, keys int) error {
-	fmt.Printf("\n| %d keys of 1 KiB | loaded in | resident MiB, largest member | killed and started: first read after | resident MiB then |\n|-|-|-|-|-|\n", keys)
+	fmt.Printf("\nload average %s\n\n| %d members, %d keys of 1 KiB | loaded in, CPU s | resident MiB, largest member | killed and started: first read after | resident MiB then |\n|-|-|-|-|-|\n", loadAverage(), len(b.clusters[0].endpoints), keys)
 	for _, c := range b.clusters {
-		began := time.Now()
+		spent, began := c.cpu(), time.Now()
 		if err := c.load(ctx, keys); err != nil {
 			return fmt.Errorf("fill %s with %d keys: %w", c.name, keys, err)
 		}
 		loaded, before := time.Since(began), largest(c.resident())
+		spent = c.cpu() - spent
 		c.stop()
 		began = time.Now()
 		if err := c.again(ctx); err != nil {
@@ -31,7 +33,7 @@ func (b *bench) size(ctx context.Context, keys int) error {
 				return fmt.Errorf("read from %s after its start: %w", c.name, err)
 			}
 		}
-		fmt.Printf("| %s | %.1f s | %d | %.2f s | %d |\n", c.name, loaded.Seconds(), before, time.Since(began).Seconds(), largest(c.resident()))
+		fmt.Printf("| %s | %.1f s, %.1f | %d | %.2f s | %d |\n", c.name, loaded.Seconds(), spent.Seconds(), before, time.Since(began).Seconds(), largest(c.resident()))
 	}
 	return nil
 }
@@ -55,7 +57,21 @@ func (c *cluster) again(ctx context.Context) error {
 	return nil
 }
 
+// firstRead returns when a member has answered a linearizable read. It waits for the member's port first: a client that finds it closed tries
+// again after a second.
 func firstRead(ctx context.Context, endpoint string) error {
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", endpoint)
+		if err == nil {
+			_ = conn.Close() // it was made to be seen
+			break
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	cl, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		return err
