@@ -96,6 +96,7 @@ FAULTS_PKG := reconcile/internal/faulttest
 .PHONY: faults
 faults: ## kills, power cuts, partitions and pauses of real members, at the figures before a merge; as root
 	FAULTS=pr go test -tags failpoints -count 1 -timeout 20m -v $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG)
+	$(if $(FAULT),,go test -tags failpoints -count 1 -run SettingOfTheClock ./raftstore ./sequencer)
 
 # What each fault may take in `make soak`; there are twenty.
 SOAK ?= 4m

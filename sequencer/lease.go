@@ -13,6 +13,7 @@ import (
 
 	"reconcile/cluster"
 	"reconcile/controller"
+	"reconcile/internal/mutant"
 	"reconcile/object"
 	"reconcile/raftstore"
 )
@@ -89,7 +90,7 @@ func (l *leases) renewal(v cluster.Reader, req *Request, now time.Time) (*coordi
 func (l *leases) keep(r *coordinationv1.Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.renewed[object.KeyOf(r)] = renewal{lease: r, at: time.Now()}
+	l.renewed[object.KeyOf(r)] = renewal{lease: r, at: mutant.LeaseNow()}
 }
 
 // unwritten are the renewals since the last checkpoint, with the times that they are shown with. Those of

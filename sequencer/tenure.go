@@ -265,7 +265,7 @@ type head struct {
 func (t *tenure) head() head {
 	v := t.s.store.View()
 	h := head{raw: rawOf(v), rev: v.Rev(), now: t.clock.now()}
-	h.reader = leaseReader{cluster.NewView(v), t.leases, h.now, time.Now()}
+	h.reader = leaseReader{cluster.NewView(v), t.leases, h.now, mutant.LeaseNow()}
 	var o *cluster.Overlay
 	for _, f := range t.flights {
 		if f.last <= v.Rev() {
@@ -350,7 +350,7 @@ func (t *tenure) checkpoint(ctx context.Context) {
 	if t.touching.Load() {
 		return
 	}
-	list := t.leases.unwritten(leaseReader{cluster.NewView(t.s.store.View()), t.leases, t.clock.now(), time.Now()})
+	list := t.leases.unwritten(leaseReader{cluster.NewView(t.s.store.View()), t.leases, t.clock.now(), mutant.LeaseNow()})
 	if len(list) == 0 {
 		return
 	}
