@@ -3,6 +3,7 @@ package api_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -68,8 +69,9 @@ func admin(t *testing.T, s *apitest.Server, http2 bool, stall <-chan struct{}) *
 	if http2 {
 		cfg.NextProtos = []string{"h2"}
 	}
-	tr := &http.Transport{TLSClientConfig: cfg, Protocols: &p, Dial: func(network, addr string) (net.Conn, error) {
-		c, err := net.Dial(network, addr)
+	tr := &http.Transport{TLSClientConfig: cfg, Protocols: &p, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, network, addr)
 		if err != nil || stall == nil {
 			return c, err
 		}

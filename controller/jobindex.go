@@ -112,10 +112,10 @@ func (s indexSet) missing(n, limit int) []int {
 func (s indexSet) String() string {
 	var parts []string
 	for _, x := range s {
-		switch {
-		case x.last == x.first:
+		switch x.last {
+		case x.first:
 			parts = append(parts, strconv.Itoa(x.first))
-		case x.last == x.first+1:
+		case x.first + 1:
 			parts = append(parts, strconv.Itoa(x.first), strconv.Itoa(x.last))
 		default:
 			parts = append(parts, strconv.Itoa(x.first)+"-"+strconv.Itoa(x.last))

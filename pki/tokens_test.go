@@ -75,14 +75,18 @@ func TestKeySetChecksTokens(t *testing.T) {
 	if err := json.Unmarshal(b, &set); err != nil || len(set.Keys) != 1 || set.Keys[0].Kty != "EC" || set.Keys[0].Crv != "P-256" || set.Keys[0].Alg != "ES256" {
 		t.Fatalf("%s: %v", b, err)
 	}
-	number := func(s string) *big.Int {
+	point := []byte{4} // uncompressed: SEC 1, 2.3.3
+	for _, s := range []string{set.Keys[0].X, set.Keys[0].Y} {
 		b, err := base64.RawURLEncoding.DecodeString(s)
 		if err != nil || len(b) != 32 {
 			t.Fatal(s, err)
 		}
-		return new(big.Int).SetBytes(b)
+		point = append(point, b...)
 	}
-	public := ecdsa.PublicKey{Curve: elliptic.P256(), X: number(set.Keys[0].X), Y: number(set.Keys[0].Y)}
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		t.Fatal(err)
+	}
 	token, err := k.Sign(map[string]string{"sub": "jane"})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +97,7 @@ func TestKeySetChecksTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !ecdsa.Verify(&public, sum[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])) {
+	if !ecdsa.Verify(public, sum[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])) {
 		t.Error("the published key does not check the token")
 	}
 }

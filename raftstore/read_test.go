@@ -259,7 +259,7 @@ func TestHeartbeatTakesNoTermBack(t *testing.T) {
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		own.beat(raft.RPC{Command: &raft.AppendEntriesRequest{RPCHeader: header("a"), Term: 6, Leader: []byte("a")}, RespChan: replies})
+		own.beat(raft.RPC{Command: &raft.AppendEntriesRequest{RPCHeader: header("a"), Term: 6}, RespChan: replies})
 	}()
 	select {
 	case <-answered:

@@ -117,7 +117,7 @@ func (w *wire) stand() {
 // hail asks a member whether it still follows this one as the leader of the term: with a heartbeat, as raft's own are. It returns the
 // member's term, greater if it does not.
 func (w *wire) hail(to raft.Server, term uint64) (uint64, error) {
-	req := raft.AppendEntriesRequest{RPCHeader: *w.self, Term: term, Leader: w.self.Addr}
+	req := raft.AppendEntriesRequest{RPCHeader: *w.self, Term: term}
 	var resp raft.AppendEntriesResponse
 	if err := w.AppendEntries(to.ID, to.Address, &req, &resp); err != nil {
 		return 0, err

@@ -47,7 +47,7 @@ func (f fan) run(ctx context.Context, c *cluster, scale float64) (figure, error)
 		if conns[i], err = grpc.NewClient(c.endpoints[i%len(c.endpoints)], grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 			return figure{}, err
 		}
-		defer conns[i].Close()
+		defer func() { _ = conns[i].Close() }()
 	}
 	errs := make(chan error, f.watches)
 	for i := range f.watches {
