@@ -75,7 +75,6 @@ bench: build ## measure pushes, real containers and memory, as docs/benchmarks.m
 .PHONY: bench-store
 bench-store: ## measure the store beside etcd, which is built into the cache once: 20 min, 6 GB of memory, 8 GB of the disk of BENCH_DIR
 	go run ./bench/store -dir $${BENCH_DIR:-$${TMPDIR:-/tmp}} -keys 100000,1000000
-	go run ./bench/store -members 1
 
 .PHONY: vm-kernel
 vm-kernel: ## fetch the kernel that the VM tests boot, through apt, into a cache folder
