@@ -345,7 +345,8 @@ func (l *snapLoader) version(d *fieldReader) error {
 	case r.ref && l.st.blobs[string(r.Value)] == nil:
 		return fmt.Errorf("key %s names the blob %s, which the snapshot lacks", r.Key, r.Value)
 	default:
-		l.st.insert(r)
+		l.st.keys.ReplaceOrInsert(r)
+		l.st.link(r)
 	}
 	return nil
 }

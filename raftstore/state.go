@@ -241,7 +241,8 @@ func (s *state) step(same bool) {
 func (s *state) put(op Op, fx *effects) {
 	r := &Record{Key: op.Key, Value: op.Value, ModRev: s.rev, CreateRev: s.rev, Version: 1, Lease: op.Lease, ref: op.Kind == PutRef, sub: s.sub}
 	r.setDecoded(op.Decoded)
-	prev, had := s.keys.Get(r)
+	// One walk of the tree finds the version before and replaces it. Nobody sees the record before the entry is done.
+	prev, had := s.keys.ReplaceOrInsert(r)
 	if had {
 		r.Key, r.CreateRev, r.Version = prev.Key, prev.CreateRev, prev.Version+1
 		s.unlink(prev)
@@ -250,12 +251,12 @@ func (s *state) put(op Op, fx *effects) {
 		r.Key = grave.Key
 		s.supersede(r, grave)
 	}
-	s.insert(r)
+	s.link(r)
 	fx.events = append(fx.events, &Event{Rev: s.rev, Key: r.Key, Rec: r, Prev: prev})
 }
 
-// insert adds a record with its index rows, its reference to a blob and its lease.
-func (s *state) insert(r *Record) {
+// link adds a record's index rows, its reference to a blob and its lease; the row of the key itself is there.
+func (s *state) link(r *Record) {
 	r.index = s.indexOf(r)
 	for _, k := range r.index {
 		s.index.ReplaceOrInsert(indexItem{key: k, rec: r})
@@ -266,7 +267,6 @@ func (s *state) insert(r *Record) {
 	if r.Lease != 0 {
 		s.attached.ReplaceOrInsert(attachment{r.Lease, r.Key})
 	}
-	s.keys.ReplaceOrInsert(r)
 }
 
 // unlink takes a record's index rows, reference and lease away; the row of the key itself stays.
