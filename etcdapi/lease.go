@@ -106,10 +106,7 @@ func (l leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 // LeaseKeepAlive implements etcdserverpb.LeaseServer. Renewals of all streams share rounds (raftstore.Lessor), and answers of a stream keep the
 // order of their requests.
 func (l leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	stop := context.AfterFunc(l.s.life, cancel)
-	defer stop()
+	ctx := stream.Context()
 	for {
 		r, err := stream.Recv()
 		if errors.Is(err, io.EOF) {

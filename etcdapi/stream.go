@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -29,21 +30,29 @@ func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ha
 
 // stream refuses strangers, and ends streams with the server, those whose clients do not read, and those of clients that require a leader
 // when there is none. The handler has a goroutine of its own, for it may be held up in sending; when gRPC learns that the stream has ended
-// it lets it go.
+// it lets it go. Renewals of leases are spared that: a client that does not read their answers, of a few bytes for each of its requests, holds
+// up nothing but them, and most open a stream for a single one.
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if _, err := s.clientOf(stream.Context()); err != nil {
 		return err
 	}
-	b := &boundStream{ServerStream: stream, method: info.FullMethod, tick: &s.senders.tick}
-	b.ctx, b.end = context.WithCancelCause(stream.Context())
-	defer b.end(nil)
+	leads := false // whether it needs a leader
 	if md, ok := metadata.FromIncomingContext(stream.Context()); ok {
 		if want := md.Get(rpctypes.MetadataRequireLeaderKey); len(want) > 0 && want[0] == rpctypes.MetadataHasLeader {
 			if s.cfg.Store.Leader().ID == "" {
 				return rpctypes.ErrGRPCNoLeader
 			}
-			s.wg.Go(func() { s.guard(b.ctx, b.end) })
+			leads = true
 		}
+	}
+	if info.FullMethod == pb.Lease_LeaseKeepAlive_FullMethodName && !leads {
+		return handler(srv, stream)
+	}
+	b := &boundStream{ServerStream: stream, method: info.FullMethod, tick: &s.senders.tick}
+	b.ctx, b.end = context.WithCancelCause(stream.Context())
+	defer b.end(nil)
+	if leads {
+		s.wg.Go(func() { s.guard(b.ctx, b.end) })
 	}
 	s.senders.enter(b)
 	defer s.senders.leave(b)
