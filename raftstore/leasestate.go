@@ -51,13 +51,13 @@ func LeaseRevoke(id int64, granted, term uint64) Op {
 	return Op{Kind: opLeaseRevoke, Value: u64s(nil, uint64(id), granted, term)}
 }
 
-// Revokes tells which lease a LeaseRevoke ends, and its granted.
-func (op *Op) Revokes() (id int64, granted uint64, ok bool) {
+// Revokes tells which lease a LeaseRevoke ends, its granted and its term.
+func (op *Op) Revokes() (id int64, granted, term uint64, ok bool) {
 	f, err := leaseFields(*op, 3)
 	if op.Kind != opLeaseRevoke || err != nil {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
-	return int64(f[0]), f[1], true
+	return int64(f[0]), f[1], f[2], true
 }
 
 // LeaseCheckpoint is the operation that writes down how many seconds leases have left, for the next leader. Those that were revoked or

@@ -21,6 +21,9 @@ type Lessor struct {
 	here  *Rounds[leaseAsk, int64]
 	there *Rounds[leaseAsk, int64]
 
+	// checkpoints holds a token while a checkpoint is on its way, or renewals take one back: what they write comes behind it.
+	checkpoints chan struct{}
+
 	mu     sync.Mutex
 	peer   LeasePeer
 	term   uint64 // of the tenure, 0 if this member does not lead
@@ -37,6 +40,8 @@ type leaseClock struct {
 	granted  uint64
 	deadline time.Time
 	at       int // in the heap, -1 if out of it
+	// noted tells that a checkpoint may say less than the TTL: it was given to one, and no renewal has taken that back since.
+	noted bool
 }
 
 // LeasePeer reaches the leader's Lessor.Serve. An error may mean anything but ErrNotLeader, which is tried again: renewals may be repeated.
@@ -67,7 +72,7 @@ type leaseAsk struct {
 const leaseCallTimeout = 5 * time.Second
 
 func newLessor(s *Store) *Lessor {
-	l := &Lessor{s: s, wake: make(chan struct{}, 1)}
+	l := &Lessor{s: s, wake: make(chan struct{}, 1), checkpoints: make(chan struct{}, 1)}
 	l.here, l.there = NewRounds(l.answerHere), NewRounds(l.answerThere)
 	return l
 }
@@ -193,7 +198,7 @@ func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
 		return nil, err
 	}
 	out := make([]int64, len(asks))
-	var full []Lease
+	var full []*leaseClock
 	seen := l.seen(asks)
 	v := l.s.View()
 	l.mu.Lock()
@@ -218,18 +223,41 @@ func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
 		}
 		out[i] = c.ttl
 		l.setLocked(c, from.Add(time.Duration(c.ttl)*time.Second))
-		if ok && was.Granted == c.granted && was.Remaining > 0 && was.Remaining < was.TTL {
-			full = append(full, Lease{ID: was.ID, Granted: was.Granted, Remaining: was.TTL})
+		if c.noted || ok && was.Granted == c.granted && was.Remaining > 0 && was.Remaining < was.TTL {
+			full = append(full, c)
 		}
 	}
 	l.mu.Unlock()
 	if len(full) > 0 {
 		// The next leader would count from the checkpoint, and end what has been renewed since.
-		if _, err := l.s.proposeOwn(ctx, LeaseCheckpoint(full)); err != nil {
+		if err := l.takeBack(ctx, full); err != nil {
 			return nil, fmt.Errorf("renew what was checkpointed: %w", err)
 		}
 	}
 	return out, nil
+}
+
+// takeBack writes down that renewed leases have their whole time, behind the checkpoint that is perhaps on its way.
+func (l *Lessor) takeBack(ctx context.Context, clocks []*leaseClock) error {
+	select {
+	case l.checkpoints <- struct{}{}:
+		defer func() { <-l.checkpoints }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	list := make([]Lease, len(clocks))
+	for i, c := range clocks {
+		list[i] = Lease{ID: c.id, Granted: c.granted, Remaining: c.ttl}
+	}
+	if _, err := l.s.proposeOwn(ctx, LeaseCheckpoint(list)); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range clocks {
+		c.noted = false
+	}
+	return nil
 }
 
 // seen are the clocks of what is asked for, nil for none. A view that is taken afterwards holds the lease of each, unless it was revoked;
@@ -443,10 +471,18 @@ func (l *Lessor) forget() {
 }
 
 // checkpoint writes down what long leases have left.
-func (l *Lessor) checkpoint(ctx context.Context) {
+func (l *Lessor) checkpoint(ctx context.Context) { l.checkpointBy(ctx, l.s.proposeOwn) }
+
+func (l *Lessor) checkpointBy(ctx context.Context, propose func(context.Context, ...Op) (Outcome, error)) {
+	select {
+	case l.checkpoints <- struct{}{}:
+		defer func() { <-l.checkpoints }()
+	case <-ctx.Done():
+		return
+	}
 	for _, slice := range l.remaining() {
 		bounded, cancel := context.WithTimeout(ctx, enqueueTimeout)
-		_, err := l.s.proposeOwn(bounded, LeaseCheckpoint(slice))
+		_, err := propose(bounded, LeaseCheckpoint(slice))
 		cancel()
 		if err != nil {
 			l.s.cfg.Logger.Debug("leases were not checkpointed; the next round does it", "leases", len(slice), "error", err)
@@ -466,6 +502,7 @@ func (l *Lessor) remaining() (slices [][]Lease) {
 		if n := len(slices); n == 0 || len(slices[n-1]) == maxCheckpoint {
 			slices = append(slices, nil)
 		}
+		c.noted = true
 		last := &slices[len(slices)-1]
 		*last = append(*last, Lease{ID: c.id, Granted: c.granted, Remaining: int64(c.deadline.Sub(now) / time.Second)})
 	}

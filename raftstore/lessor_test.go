@@ -181,6 +181,44 @@ func TestNewLeaderGivesLeasesTheirTime(t *testing.T) {
 	})
 }
 
+// A lease that is renewed while a checkpoint of what it had left is on its way has its whole time before it, with the next leader too.
+func TestRenewalDuringCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := MemoryStorage()
+		s := openOne(t, "", storage, nil)
+		stop := runLessor(t, s)
+		synctest.Wait()
+		grant(t, s, 1, 1000)
+		grant(t, s, 2, 1000)
+		time.Sleep(299 * time.Second)
+		renewed := make(chan error, 1)
+		s.Lessor().checkpointBy(t.Context(), func(ctx context.Context, ops ...Op) (Outcome, error) {
+			go func() {
+				_, err := s.Lessor().KeepAlive(t.Context(), 2)
+				renewed <- err
+			}()
+			synctest.Wait() // it is answered, or waits
+			return s.proposeOwn(ctx, ops...)
+		})
+		if err := <-renewed; err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		s.Close()
+		began := time.Now()
+		s = openOne(t, "", storage, nil)
+		defer s.Close()
+		defer runLessor(t, s)()
+		synctest.Wait()
+		time.Sleep(time.Until(began.Add(710 * time.Second)))
+		lives(t, s, 1, false)
+		time.Sleep(time.Until(began.Add(990 * time.Second)))
+		lives(t, s, 2, true)
+		time.Sleep(20 * time.Second)
+		lives(t, s, 2, false)
+	})
+}
+
 // followerPeer brings a follower's calls to the leader.
 type followerPeer struct {
 	members map[string]*Store

@@ -8,21 +8,31 @@ import (
 	"reconcile/raftstore"
 )
 
-// expiry is the end of a lease that ran out: a transaction of the leader's own.
+// expiry is the end of a lease that ran out, as the leader of a term found: a transaction of that leader's own.
 type expiry struct {
-	id      int64
-	granted uint64
+	id            int64
+	granted, term uint64
 }
 
-// Decide implements Txn. A lease that was ended, or ended and granted again, since it ran out is left alone.
+// Decide implements Txn. A lease that was ended, or ended and granted again, since it ran out is left alone, and so is every one if this server has lost
+// the lead since: whoever led may have renewed it. The operation says all that too, for the lead may be lost while the entry is on its way.
 func (e expiry) Decide(kv *KV) (Answer, bool) {
+	if kv.term != e.term {
+		return tooLate{}, false
+	}
 	l, ok := kv.view.Lease(e.id)
 	if !ok || l.Granted != e.granted || !kv.HasLease(e.id) {
 		return nil, false
 	}
-	kv.Revoke(e.id)
+	kv.revoke(raftstore.LeaseRevoke(e.id, e.granted, e.term), e.id)
 	return nil, true
 }
+
+// tooLate is the answer to an expiry of an earlier term.
+type tooLate struct{}
+
+// AppendTo implements Answer: it is never sent.
+func (tooLate) AppendTo(b []byte) []byte { return b }
 
 // AppendTo implements Txn: it is never sent.
 func (expiry) AppendTo(b []byte) []byte { return b }
@@ -35,20 +45,24 @@ func (expiry) Size() int { return 256 }
 func (s *Sequencer) expire(ctx context.Context, ops []raftstore.Op) error {
 	var jobs []*txnJob
 	for _, op := range ops {
-		id, granted, ok := op.Revokes()
+		id, granted, term, ok := op.Revokes()
 		if !ok {
 			return fmt.Errorf("end leases: an operation of kind %d ends none", op.Kind)
 		}
-		jobs = append(jobs, newTxnJob(expiry{id, granted}))
+		j := newTxnJob(expiry{id, granted, term})
+		j.guarded = true
+		jobs = append(jobs, j)
 	}
 	if !s.txns.put(jobs...) {
 		return tooManyTxns()
 	}
 	var errs []error
 	for _, j := range jobs {
-		if _, err := s.awaitTxn(ctx, j); err != nil {
-			errs = append(errs, err)
+		a, err := s.awaitTxn(ctx, j)
+		if _, late := a.(tooLate); late {
+			err = fmt.Errorf("end leases: %w: they ran out in an earlier term", raftstore.ErrNotLeader)
 		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

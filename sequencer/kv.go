@@ -19,6 +19,8 @@ type KV struct {
 	ops   []raftstore.Op
 	// base is the revision before this entry, rev that after the transactions so far.
 	base, rev uint64
+	// term is that in which the one who decides leads, 0 if nobody does.
+	term uint64
 
 	// began is where the present transaction began: its writes are ops[began.ops:], and undone is what the layer held before each.
 	began  kvMark
@@ -231,14 +233,16 @@ func (kv *KV) Grant(id, ttl int64) {
 }
 
 // Revoke ends a lease and deletes the keys that hang on it, in order.
-func (kv *KV) Revoke(id int64) {
+func (kv *KV) Revoke(id int64) { kv.revoke(raftstore.LeaseRevoke(id, 0, 0), id) }
+
+func (kv *KV) revoke(op raftstore.Op, id int64) {
 	// The operation itself deletes what hangs on the lease: only the layer has to know what.
 	for _, key := range kv.leaseKeys(id) {
 		kv.next()
 		kv.note(&raftstore.Record{Key: key, ModRev: kv.rev})
 	}
 	kv.setLease(id, false)
-	kv.ops = append(kv.ops, raftstore.LeaseRevoke(id, 0, 0))
+	kv.ops = append(kv.ops, op)
 }
 
 func (kv *KV) setLease(id int64, has bool) {
@@ -312,7 +316,9 @@ func (t *tenure) kv() *KV {
 		}
 		below, rev = append(below, f.kv), f.last
 	}
-	return newKV(v, below, rev)
+	kv := newKV(v, below, rev)
+	kv.term = t.term
+	return kv
 }
 
 // layerOf is what an entry's operations make of the state below them.

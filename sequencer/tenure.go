@@ -74,6 +74,8 @@ type flight struct {
 	txns []txnVerdict
 	kv   *kvLayer
 	ops  []raftstore.Op
+	// guarded tells that the entry may come to nothing when it is performed, though the store does not refuse it.
+	guarded bool
 }
 
 // verdict is what a request is told when the entry that it was decided with, or behind, is committed.
@@ -440,8 +442,7 @@ func (t *tenure) start(ctx context.Context, f *flight, e raftstore.Entry) {
 				<-before.done
 			}
 			if p := t.launch(ctx, before, mine, f, e); p != nil {
-				_, err := p.Wait(ctx)
-				f.done <- err
+				f.done <- f.wait(ctx, p)
 			}
 		})
 		return
@@ -454,10 +455,16 @@ func (t *tenure) start(ctx context.Context, f *flight, e raftstore.Entry) {
 		f.succeed()
 		f.answers = nil
 	}
-	t.wg.Go(func() {
-		_, err := p.Wait(ctx)
-		f.done <- err
-	})
+	t.wg.Go(func() { f.done <- f.wait(ctx, p) })
+}
+
+// wait returns what became of the entry.
+func (f *flight) wait(ctx context.Context, p *raftstore.Pending) error {
+	out, err := p.Wait(ctx)
+	if err == nil && f.guarded && out.Last != f.last {
+		return fmt.Errorf("%w: it was passed over, for the term is another", raftstore.ErrRefused)
+	}
+	return err
 }
 
 // launch brings an entry into the log, behind the one before it, or answers the flight that it never will.

@@ -59,6 +59,8 @@ type txnJob struct {
 	size  int
 	state atomic.Int32
 	done  chan txnAnswer // holds one
+	// guarded transactions may come to nothing when their entry is performed: they share it with none that are not.
+	guarded bool
 }
 
 type txnAnswer struct {
@@ -123,7 +125,7 @@ func (q *txnQueue) take(most, mostBytes int) []*txnJob {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, size := 0, 0
-	for n < len(q.list) && n < most && (n == 0 || size+q.list[n].size <= mostBytes) {
+	for n < len(q.list) && n < most && (n == 0 || size+q.list[n].size <= mostBytes && q.list[n].guarded == q.list[0].guarded) {
 		size += q.list[n].size
 		n++
 	}
@@ -240,6 +242,7 @@ func (t *tenure) decideTxns(ctx context.Context, jobs []*txnJob) {
 	kv := t.kv()
 	f := &flight{nonce: t.s.store.Nonce(), raw: newRawLayer(nil), done: make(chan error, 1)}
 	for _, j := range jobs {
+		f.guarded = j.guarded
 		before := len(kv.ops)
 		answer, err := t.s.decider.txn(kv, j.txn)
 		if err != nil {
