@@ -36,7 +36,7 @@ func Digest(body []byte) string {
 type blobInfo struct {
 	size   uint64
 	have   uint64
-	staged int64 // time of the entry that brought the last piece
+	staged int64 // index of the entry that brought the last piece
 	refs   int
 	pieces []byte // nil when complete
 	done   bool
@@ -70,14 +70,14 @@ func decodeChunk(b []byte) (chunk, error) {
 
 // chunk adds a piece. Pieces come in order; one that does not continue what is there starts again if it is the first, else it is
 // passed over, and the stager finds the blob incomplete. When the last piece is there and the digest matches, the blob exists.
-func (s *state) chunk(op Op, fx *effects) {
+func (s *state) chunk(op Op, at position, fx *effects) {
 	c, err := decodeChunk(op.Value)
 	if err != nil {
 		return // check has refused it
 	}
 	b := s.blobs[op.Key]
 	if b != nil && b.done {
-		b.staged = s.stamp
+		b.staged = int64(at.index)
 		return
 	}
 	if b == nil || c.offset == 0 || b.size != c.total {
@@ -92,7 +92,7 @@ func (s *state) chunk(op Op, fx *effects) {
 	}
 	b.pieces = append(b.pieces, c.body...)
 	b.have += uint64(len(c.body))
-	b.staged = s.stamp
+	b.staged = int64(at.index)
 	if b.have < b.size {
 		return
 	}

@@ -29,13 +29,50 @@ func Compaction(rev uint64) Op { return Op{Kind: opCompact, Value: u64s(nil, rev
 // compactEvery is how often the leader looks whether the history has outgrown its bounds.
 const compactEvery = 10 * time.Second
 
-// bound has the leader keep the history within its bounds.
+// bound has the leader keep the history within its bounds. Each member notes how old its revisions are: any may lead later.
 func (s *Store) bound() {
-	s.every(compactEvery, func(time.Time) {
+	a := &ages{keep: s.cfg.RetainAge}
+	s.every(compactEvery, func(now time.Time) {
+		aged := a.look(now, s.fsm.rev())
 		if s.Leader().Self {
-			s.boundOnce()
+			s.boundOnce(aged)
 		}
 	})
+}
+
+// ages tells which revisions are older than a time, by this member's monotonic clock: the times of entries are those of their leader's clock,
+// which somebody may have set years ahead, and the history would be gone at once. After a start everything is new.
+type ages struct {
+	keep    time.Duration
+	samples []sample // the oldest first, the first one as old as keep or older
+}
+
+type sample struct {
+	at  time.Time
+	rev uint64
+}
+
+// maxAges is about how many samples are kept.
+const maxAges = 512
+
+// stride is the time between two samples.
+func (a *ages) stride() time.Duration { return a.keep / maxAges }
+
+// look notes that the store is at rev now, and returns the newest revision that it was at keep ago, or earlier; 0 if that is not known.
+func (a *ages) look(now time.Time, rev uint64) uint64 {
+	if a.keep < 0 {
+		return 0
+	}
+	if n := len(a.samples); n == 0 || (rev != a.samples[n-1].rev && now.Sub(a.samples[n-1].at) >= a.stride()) {
+		a.samples = append(a.samples, sample{now, rev})
+	}
+	for len(a.samples) > 1 && now.Sub(a.samples[1].at) >= a.keep {
+		a.samples = a.samples[1:]
+	}
+	if now.Sub(a.samples[0].at) < a.keep {
+		return 0
+	}
+	return a.samples[0].rev
 }
 
 // sweep takes out of memory what the history no longer shows, on every member.
@@ -53,9 +90,9 @@ func (s *Store) sweep() {
 	}
 }
 
-func (s *Store) boundOnce() {
-	rev := s.fsm.due(retain{age: int64(s.cfg.RetainAge), revisions: s.cfg.RetainRevisions, size: s.cfg.RetainBytes})
-	if rev == 0 {
+func (s *Store) boundOnce(aged uint64) {
+	rev := max(aged, s.fsm.due(retain{revisions: s.cfg.RetainRevisions, size: s.cfg.RetainBytes}))
+	if rev <= s.View().Floor() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), enqueueTimeout)

@@ -61,7 +61,8 @@ type Config struct {
 	// HistoryEvents and HistoryBytes bound the ring of events that watches share. Defaults 65536 and 64 MiB.
 	HistoryEvents, HistoryBytes int
 	// RetainAge, RetainRevisions and RetainBytes bound the history, that is the older versions of keys that reads and watches can go back
-	// to: the leader compacts it when one of them is passed. Age is by the times of entries, bytes are those of keys and values. A
+	// to: the leader compacts it when one of them is passed. Age is by the leader's
+	// monotonic clock since it has seen them, bytes are those of keys and values. A
 	// negative age, or the greatest number, does not bound. Defaults 10 min, 200,000 and 256 MiB.
 	RetainAge                    time.Duration
 	RetainRevisions, RetainBytes uint64

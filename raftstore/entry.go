@@ -69,7 +69,8 @@ type Op struct {
 type Entry struct {
 	// Base is the revision that the entry was decided on. A member whose revision is another refuses the whole entry.
 	Base uint64
-	// Time is when it was decided, in nanoseconds since 1970. The store never lets it run backwards (View.Time).
+	// Time is when it was decided, in nanoseconds since 1970; 0 does not say. The store's time (View.Time) follows it, and goes back only where
+	// it lies more than a minute behind: somebody has set a clock right.
 	Time int64
 	// Nonce identifies the entry among those of this member; 0 takes the next one. Outcome finds it again.
 	Nonce uint64

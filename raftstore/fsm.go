@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -29,6 +30,11 @@ type fsm struct {
 	applied uint64        // index of the last entry that st holds
 	moved   chan struct{} // closed and replaced when applied or st changes
 	failed  error
+	// clock, if set, is the monotonic clock: what is noted by it is no part of the state.
+	clock func() time.Time
+	// told is when an entry that came since the start last told the time; old is the last index of the log at the start.
+	told time.Time
+	old  uint64
 	// unrestored is why a snapshot was not taken over: raft does not hand it on at its start.
 	unrestored error
 
@@ -78,6 +84,9 @@ func (f *fsm) applyLocked(l *raft.Log) (Outcome, error) {
 		e.own = f.pending[e.Nonce]
 	}
 	f.cached = nil
+	if e.Time != 0 && l.Index > f.old && f.clock != nil {
+		f.told = f.clock()
+	}
 	taken := f.traceLocked(l.Index, e)
 	out, fx, err := f.st.apply(e, position{term: l.Term, index: l.Index}, f.blobs.Get)
 	if err != nil {
@@ -166,6 +175,18 @@ func (f *fsm) view() *View {
 		f.cached = f.st.view()
 	}
 	return f.cached
+}
+
+// now is the store's time, and whether it is that of now: of the last entry that told it and of what has passed since by this member's
+// monotonic clock. Before the first one since the start it is only that of the last entry.
+func (f *fsm) now() (at time.Time, live bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at = time.Unix(0, f.st.stamp).UTC()
+	if f.told.IsZero() {
+		return at, false
+	}
+	return at.Add(f.clock().Sub(f.told)), true
 }
 
 func (f *fsm) rev() uint64 {

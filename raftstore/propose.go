@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -104,7 +103,7 @@ func (s *Store) Nonce() uint64 { return s.nonce.Add(1) }
 
 // proposeOwn proposes operations that take no revision.
 func (s *Store) proposeOwn(ctx context.Context, ops ...Op) (Outcome, error) {
-	p, err := s.startEntry(Entry{Time: time.Now().UnixNano(), Ops: ops}, nil)
+	p, err := s.startEntry(Entry{Ops: ops}, nil)
 	if err != nil {
 		return Outcome{}, err
 	}

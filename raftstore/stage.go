@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -54,7 +55,7 @@ func (s *Store) stageAll(ctx context.Context, digest string, body []byte) error 
 	offset := 0
 	for piece := range slices.Chunk(body, chunkSize) {
 		op := Op{Kind: opChunk, Key: digest, Value: encodeChunk(len(body), offset, piece)}
-		p, err := s.startEntry(Entry{Time: time.Now().UnixNano(), Ops: []Op{op}}, nil)
+		p, err := s.startEntry(Entry{Ops: []Op{op}}, nil)
 		if err != nil {
 			return err
 		}
@@ -84,19 +85,41 @@ func (f *fsm) hasBlob(digest string) bool {
 	return b != nil && b.done
 }
 
-// collect has the leader forget staged blobs that nothing refers to.
+// collect has the leader forget staged blobs that nothing refers to. How long none has is each member's own observation, by its monotonic
+// clock: a clock that was set ahead must not take away what is being pushed.
 func (s *Store) collect() {
+	idle := map[string]idleBlob{}
 	s.every(collectEvery, func(now time.Time) {
+		idle = watchIdle(idle, s.fsm.idleBlobs(), now)
 		if s.Leader().Self {
-			s.collectOnce(now)
+			s.collectOnce(idle, now)
 		}
 	})
 }
 
-func (s *Store) collectOnce(now time.Time) {
+// idleBlob is a blob that nothing refers to, as it was first seen: staged changes when it is written again.
+type idleBlob struct {
+	staged int64
+	seen   time.Time
+}
+
+func watchIdle(was map[string]idleBlob, now map[string]int64, at time.Time) map[string]idleBlob {
+	out := make(map[string]idleBlob, len(now))
+	for digest, staged := range now {
+		out[digest] = idleBlob{staged, at}
+		if b, ok := was[digest]; ok && b.staged == staged {
+			out[digest] = b
+		}
+	}
+	return out
+}
+
+func (s *Store) collectOnce(idle map[string]idleBlob, now time.Time) {
 	var ops []Op
-	for _, digest := range s.fsm.idleBlobs(now.Add(-collectAfter).UnixNano()) {
-		ops = append(ops, Op{Kind: opDrop, Key: digest})
+	for _, digest := range slices.Sorted(maps.Keys(idle)) {
+		if now.Sub(idle[digest].seen) >= collectAfter {
+			ops = append(ops, Op{Kind: opDrop, Key: digest})
+		}
 	}
 	if len(ops) == 0 {
 		return
@@ -108,17 +131,16 @@ func (s *Store) collectOnce(now time.Time) {
 	}
 }
 
-// idleBlobs are the blobs, whole or not, that nothing refers to and that were last written before the time.
-func (f *fsm) idleBlobs(before int64) []string {
+// idleBlobs are the blobs, whole or not, that nothing refers to, and when they were last written.
+func (f *fsm) idleBlobs() map[string]int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []string
+	out := map[string]int64{}
 	for digest, b := range f.st.blobs {
-		if b.refs == 0 && b.staged < before {
-			out = append(out, digest)
+		if b.refs == 0 {
+			out[digest] = b.staged
 		}
 	}
-	slices.Sort(out)
 	return out
 }
 

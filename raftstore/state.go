@@ -97,7 +97,7 @@ func (s *state) apply(e *Entry, at position, load func(digest string) ([]byte, e
 		out.Refused, out.Reason, fx = true, err.Error(), effects{}
 	} else {
 		s.note()
-		s.stamp = max(s.stamp, e.Time)
+		s.tell(e.Time)
 		takeDecoded(ops, e.own)
 		s.perform(ops, at, &fx)
 		if out.Last = s.rev; out.Last > out.First {
@@ -106,6 +106,17 @@ func (s *state) apply(e *Entry, at position, load func(digest string) ([]byte, e
 	}
 	s.remember(origin{e.node, e.Nonce}, out)
 	return out, fx, nil
+}
+
+// setBack is how far an entry's time must lie behind the last one's to be taken for that of a clock that was set back, in nanoseconds.
+const setBack = int64(60e9)
+
+// tell takes over the time of an entry; 0 for one that tells none. It does not run backwards, but where a clock was set right again: the time
+// of a leader whose clock stood years ahead for a while would else stay for as long.
+func (s *state) tell(at int64) {
+	if at > s.stamp || at != 0 && at < s.stamp-setBack {
+		s.stamp = at
+	}
 }
 
 // takeDecoded hands the decoded values of the proposer's own operations to the same operations as they came back.
@@ -212,7 +223,7 @@ func (s *state) perform(ops []Op, at position, fx *effects) {
 			s.step(op.SameRev)
 			s.delete(op.Key, fx)
 		case opChunk:
-			s.chunk(op, fx)
+			s.chunk(op, at, fx)
 		case opDrop:
 			s.drop(op.Key, fx)
 		case opCompact:

@@ -84,7 +84,7 @@ func (s *Store) start() error {
 	s.fsm = newFSM(newState(s.cfg.Index, s.packer), s.hist, s.storage.blobs, s.node, s.stopOn)
 	s.lessor = newLessor(s)
 	s.fsm.lessor, s.fsm.trace = s.lessor, s.cfg.Trace
-	s.fsm.fetch = s.fetch
+	s.fsm.fetch, s.fsm.clock, s.fsm.old = s.fetch, time.Now, s.disk.last.index
 	s.leader.changed = make(chan struct{})
 	s.read.init(s.readRound)
 	// Every entry is at most MaxEntry long, so this bounds the cache's memory too.
@@ -242,6 +242,10 @@ func (s *Store) Identity() Identity { return s.id }
 
 // View is the state after the last whole entry that this member has applied. It does not block on other members.
 func (s *Store) View() *View { return s.fsm.view() }
+
+// Now is the cluster's time: that of the last entry that told one (Entry.Time), and what has passed since by this member's monotonic clock. Until
+// one has come since this member started, live is false and it is the last entry's alone, which may be of long ago.
+func (s *Store) Now() (at time.Time, live bool) { return s.fsm.now() }
 
 // Watch follows the keys that begin with prefix, after revision rev. It returns ErrCompacted if the history does not reach back so
 // far (rev+1 is below View.Floor). A rev greater than the store's waits until the store has come so far.

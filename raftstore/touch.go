@@ -89,7 +89,7 @@ const touchSlice = 2000
 func (s *Store) Touch(ctx context.Context, list []Touched) error {
 	for len(list) > 0 {
 		n := min(len(list), touchSlice)
-		p, err := s.Start(ctx, Entry{Time: time.Now().UnixNano(), Ops: []Op{touchOp(list[:n])}})
+		p, err := s.Start(ctx, Entry{Ops: []Op{touchOp(list[:n])}})
 		if err == nil {
 			_, err = p.Wait(ctx)
 		}

@@ -59,7 +59,7 @@ func (v *versions) supersede(r, prev *Record) {
 func (s *state) note() {
 	if n := len(s.moments); n > 0 {
 		last := s.moments[n-1]
-		if s.stamp-last.stamp < momentTime && s.rev-last.rev < momentRevs && s.since < momentBytes {
+		if since := s.stamp - last.stamp; since >= 0 && since < momentTime && s.rev-last.rev < momentRevs && s.since < momentBytes {
 			return
 		}
 		if s.rev == last.rev {
@@ -86,16 +86,13 @@ func (s *state) compact(rev uint64) uint64 {
 }
 
 // Retain bounds the history; a bound of 0 does not.
-type retain struct {
-	age             int64
-	revisions, size uint64
-}
+type retain struct{ revisions, size uint64 }
 
-// due is the revision up to which the history should be compacted to keep within r, or 0. Time is that of the entries.
+// due is the revision up to which the history should be compacted to keep within r, or 0.
 func (s *state) due(r retain) uint64 {
 	size := s.since
 	for _, m := range slices.Backward(s.moments) {
-		if r.age > 0 && s.stamp-m.stamp >= r.age || r.revisions > 0 && s.rev-m.rev >= r.revisions || r.size > 0 && size >= r.size {
+		if r.revisions > 0 && s.rev-m.rev >= r.revisions || r.size > 0 && size >= r.size {
 			if m.rev > s.floor.Load() {
 				return m.rev
 			}

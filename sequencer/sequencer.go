@@ -226,7 +226,11 @@ func (s *Sequencer) Forecast(ctx context.Context, req Request) (Outcome, error) 
 		return Outcome{}, err
 	}
 	v := s.store.View()
-	dec, err := s.decider.decide(cluster.NewView(v), rawOf(v), &req, later(s.cfg.Now().Round(0), v.Time()))
+	now, live := s.store.Now()
+	if !live {
+		now = later(s.cfg.Now().Round(0), now)
+	}
+	dec, err := s.decider.decide(cluster.NewView(v), rawOf(v), &req, now)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -95,7 +95,8 @@ func (s *Sequencer) lead(ctx context.Context, term uint64) {
 		return
 	}
 	v := s.store.View()
-	t := &tenure{s: s, term: term, leases: newLeases(), wakes: newWakes(), clock: newClock(s.cfg.Now, v.Time())}
+	now, live := s.store.Now()
+	t := &tenure{s: s, term: term, leases: newLeases(), wakes: newWakes(), clock: newClock(s.cfg.Now, now, live)}
 	t.leftover = s.decider.settler.Resync(cluster.NewView(v))
 	s.cfg.Logger.Info("this server leads", "term", term, "revision", v.Rev(), "triggers", len(t.leftover))
 	t.loop(ctx)
