@@ -44,7 +44,7 @@ type TxnCodec interface {
 // maxTxns and maxTxnBytes bound an entry of transactions: what is larger than an entry of the log would have to be staged.
 const (
 	maxTxns     = 2048
-	maxTxnBytes = raftstore.MaxEntry * 3 / 4
+	maxTxnBytes = raftstore.MaxEntry * 15 / 16
 )
 
 // queuedTxns and queuedTxnBytes bound the transactions that wait on a server, and with them its memory.
