@@ -24,6 +24,7 @@ import (
 	"reconcile/etcdapi"
 	"reconcile/gitops"
 	"reconcile/internal/diskspace"
+	"reconcile/internal/gcpace"
 	"reconcile/manifests"
 	"reconcile/pki"
 	"reconcile/raftstore"
@@ -247,6 +248,10 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 	g, gctx := errgroup.WithContext(work)
 	g.Go(func() error { return s.store.Run(gctx) })
 	g.Go(func() error { return s.seq.Run(gctx) })
+	g.Go(func() error {
+		gcpace.Run(gctx)
+		return nil
+	})
 	// Requests end with requests, so that watches close when the server stops.
 	requests, stopRequests := context.WithCancel(gctx)
 	defer stopRequests()

@@ -22,7 +22,7 @@ import (
 // server to send it; this one counts events and reads nothing else of them. What is measured begins when all watches are there.
 type fan struct{ watches, writers, puts int }
 
-func fans() []fan { return []fan{{1000, 64, 3000}, {10000, 8, 200}} }
+func fans() []fan { return []fan{{1000, 64, 2000}, {10000, 8, 120}} }
 
 func (f fan) name() string {
 	return fmt.Sprintf("watch, %d watches of one prefix, %d writers, thin client", f.watches, f.writers)

@@ -25,6 +25,7 @@ import (
 	"syscall"
 	"time"
 
+	"reconcile/internal/gcpace"
 	"reconcile/internal/testcluster/member"
 	"reconcile/raftstore"
 	"reconcile/sequencer"
@@ -77,6 +78,7 @@ func run() error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	go gcpace.Run(ctx)
 	if *debug != "" {
 		if err := serveProfiles(ctx, *debug); err != nil {
 			return err
