@@ -37,7 +37,28 @@ type durable struct {
 	id     Identity
 	last   position // of the log
 	snap   position // of the newest snapshot
+	ghosts uint64   // see ghost
 	err    error
+}
+
+// ghostType is the type of entries that are made up for raft's follower (ghost). raft has none by it: such an entry is never sent (wire) and
+// cannot be applied.
+const ghostType raft.LogType = 0xee
+
+// ghost is what raft is told of an entry that it looks for in vain, where it has installed a snapshot over a log that reached further. It empties
+// the log then, but goes on taking its old end for the end, and refuses what the leader sends: first for it does not find the entry at which
+// the snapshot ends, then for it does not find those behind that it believes in. So the first is given with the snapshot's term, and the others,
+// up to the old end (ghosts), with a term that none has, so that raft cuts them off. Until the next entry is stored.
+func (d *durable) ghost(index uint64) *raft.Log {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case index == d.snap.index && index > 0:
+		return &raft.Log{Index: index, Term: d.snap.term, Type: ghostType}
+	case index > d.snap.index && index <= d.ghosts:
+		return &raft.Log{Index: index, Type: ghostType}
+	}
+	return nil
 }
 
 // identityStride is how many entries the identity file may lag behind: the file costs fsyncs of its own.
@@ -121,7 +142,7 @@ func (d *durable) StoreLogs(logs []*raft.Log) error {
 	end := logs[len(logs)-1]
 	last := position{end.Term, end.Index}
 	d.mu.Lock()
-	d.last = last
+	d.last, d.ghosts = last, 0
 	d.mu.Unlock()
 	fp.Hit("raftstore/log-written")
 	if err := d.mark.note(last); err != nil {
@@ -137,23 +158,24 @@ func (d *durable) StoreLogs(logs []*raft.Log) error {
 }
 
 // IsMonotonic implements raft.MonotonicLogStore: our own log takes no gap. raft then empties it when it has installed a snapshot, and does so
-// through its cache of entries; bridge works beneath that cache, which would go on handing out what is gone from the log.
-func (d *durable) IsMonotonic() bool { return d.checked }
+// through its cache of entries; bridge works beneath that cache, which would go on handing out what is gone from the log. The others are
+// emptied too: entries of a leader that lost must not stand where the snapshot ends.
+func (d *durable) IsMonotonic() bool { return true }
 
 // bridge lets a log without gaps begin anew behind a snapshot that was installed: what is before it is in the snapshot. raft has
 // emptied the log by then, unless the member was killed in between or that failed; either way its cache holds nothing of it any more.
 func (d *durable) bridge(index uint64) error {
-	if !d.checked {
-		return nil
-	}
 	first, err1 := d.LogStore.FirstIndex()
 	last, err2 := d.LogStore.LastIndex()
-	if err := errors.Join(err1, err2); err != nil || last == 0 || index <= last+1 {
+	d.mu.Lock()
+	snap, ghosts := d.snap, d.ghosts
+	d.mu.Unlock()
+	if ghosts > 0 && index > snap.index+1 {
+		return fmt.Errorf("entry %d would leave a hole behind the snapshot, which ends at %d", index, snap.index)
+	}
+	if err := errors.Join(err1, err2); err != nil || !d.checked || last == 0 || index <= last+1 {
 		return err
 	}
-	d.mu.Lock()
-	snap := d.snap
-	d.mu.Unlock()
 	if snap.index+1 < index {
 		return fmt.Errorf("entry %d would follow entry %d, and the newest snapshot holds entries up to %d", index, last, snap.index)
 	}
@@ -165,6 +187,10 @@ func (d *durable) GetLog(index uint64, l *raft.Log) error {
 	err := d.LogStore.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {
 		if !d.within(index) {
+			if g := d.ghost(index); g != nil {
+				*l = *g
+				return nil
+			}
 			return err
 		}
 		// Looked for again: between the two answers the log may have been cut at its end and have grown.
@@ -264,6 +290,11 @@ func (d *durable) DeleteRange(lo, hi uint64) error {
 		return err
 	} else if err != nil {
 		return d.stop("cut the log", err)
+	}
+	if last, err := d.LogStore.LastIndex(); err == nil && last == 0 {
+		d.mu.Lock()
+		d.ghosts = max(d.ghosts, hi)
+		d.mu.Unlock()
 	}
 	return nil
 }

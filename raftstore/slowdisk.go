@@ -62,8 +62,8 @@ func (d *durable) timed(write func() error) error {
 
 // AppendEntries implements raft.Transport.
 func (w *wire) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	if w.silent() {
-		return errHangs
+	if err := w.maySend(args); err != nil {
+		return err
 	}
 	return w.Transport.AppendEntries(id, target, args, resp)
 }
@@ -85,8 +85,8 @@ type pipeline struct {
 
 // AppendEntries implements raft.AppendPipeline.
 func (p pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if p.w.silent() {
-		return nil, errHangs
+	if err := p.w.maySend(args); err != nil {
+		return nil, err
 	}
 	return p.AppendPipeline.AppendEntries(args, resp)
 }

@@ -49,10 +49,41 @@ type Storage struct {
 // restart. It is durable at once.
 func MemoryStorage() *Storage {
 	mem := raft.NewInmemStore()
-	return &Storage{
-		log: mem, stable: mem, snaps: raft.NewInmemSnapshotStore(), blobs: &memoryBlobs{m: map[string][]byte{}},
+	st := &Storage{
+		log: mem, stable: mem, blobs: &memoryBlobs{m: map[string][]byte{}},
 		identity: &memoryIdentity{}, mark: noMark{}, begin: func() error { return nil }, where: "memory", close: func() error { return nil },
 	}
+	st.snaps = memorySnaps{raft.NewInmemSnapshotStore(), st}
+	return st
+}
+
+// memorySnaps are snapshots in memory, of which the storage is told as of those in files.
+type memorySnaps struct {
+	*raft.InmemSnapshotStore
+	st *Storage
+}
+
+// Create implements raft.SnapshotStore.
+func (m memorySnaps) Create(v raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := m.InmemSnapshotStore.Create(v, index, term, conf, confIndex, t)
+	if err != nil {
+		return nil, err
+	}
+	return memorySink{sink, m.st, position{term, index}}, nil
+}
+
+type memorySink struct {
+	raft.SnapshotSink
+	st *Storage
+	at position
+}
+
+// Close implements raft.SnapshotSink.
+func (m memorySink) Close() error {
+	if err := m.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	return m.st.taken(m.at)
 }
 
 // The names in a member's folder.

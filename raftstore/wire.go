@@ -71,8 +71,37 @@ func (w *wire) heartbeat(rpc raft.RPC) {
 	}
 }
 
+// maySend is nil if a message of the leader's may go out.
+func (w *wire) maySend(m *raft.AppendEntriesRequest) error {
+	if w.silent() {
+		return errHangs
+	}
+	for _, l := range m.Entries {
+		if l.Type == ghostType {
+			return fmt.Errorf("entry %d is not in the log", l.Index)
+		}
+	}
+	return nil
+}
+
+// compared bounds the commit index of a message by the last entry that it compares with the member's log, as raft's paper has it. raft's
+// follower takes its own last index for that, which may be of a tail that lost; and raft's leader reads its commit index after it has chosen what
+// to send, so that the one may be ahead of the other.
+func compared(m *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+	end := m.PrevLogEntry + uint64(len(m.Entries))
+	if m.LeaderCommitIndex <= end {
+		return m
+	}
+	c := *m
+	c.LeaderCommitIndex = end
+	return &c
+}
+
 // put hands a message to raft's loop.
 func (w *wire) put(rpc raft.RPC) {
+	if m, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+		rpc.Command = compared(m)
+	}
 	if !w.ended() {
 		select {
 		case w.in <- rpc:
