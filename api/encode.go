@@ -39,8 +39,8 @@ func (e encoder) bytes(o object.Object, kind object.Kind, form encoding, v varia
 	if !kind.IsStored() {
 		k.as = kind.GVK.GroupVersion().String()
 	}
-	// A node's lease changes without a new resourceVersion when it is renewed.
-	keep := v != fleeting && rv != "" && kind.Resource != "leases"
+	// A node's lease changes without a new resourceVersion when it is renewed, and a commit's row is shown with what is not stored in it.
+	keep := v != fleeting && rv != "" && kind.Resource != "leases" && kind.Resource != "commits"
 	if keep {
 		if b, ok := e.cache.get(k); ok {
 			return b, nil

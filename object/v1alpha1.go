@@ -106,6 +106,19 @@ type CommitStatus struct {
 
 	Committed *metav1.MicroTime `json:"committed,omitempty"`
 	Healthy   *metav1.MicroTime `json:"healthy,omitempty"`
+
+	// Entry is the entry that the commit became. It is not stored here: the store keeps it beside the row, and servers add it when they show one.
+	Entry *CommitEntry `json:"entry,omitempty"`
+}
+
+// CommitEntry is the one entry of the store's log by which a commit was made.
+type CommitEntry struct {
+	// FirstRevision and LastRevision are the revisions of its writes: those of the commit and of all that the controllers made of it at once.
+	FirstRevision uint64 `json:"firstRevision"`
+	LastRevision  uint64 `json:"lastRevision"`
+	// RaftIndex and RaftTerm are its place in raft's log.
+	RaftIndex uint64 `json:"raftIndex"`
+	RaftTerm  uint64 `json:"raftTerm"`
 }
 
 // CommitWaiting is an object that is not Current yet.
@@ -124,6 +137,10 @@ func (c *Commit) DeepCopyObject() runtime.Object {
 	out.Status.Waiting = append([]CommitWaiting(nil), c.Status.Waiting...)
 	out.Status.Committed = c.Status.Committed.DeepCopy()
 	out.Status.Healthy = c.Status.Healthy.DeepCopy()
+	if c.Status.Entry != nil {
+		entry := *c.Status.Entry
+		out.Status.Entry = &entry
+	}
 	return &out
 }
 

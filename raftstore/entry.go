@@ -18,7 +18,7 @@ const MaxEntry = 256 << 10
 // reads a greater one stops: skipping the entry would make its state differ from the others'.
 const (
 	Format       = 1
-	FeatureLevel = 2
+	FeatureLevel = 3
 )
 
 // OpKind is what an operation of an entry does.
@@ -45,8 +45,9 @@ const (
 	opLeaseRevoke
 	opLeaseCheckpoint
 	opTouch
+	opPlace // of feature level 3
 
-	opLast = opTouch
+	opLast = opPlace
 )
 
 // Op is one decided write. The store keeps Key and Value: the caller must not change Value afterwards.
@@ -109,7 +110,11 @@ var (
 func (e *Entry) encode() []byte {
 	b := make([]byte, headerSize, headerSize+opsSize(e.Ops))
 	b[0] = Format
-	binary.BigEndian.PutUint16(b[2:], FeatureLevel)
+	ops := e.Ops
+	if e.own != nil { // what is packed or staged
+		ops = e.own
+	}
+	binary.BigEndian.PutUint16(b[2:], needsLevel(ops))
 	binary.BigEndian.PutUint64(b[8:], e.Base)
 	binary.BigEndian.PutUint64(b[16:], uint64(e.Time))
 	binary.BigEndian.PutUint64(b[24:], e.node)

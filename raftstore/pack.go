@@ -37,7 +37,7 @@ func (p *packer) pack(ops []Op) []byte {
 	return p.enc.EncodeAll(appendOps(b, ops), nil)
 }
 
-// unpack returns errMalformed for what is not a packed list of puts, deletes, lease operations and compactions.
+// unpack returns errMalformed for what is not a packed list of puts, deletes, lease operations, compactions, touches and notes of places.
 func (p *packer) unpack(body []byte) ([]Op, error) {
 	b, err := p.dec.DecodeAll(body, nil)
 	if err != nil {
@@ -52,7 +52,7 @@ func (p *packer) unpack(body []byte) ([]Op, error) {
 	}
 	for i, op := range ops {
 		switch op.Kind {
-		case Put, PutRef, Delete, opLeaseGrant, opLeaseRevoke, opCompact, opTouch:
+		case Put, PutRef, Delete, opLeaseGrant, opLeaseRevoke, opCompact, opTouch, opPlace:
 		default:
 			return nil, fmt.Errorf("%w: packed operation %d has kind %d", errMalformed, i, op.Kind)
 		}

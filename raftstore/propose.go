@@ -47,7 +47,7 @@ func (s *Store) startEntry(e Entry, own []Op) (*Pending, error) {
 	if e.Nonce == 0 {
 		e.Nonce = s.nonce.Add(1)
 	}
-	e.node = s.node
+	e.node, e.own = s.node, own
 	body := e.encode()
 	if len(body) > MaxEntry {
 		return nil, fmt.Errorf("propose %d bytes: %w", len(body), ErrTooLarge)

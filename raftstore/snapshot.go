@@ -26,6 +26,7 @@ const (
 	frameHead    = 'h' // rev, stamp, floor: 3 * u64
 	frameVersion = 'v' // flags u8; modRev, createRev, version, lease u64; sub u32; uvarint key, value: of each key, oldest first
 	frameTouch   = 't' // uvarint key; time u64
+	framePlace   = 'p' // uvarint key; index, term, first, last u64
 	frameLease   = 'l' // id, ttl, granted, remaining u64
 	frameMoment  = 'm' // stamp, rev, bytes u64; the last one has only bytes: those since
 	frameBlob    = 'b' // size, have u64; staged i64; done u8; uvarint digest; of one that is not done the bytes so far follow in frameBytes
@@ -34,7 +35,7 @@ const (
 	frameEnd     = 'e' // crc32c u32
 
 	// frameKinds are those that may stand before the end.
-	frameKinds = string(frameHead) + string(frameVersion) + string(frameTouch) + string(frameLease) + string(frameMoment) +
+	frameKinds = string(frameHead) + string(frameVersion) + string(frameTouch) + string(framePlace) + string(frameLease) + string(frameMoment) +
 		string(frameBlob) + string(frameBytes) + string(frameOutcome)
 
 	maxFrame = 128 << 20
@@ -59,7 +60,7 @@ const (
 // freeze is a copy that later changes of s do not touch, as long as collect waits.
 func (s *state) freeze() *state {
 	f := *s
-	f.tables, f.versions, f.touches = s.tables.clone(), s.versions.freeze(), s.touches.clone()
+	f.tables, f.versions, f.touches, f.places = s.tables.clone(), s.versions.freeze(), s.touches.clone(), s.places.clone()
 	f.outcomes, f.order = maps.Clone(s.outcomes), slices.Clone(s.order)
 	f.blobs = make(map[string]*blobInfo, len(s.blobs))
 	for d, b := range s.blobs {
@@ -144,6 +145,9 @@ func (s *snapshot) frames(fw *frameWriter) {
 	s.versions(fw)
 	for _, key := range slices.Sorted(maps.Keys(st.touches.m)) {
 		fw.frame(frameTouch, binary.BigEndian.AppendUint64(appendBytes(nil, []byte(key)), uint64(st.touches.m[key])))
+	}
+	for _, key := range slices.Sorted(maps.Keys(st.places.m)) {
+		fw.frame(framePlace, appendPlace(nil, key, st.places.m[key]))
 	}
 	var buf []byte
 	for _, o := range st.order {
@@ -284,6 +288,8 @@ func (l *snapLoader) frame(kind byte, b []byte) error {
 		return l.version(&d)
 	case frameTouch:
 		l.st.touches.m[string(d.bytes())] = int64(d.u64())
+	case framePlace:
+		l.st.places.m[string(d.bytes())] = Place{Index: d.u64(), Term: d.u64(), First: d.u64(), Last: d.u64()}
 	case frameLease:
 		l.st.leases.ReplaceOrInsert(&Lease{ID: int64(d.u64()), TTL: int64(d.u64()), Granted: d.u64(), Remaining: int64(d.u64())})
 	case frameMoment:

@@ -44,6 +44,7 @@ type state struct {
 	tables
 	versions
 	touches *touches
+	places  *places
 	// indexOf is the injected index function.
 	indexOf func(*Record) []string
 	packer  *packer
@@ -72,7 +73,7 @@ func (t *tables) clone() tables {
 }
 
 func newState(indexOf func(*Record) []string, packer *packer) *state {
-	return &state{tables: newTables(), versions: newVersions(), touches: newTouches(), indexOf: indexOf, packer: packer, blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
+	return &state{tables: newTables(), versions: newVersions(), touches: newTouches(), places: newPlaces(), indexOf: indexOf, packer: packer, blobs: map[string]*blobInfo{}, outcomes: map[origin]Outcome{}}
 }
 
 // effects are what an entry did besides changing the state: events for watches, blobs to write and to remove, leases for the lessor.
@@ -103,6 +104,7 @@ func (s *state) apply(e *Entry, at position, load func(digest string) ([]byte, e
 		if out.Last = s.rev; out.Last > out.First {
 			out.First++
 		}
+		s.notePlaces(ops, at, out)
 	}
 	s.remember(origin{e.node, e.Nonce}, out)
 	return out, fx, nil
@@ -304,6 +306,7 @@ func (s *state) delete(key string, fx *effects) {
 	s.supersede(grave, prev)
 	s.graves.ReplaceOrInsert(grave)
 	s.touches.drop(key)
+	s.places.drop(key)
 	fx.events = append(fx.events, &Event{Rev: s.rev, Key: grave.Key, Rec: grave, Prev: prev, Deleted: true})
 }
 
@@ -327,5 +330,5 @@ func (s *state) remembers(last uint64) bool {
 
 // view is a frozen copy of the tables, made in constant time.
 func (s *state) view() *View {
-	return &View{rev: s.rev, stamp: s.stamp, tables: s.tables.clone(), floor: s.floor, touches: s.touches, indexOf: s.indexOf}
+	return &View{rev: s.rev, stamp: s.stamp, tables: s.tables.clone(), floor: s.floor, touches: s.touches, places: s.places, indexOf: s.indexOf}
 }

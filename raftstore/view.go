@@ -20,6 +20,7 @@ type View struct {
 	tables
 	floor   *atomic.Uint64
 	touches *touches
+	places  *places
 	indexOf func(*Record) []string
 	// past tells that rev is before that of the tables.
 	past bool

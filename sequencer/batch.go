@@ -6,6 +6,7 @@ import (
 	"reconcile/cluster"
 	"reconcile/controller"
 	"reconcile/object"
+	"reconcile/raftstore"
 )
 
 // batch is what becomes one entry: requests that share it with what they wake, or a run of leftovers.
@@ -149,6 +150,18 @@ func (b *batch) verdicts(written []controller.Change) []verdict {
 		out = append(out, verdict{job: j, writes: true, res: Result{Objects: objectsOf(j.req, b.overlay, changed), Outcome: outcome}})
 	}
 	return out
+}
+
+// notes are the operations that note the place of the entry beside the rows of the commits that it makes.
+func (b *batch) notes() (ops []raftstore.Op) {
+	for _, j := range b.jobs {
+		for i := range j.req.Ops {
+			if op := &j.req.Ops[i]; j.req.Commit != "" && op.Verb != Delete && op.Key.Resource == "commits" {
+				ops = append(ops, raftstore.NotePlace(op.Key.Path()))
+			}
+		}
+	}
+	return ops
 }
 
 // fail is for accepted requests that come to nothing: they are tried in halves, and one that is alone is answered with err. The others are tried

@@ -411,6 +411,7 @@ func (t *tenure) propose(ctx context.Context, b *batch) {
 		t.confirm(ctx, f)
 		return
 	}
+	s.entry.Ops = append(s.entry.Ops, b.notes()...)
 	f.ops = s.entry.Ops
 	t.start(ctx, f, s.entry)
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,8 +22,10 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"reconcile/object"
 	"reconcile/pki"
 	"reconcile/raftstore"
+	"reconcile/sequencer"
 )
 
 // running is a server that runs in the test's process.
@@ -169,6 +172,56 @@ func bound(t *testing.T, c kubernetes.Interface, app string, want int) {
 }
 
 // TestOneServer starts a server, sees what every cluster begins with, deploys, restarts and finds everything again.
+// makeCommit writes the row of a commit as a push does, with two other objects, and returns the last revision of its entry.
+func makeCommit(t *testing.T, s running, hash string) uint64 {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns-" + hash}}
+	row := &object.Commit{ObjectMeta: metav1.ObjectMeta{Name: hash}, Spec: object.CommitSpec{Source: "cluster", Ref: "refs/heads/main", Hash: hash, Received: metav1.NowMicro()}}
+	req := sequencer.Request{Source: "cluster", Commit: hash, Raw: []sequencer.Raw{{Key: "/git/refs/heads/main", Value: []byte(hash)}}}
+	for _, o := range []object.Object{ns, row} {
+		req.Ops = append(req.Ops, sequencer.Op{Verb: sequencer.Create, Key: object.KeyOf(o), Object: o})
+	}
+	res, err := s.seq.Submit(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Rev
+}
+
+// entryOf reads from a server which entry a commit became, by name, in the list and in a watch.
+func entryOf(t *testing.T, s running, hash string) (e object.CommitEntry) {
+	t.Helper()
+	const path = "/apis/reconcile.local/v1alpha1/commits"
+	get := func(path string, into any) {
+		t.Helper()
+		b, err := s.client.RESTClient().Get().RequestURI(path).DoRaw(t.Context())
+		if err == nil {
+			err = json.Unmarshal(b, into)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v: %s", path, err, b)
+		}
+	}
+	var one object.Commit
+	var all object.CommitList
+	var event struct{ Object object.Commit }
+	get(path+"/"+hash, &one)
+	get(path, &all)
+	get(path+"?watch=1&timeoutSeconds=1&fieldSelector=metadata.name%3D"+hash, &event)
+	if one.Status.Entry == nil {
+		t.Fatalf("the commit does not tell its entry: %+v", one.Status)
+	}
+	for i := range all.Items {
+		if c := &all.Items[i]; c.Name == hash && (c.Status.Entry == nil || *c.Status.Entry != *one.Status.Entry) {
+			t.Errorf("the list tells another entry: %+v", c.Status.Entry)
+		}
+	}
+	if event.Object.Status.Entry == nil || *event.Object.Status.Entry != *one.Status.Entry {
+		t.Errorf("the watch tells another entry: %+v", event.Object.Status.Entry)
+	}
+	return *one.Status.Entry
+}
+
 func TestOneServer(t *testing.T) {
 	dir, addr := t.TempDir(), freeAddr(t)
 	s := start(t, dir, addr, "")
@@ -189,9 +242,17 @@ func TestOneServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rev := makeCommit(t, s, "c1")
+	entry := entryOf(t, s, "c1")
+	if entry.LastRevision != rev || entry.FirstRevision > rev-2 || entry.RaftIndex == 0 || entry.RaftTerm == 0 {
+		t.Errorf("the commit of revision %d became the entry %+v", rev, entry)
+	}
 	s.stop()
 
 	s = start(t, dir, addr, "")
+	if now := entryOf(t, s, "c1"); now != entry {
+		t.Errorf("after a restart the commit became the entry %+v, it was %+v", now, entry)
+	}
 	after, err := s.client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -256,6 +317,16 @@ func TestThreeServers(t *testing.T) {
 	leader := slices.IndexFunc(servers, func(s running) bool { return s.store.Leader().Self })
 	if leader < 0 {
 		t.Fatal("nobody leads")
+	}
+	rev := makeCommit(t, servers[(leader+1)%3], "c1")
+	entry := entryOf(t, servers[leader], "c1")
+	for i := range servers {
+		if err := servers[i].store.WaitRev(t.Context(), rev); err != nil {
+			t.Fatal(err)
+		}
+		if have := entryOf(t, servers[i], "c1"); have != entry || have.LastRevision != rev {
+			t.Errorf("server %d tells the entry %+v of revision %d, the leader %+v", i, have, rev, entry)
+		}
 	}
 	servers[leader].stop()
 	other := servers[(leader+1)%3]

@@ -22,7 +22,44 @@ type objects struct {
 }
 
 // View implements api.Store.
-func (o objects) View() api.View { return cluster.NewView(o.store.View()) }
+func (o objects) View() api.View { return shown{cluster.NewView(o.store.View())} }
+
+// shown is a view as clients see it: rows of commits tell the entry by which the commit was made, which is not stored in them.
+type shown struct{ *cluster.View }
+
+// Get implements api.View.
+func (s shown) Get(k object.Key) (object.Object, bool) {
+	o, ok := s.View.Get(k)
+	return withEntry(s.Raw(), o), ok
+}
+
+// List implements api.View.
+func (s shown) List(resource, namespace string) iter.Seq[object.Object] {
+	if resource != "commits" {
+		return s.View.List(resource, namespace)
+	}
+	return func(yield func(object.Object) bool) {
+		for o := range s.View.List(resource, namespace) {
+			if !yield(withEntry(s.Raw(), o)) {
+				return
+			}
+		}
+	}
+}
+
+// withEntry is o, or if o is the row of a commit whose place in the log is known, one that tells it.
+func withEntry(v *raftstore.View, o object.Object) object.Object {
+	c, ok := o.(*object.Commit)
+	if !ok {
+		return o
+	}
+	next := *c // a flat copy will do: only the pointer is replaced
+	next.Status.Entry = nil
+	if p, ok := v.Place(object.KeyOf(c).Path()); ok {
+		next.Status.Entry = &object.CommitEntry{FirstRevision: p.First, LastRevision: p.Last, RaftIndex: p.Index, RaftTerm: p.Term}
+	}
+	return &next
+}
 
 // Barrier implements api.Store.
 func (o objects) Barrier(ctx context.Context) error { return o.seq.Barrier(ctx) }
@@ -36,15 +73,25 @@ func (o objects) Watch(resource, namespace string, after uint64) (api.Watch, err
 	if err != nil {
 		return nil, compacted(err)
 	}
-	return watch{w}, nil
+	return watch{w, o.store, resource == "commits"}, nil
 }
 
 // watch gives api a watch of the cluster's objects, with api's error for a past that is gone.
-type watch struct{ *cluster.Watch }
+type watch struct {
+	*cluster.Watch
+	store   *raftstore.Store
+	commits bool
+}
 
 // Next implements api.Watch.
 func (w watch) Next(ctx context.Context) ([]cluster.Event, uint64, error) {
 	events, rev, err := w.Watch.Next(ctx)
+	if w.commits && len(events) > 0 {
+		v := w.store.View()
+		for i := range events {
+			events[i].Object = withEntry(v, events[i].Object)
+		}
+	}
 	return events, rev, compacted(err)
 }
 

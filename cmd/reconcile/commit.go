@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -34,14 +35,58 @@ func listCommits(ctx context.Context, c *client.Client) ([]*object.Commit, error
 	return out, nil
 }
 
-// findCommit finds a commit by its hash, which may be shortened; the empty one is the latest.
-func findCommit(ctx context.Context, c *client.Client, hash string) (*object.Commit, error) {
+// findCommit finds a commit by its hash, which may be shortened, or by the name of the branch that it is the tip of, or as HEAD, each with git's ~N or ^
+// behind it for an ancestor; the empty name is the latest.
+func findCommit(ctx context.Context, c *client.Client, name string) (*object.Commit, error) {
 	all, err := listCommits(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if hash == "" && len(all) > 0 {
-		return all[0], nil
+	hash, back, err := ancestor(name)
+	if err != nil {
+		return nil, err
+	}
+	found, err := oneCommit(all, hash)
+	for ; err == nil && back > 0; back-- {
+		parent := found.Spec.Parent
+		if parent == "" {
+			return nil, fmt.Errorf("%s: commit %.12s has no parent", name, found.Spec.Hash)
+		}
+		if found, err = oneCommit(all, parent); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return found, err
+}
+
+// ancestor cuts git's ~N and ^ off a name, and says how many commits back they lead.
+func ancestor(name string) (base string, back int, err error) {
+	base = name
+	if i := strings.IndexAny(name, "~^"); i >= 0 {
+		base = name[:i]
+	}
+	for rest := name[len(base):]; rest != ""; {
+		n, digits := 1, 1
+		for digits < len(rest) && rest[digits] >= '0' && rest[digits] <= '9' {
+			digits++
+		}
+		if digits > 1 {
+			n, err = strconv.Atoi(rest[1:digits])
+		}
+		if err != nil || rest[0] == '^' && n > 1 || rest[0] != '~' && rest[0] != '^' {
+			return "", 0, fmt.Errorf("%q: want a hash, a branch or HEAD, with ~N or ^ for an ancestor (the ledger knows first parents only)", name)
+		}
+		back, rest = back+n, rest[digits:]
+	}
+	return base, back, nil
+}
+
+// oneCommit finds a commit of the ledger, which is sorted, by hash, branch or HEAD.
+func oneCommit(all []*object.Commit, hash string) (*object.Commit, error) {
+	for _, commit := range all { // the newest first: the tip
+		if hash == "" || hash == "HEAD" || commit.Spec.Ref == hash || commit.Spec.Ref == "refs/heads/"+hash {
+			return commit, nil
+		}
 	}
 	var found []*object.Commit
 	for _, commit := range all {
@@ -73,6 +118,9 @@ func (s screen) commit(c *object.Commit) error {
 	if c.Status.Committed != nil {
 		fmt.Fprintf(t, "  committed\t%s\n", since(from, c.Status.Committed.Time))
 	}
+	if e := c.Status.Entry; e != nil {
+		fmt.Fprintf(t, "  revisions\t%s\n  entry\tindex %d of raft's log, term %d\n", span(e.FirstRevision, e.LastRevision), e.RaftIndex, e.RaftTerm)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -82,6 +130,14 @@ func (s screen) commit(c *object.Commit) error {
 		fmt.Fprintf(t, "    %s\t%s\t%s\t%s\n", line.Key(), place(line.CommitObject), line.Status, line.Message)
 	}
 	return t.Flush()
+}
+
+// span is the words for a block of revisions.
+func span(first, last uint64) string {
+	if first == last {
+		return strconv.FormatUint(first, 10)
+	}
+	return fmt.Sprintf("%d to %d", first, last)
 }
 
 // phase is the line that tells where a commit stands, its first word filled up to a width.

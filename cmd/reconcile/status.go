@@ -29,10 +29,11 @@ func newStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [COMMIT]",
 		Short: "Show the cluster and its latest commit, or how far a commit has got",
-		Long: "Without COMMIT: the servers, nodes and pods, and the latest commit. With COMMIT, which may be shortened: when it was received,\n" +
-			"validated, planned and committed, and for every object whether it is current and why not. With --watch it goes on until the\n" +
+		Long: "Without COMMIT: the servers, nodes and pods, and the latest commit. With COMMIT (a hash, which may be shortened, a branch, or HEAD,\n" +
+			"each with ~N or ^ for an ancestor): when it was received, validated, planned and committed, under which revisions of the store\n" +
+			"and as which entry of raft's log, and for every object whether it is current and why not. With --watch it goes on until the\n" +
 			"commit (the latest one, if none is named) is healthy, and exits with 1 if it fails.",
-		Example: "  reconcile status\n  reconcile status 3f2a1c0\n  git push cluster main && reconcile status --watch $(git rev-parse HEAD)",
+		Example: "  reconcile status\n  reconcile status 3f2a1c0\n  reconcile status HEAD~1 -o json\n  git push cluster main && reconcile status --watch $(git rev-parse HEAD)",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {

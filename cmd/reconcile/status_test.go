@@ -98,6 +98,40 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// TestStatusOfACommit: which commit a name means, and the entry that it became.
+func TestStatusOfACommit(t *testing.T) {
+	store := apitest.New()
+	s := apitest.Start(t, store, nil)
+	kc := "--kubeconfig=" + s.Kubeconfig
+	at := time.Now().Add(-time.Minute)
+	store.Put(commit(at, object.CommitSuperseded))
+	child := commit(at.Add(time.Second), object.CommitProgressing)
+	child.Name, child.UID, child.Spec.Hash, child.Spec.Ref, child.Spec.Parent = "aa"+hash[2:], "d", "aa"+hash[2:], "refs/heads/main", hash
+	child.Status.Entry = &object.CommitEntry{FirstRevision: 41, LastRevision: 44, RaftIndex: 97, RaftTerm: 3}
+	store.Put(child)
+	for _, name := range []string{"HEAD", "main", "refs/heads/main", "aa2a1c"} {
+		out := mustReconcile(t, "status", name, kc)
+		wants(t, out, "commit aa2a1c0d9e8b", "revisions  41 to 44", "entry      index 97 of raft's log, term 3")
+		var c object.Commit
+		if err := json.Unmarshal([]byte(mustReconcile(t, "status", name, "-o", "json", kc)), &c); err != nil || c.Status.Entry == nil || *c.Status.Entry != *child.Status.Entry {
+			t.Errorf("status %s -o json: %+v, %v", name, c.Status.Entry, err)
+		}
+	}
+	for _, name := range []string{"HEAD~1", "main^", "HEAD~"} {
+		if out := mustReconcile(t, "status", name, kc); !strings.Contains(out, "commit 3f2a1c0d9e8b") || strings.Contains(out, "revisions") {
+			t.Errorf("status %s: %s", name, out)
+		}
+	}
+	for name, want := range map[string]string{"HEAD~2": "has no parent", "HEAD^2": "first parents only", "HEAD~x": "want a hash", "dev": "knows no commit dev"} {
+		if _, err := reconcile(t, "status", name, kc); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("status %s: %v", name, err)
+		}
+	}
+	if _, err := reconcile(t, "status", "", kc); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestStatusWatch follows a commit to its end, good and bad.
 func TestStatusWatch(t *testing.T) {
 	for _, end := range []string{object.CommitHealthy, object.CommitFailed} {
