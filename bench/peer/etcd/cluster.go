@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -53,7 +56,7 @@ func startCluster(bin, dir string) (*cluster, error) {
 // start starts a member; the returned function waits until it serves.
 func (c *cluster) start(i int) (ready func() error, err error) {
 	cmd := exec.Command(c.bin, "-id", fmt.Sprint(i+1), "-data-dir", c.folder(i), "-peers", c.peers, "-heartbeat", "300ms", "-first-revision",
-		"-keep-history", "-snapshot-entries", "100000000", "-progress-every", "200ms", "-record", c.record(i))
+		"-keep-history", "-snapshot-entries", "20", "-trailing-entries", "5", "-progress-every", "200ms", "-record", c.record(i))
 	if err := os.MkdirAll(c.folder(i), 0o755); err != nil {
 		return nil, err
 	}
@@ -144,57 +147,62 @@ type applied struct {
 	} `json:"ops"`
 }
 
-// persisted is what the cluster has applied, as etcd's requests, by the record of the member that has come furthest.
-func (c *cluster) persisted() ([]model.EtcdRequest, error) {
-	var best []applied
+// persisted is what the cluster has applied, as etcd's requests: an entry that any member has applied was committed. A member whose log begins
+// after what it has missed gets a snapshot, and applies none of the entries in it; missed is how many such there are. That two members have
+// applied different entries at one place is an error.
+func (c *cluster) persisted() (all []model.EtcdRequest, missed int, err error) {
+	union := map[uint64]applied{}
+	var records []map[uint64]applied
 	for i := range c.procs {
-		list, err := readRecord(c.record(i))
+		record, err := readRecord(c.record(i))
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		if len(best) == 0 || len(list) > 0 && list[len(list)-1].Index > best[len(best)-1].Index {
-			best = list
+		for index, a := range record {
+			if other, ok := union[index]; ok && !reflect.DeepEqual(a, other) {
+				return nil, 0, fmt.Errorf("at index %d member %d has applied %+v, and another %+v", index, i+1, a, other)
+			}
+			union[index] = a
 		}
+		records = append(records, record)
 	}
-	var out []model.EtcdRequest
-	for _, e := range best {
-		out = append(out, requests(e)...)
+	for _, index := range slices.Sorted(maps.Keys(union)) {
+		for _, r := range records {
+			if _, ok := r[index]; !ok {
+				missed++
+			}
+		}
+		all = append(all, requests(union[index])...)
 	}
-	return out, nil
+	return all, missed, nil
 }
 
 // readRecord reads a record. A member that starts again applies its log again, so that an entry may stand there more than once; a line that a
 // kill has cut is the last before such a start.
-func readRecord(path string) ([]applied, error) {
+func readRecord(path string) (map[uint64]applied, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	byIndex := map[uint64]applied{}
-	var last uint64
 	r := bufio.NewReader(f)
 	for {
 		line, err := r.ReadBytes('\n')
 		var a applied
 		if json.Unmarshal(line, &a) == nil && a.Index > 0 {
+			if before, ok := byIndex[a.Index]; ok && !reflect.DeepEqual(a, before) {
+				return nil, fmt.Errorf("%s: at index %d it has applied %+v, and then %+v", path, a.Index, before, a)
+			}
 			byIndex[a.Index] = a
-			last = max(last, a.Index)
 		}
 		if errors.Is(err, io.EOF) {
-			break
+			return byIndex, nil
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	var out []applied
-	for i := uint64(1); i <= last; i++ {
-		if a, ok := byIndex[i]; ok {
-			out = append(out, a)
-		}
-	}
-	return out, nil
 }
 
 // requests turns an entry back into the requests that it holds: writes of one revision are one transaction, of which only the branch that

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/tests/v3/robustness/client"
 	"go.etcd.io/etcd/tests/v3/robustness/identity"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
@@ -98,11 +99,14 @@ func run(name string, o options) (verdict error, counts string, err error) {
 		return nil, "", err
 	}
 	reports := set.Reports()
-	persisted, err := c.persisted()
+	persisted, missed, err := c.persisted()
 	if err != nil {
 		return nil, "", err
 	}
-	counts = count(reports, len(persisted), c.kills)
+	counts = count(reports, len(persisted), c.kills) + fmt.Sprintf(", %d entries by snapshot", missed)
+	if c.kills >= 3 && missed == 0 {
+		return nil, "", fmt.Errorf("%d kills, and no member was given a snapshot: this proves too little: %s", c.kills, counts)
+	}
 	log := zap.NewNop()
 	result := validate.ValidateAndReturnVisualize(log, validate.Config{ExpectRevisionUnique: kind.ExpectUniqueRevision()}, reports, persisted, o.limit)
 	verdict = result.Error()
@@ -162,12 +166,40 @@ func simulate(name string, kind traffic.Traffic, c *cluster, set *client.ClientS
 		_, err := last.Put(turn, "tombstone", "true")
 		cancel()
 		if err == nil {
-			return nil
+			return sameHash(ctx, c.endpoints)
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("the last put does not succeed: %w", err)
 		}
 	}
+}
+
+// sameHash demands that all members hold the same keys, at one revision. Leases that end meanwhile move it on.
+func sameHash(ctx context.Context, endpoints []string) error {
+	var last map[string]string
+	for ctx.Err() == nil {
+		last = map[string]string{}
+		hashes := map[string]bool{}
+		for _, e := range endpoints {
+			c, err := clientv3.New(clientv3.Config{Endpoints: []string{e}, Logger: zap.NewNop()})
+			if err != nil {
+				return err
+			}
+			turn, cancel := context.WithTimeout(ctx, 5*time.Second)
+			res, err := c.HashKV(turn, e, 0)
+			cancel()
+			if err := errors.Join(err, c.Close()); err != nil {
+				return fmt.Errorf("ask %s for its hash: %w", e, err)
+			}
+			last[e] = fmt.Sprintf("%08x at revision %d", res.Hash, res.Header.Revision)
+			hashes[last[e]] = true
+		}
+		if len(hashes) == 1 {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return fmt.Errorf("the members' keys differ: %v", last)
 }
 
 func count(reports []report.ClientReport, entries, kills int) string {

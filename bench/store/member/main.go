@@ -48,7 +48,8 @@ func run() error {
 	first := flag.Bool("first-revision", false, "write one hidden key in an empty store: etcd begins with revision 1")
 	progress := flag.Duration("progress-every", 10*time.Minute, "how often quiet watches are told how far they have come")
 	keep := flag.Bool("keep-history", false, "never compact by itself")
-	snapshots := flag.Uint64("snapshot-entries", 0, "entries between snapshots")
+	snapshots := flag.Uint64("snapshot-entries", 0, "entries between snapshots, looked at every half second; 0 for the store's own figures")
+	trailing := flag.Uint64("trailing-entries", 0, "with -snapshot-entries: how many entries the log keeps behind a snapshot")
 	record := flag.String("record", "", "file to which every applied entry is written as a line of JSON")
 	profile := flag.String("cpu-profile", "", "file for a profile of the processor's time")
 	debug := flag.String("pprof", "", "address at which profiles of this process are served (net/http/pprof)")
@@ -64,6 +65,9 @@ func run() error {
 		peers = append(peers, member.Peer{ID: name, Raft: a[0], Forward: a[1], Etcd: a[2]})
 	}
 	store := raftstore.Config{Dir: filepath.Join(*dir, "store"), Heartbeat: *heartbeat, SnapshotEntries: *snapshots}
+	if *snapshots > 0 {
+		store.TrailingEntries, store.SnapshotInterval = *trailing, 500*time.Millisecond
+	}
 	if *keep {
 		store.RetainAge, store.RetainRevisions, store.RetainBytes = 1000*time.Hour, 1<<60, 1<<40
 	}
