@@ -38,7 +38,7 @@ type Config struct {
 type Cluster struct {
 	// Members are all of them, dead or alive.
 	Members []*Member
-	// Dice are the test's.
+	// Dice are the test's own, for what it does to members: clients and disks have others.
 	*Dice
 
 	gone    []*Member // that were removed
@@ -90,7 +90,7 @@ func Start(t testing.TB, cfg Config) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cluster{t: t, cfg: cfg, Dice: NewDice(t), dir: dir}
+	c := &Cluster{t: t, cfg: cfg, Dice: NewDice(t, "test"), dir: dir}
 	t.Cleanup(c.close)
 	if cfg.Network {
 		c.lab = netnstest.New(t)
@@ -127,7 +127,7 @@ func (c *Cluster) add(i int) *Member {
 		m.address = c.local(1 + i)
 	}
 	if c.cfg.Disks {
-		m.Disk = mountDisk(c.t, m.dir, c.Dice)
+		m.Disk = mountDisk(c.t, m.dir, NewDice(c.t, m.ID))
 	}
 	m.client = &http.Client{Transport: &http.Transport{DialContext: m.dial, MaxIdleConnsPerHost: 8}}
 	c.Members = append(c.Members, m)
@@ -158,6 +158,8 @@ func (c *Cluster) close() {
 		_ = c.network.Close()
 	}
 	if c.t.Failed() {
+		c.t.Logf("to draw the same again: make faults FAULT='^%s$' %s=%s, with %s=%q", strings.ReplaceAll(c.t.Name(), "/", "$/^"), SeedVariable, os.Getenv(SeedVariable),
+			FaultsVariable, os.Getenv(FaultsVariable))
 		c.t.Logf("the members' logs and data, and the histories as far as there are any, are kept in %s", c.dir)
 		return
 	}

@@ -21,15 +21,15 @@ type Dice struct {
 	rand *rand.Rand
 }
 
-// NewDice makes the dice of a test.
-func NewDice(t testing.TB) *Dice {
+// NewDice makes dice of a test; those of another use draw beside them, and change nothing of what they draw.
+func NewDice(t testing.TB, use string) *Dice {
 	t.Helper()
 	seed, err := strconv.ParseUint(os.Getenv(SeedVariable), 10, 64)
 	if err != nil {
 		t.Fatalf("%s is %q; want a number", SeedVariable, os.Getenv(SeedVariable))
 	}
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(t.Name())) // never fails
+	_, _ = h.Write([]byte(t.Name() + "/" + use)) // never fails
 	return &Dice{rand: rand.New(rand.NewPCG(seed, h.Sum64()))}
 }
 
@@ -38,6 +38,13 @@ func (d *Dice) IntN(n int) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.rand.IntN(n)
+}
+
+// Perm draws an order of 0 to n-1.
+func (d *Dice) Perm(n int) []int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rand.Perm(n)
 }
 
 // Float64 draws from 0 to 1.

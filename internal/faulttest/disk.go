@@ -46,7 +46,7 @@ type DiskFaults struct {
 // MountDisk mounts an empty disk until t ends.
 func MountDisk(t testing.TB, where string) *Disk {
 	t.Helper()
-	d := mountDisk(t, where, NewDice(t))
+	d := mountDisk(t, where, NewDice(t, "disk"))
 	t.Cleanup(d.unmount)
 	return d
 }

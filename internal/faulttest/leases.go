@@ -192,7 +192,7 @@ func (s *lease) holds(ctx context.Context, key string) (ok bool) {
 func (l *Load) keepLeases(ctx context.Context, id int, at *atomic.Pointer[Member]) {
 	for n := 0; ctx.Err() == nil; n++ {
 		l.keepLease(ctx, at.Load(), fmt.Sprintf("%s%d.%d", leasePrefix, id, n))
-		pause(ctx, l.c.UpTo(100*time.Millisecond))
+		pause(ctx, l.dice.UpTo(100*time.Millisecond))
 	}
 }
 
@@ -211,13 +211,13 @@ func (l *Load) keepLease(ctx context.Context, m *Member, key string) {
 		}
 		return
 	}
-	for range 2 + l.c.IntN(20) {
+	for range 2 + l.dice.IntN(20) {
 		if !s.holds(ctx, key) || !s.renew(ctx) {
 			return
 		}
-		pause(ctx, l.c.UpTo(400*time.Millisecond))
+		pause(ctx, l.dice.UpTo(400*time.Millisecond))
 	}
-	if l.c.IntN(2) == 0 {
+	if l.dice.IntN(2) == 0 {
 		return // it runs out
 	}
 	call, cancel = l.begin(ctx)
@@ -238,12 +238,12 @@ func (l *Load) takeLocks(ctx context.Context, id int, at *atomic.Pointer[Member]
 			pause(ctx, 50*time.Millisecond)
 			continue
 		}
-		lock := l.c.IntN(locks)
+		lock := l.dice.IntN(locks)
 		for ctx.Err() == nil {
 			if l.takeLock(ctx, s, id, lock) {
 				break
 			}
-			pause(ctx, l.c.UpTo(100*time.Millisecond))
+			pause(ctx, l.dice.UpTo(100*time.Millisecond))
 			if !s.renew(ctx) {
 				break
 			}
@@ -266,9 +266,9 @@ func (l *Load) takeLock(ctx context.Context, s *lease, id, lock int) (done bool)
 	}
 	h.Return, h.Token = l.now(), uint64(res.Header.Revision)
 	mine := clientv3.Compare(clientv3.CreateRevision(key), "=", int64(h.Token))
-	for range l.c.IntN(4) {
+	for range l.dice.IntN(4) {
 		l.guard(ctx, s, mine, lock, h.Token)
-		pause(ctx, l.c.UpTo(100*time.Millisecond))
+		pause(ctx, l.dice.UpTo(100*time.Millisecond))
 		if !s.renew(ctx) {
 			break
 		}
@@ -279,7 +279,7 @@ func (l *Load) takeLock(ctx context.Context, s *lease, id, lock int) (done bool)
 	l.leases.mu.Unlock()
 	call, cancel = l.begin(ctx)
 	defer cancel()
-	switch l.c.IntN(8) {
+	switch l.dice.IntN(8) {
 	case 0: // it runs out
 	case 1, 2:
 		_, _ = s.c.Revoke(call, s.id) // what is not known to have ended runs out

@@ -37,6 +37,7 @@ type Load struct {
 	wg      sync.WaitGroup
 	ledger  *ledger
 	leases  *leaseBook
+	dice    *Dice
 	// acked is the latest call of a write that was acknowledged.
 	acked atomic.Int64
 
@@ -57,7 +58,7 @@ func (c *Cluster) Load(cfg LoadConfig) *Load {
 		cfg.Timeout = 3 * time.Second
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	l := &Load{c: c, members: make([]atomic.Pointer[Member], len(c.Members)), cfg: cfg, began: time.Now(), stop: stop, ledger: newLedger(), leases: newLeaseBook()}
+	l := &Load{c: c, members: make([]atomic.Pointer[Member], len(c.Members)), cfg: cfg, began: time.Now(), stop: stop, ledger: newLedger(), leases: newLeaseBook(), dice: NewDice(c.t, "load")}
 	for i, m := range c.Members {
 		l.members[i].Store(m)
 	}
@@ -107,14 +108,14 @@ func (l *Load) client(ctx context.Context, id int, at *atomic.Pointer[Member], d
 		case !op.Out.Stale:
 			seen[in.Key] = output{Value: in.Value, Version: op.Out.Version}
 		}
-		pause(ctx, l.c.UpTo(2*l.cfg.Think))
+		pause(ctx, l.dice.UpTo(2*l.cfg.Think))
 	}
 }
 
 // drawRaw draws an operation: half reads, a quarter puts, a fifth compare-and-swaps, the rest deletes. Values are unique.
 func (l *Load) drawRaw(value string, seen known) input {
-	in := input{Key: fmt.Sprintf("%s%03d", keyPrefix, l.c.IntN(l.cfg.Keys))}
-	switch d := l.c.IntN(20); {
+	in := input{Key: fmt.Sprintf("%s%03d", keyPrefix, l.dice.IntN(l.cfg.Keys))}
+	switch d := l.dice.IntN(20); {
 	case d < 10:
 		in.Kind = opGet
 		return in
@@ -132,29 +133,29 @@ func (l *Load) drawRaw(value string, seen known) input {
 
 // drawEtcd draws transactions on the same keys, and on pairs of others.
 func (l *Load) drawEtcd(value string, seen known) input {
-	in := input{Key: fmt.Sprintf("%s%03d", keyPrefix, l.c.IntN(l.cfg.Keys))}
+	in := input{Key: fmt.Sprintf("%s%03d", keyPrefix, l.dice.IntN(l.cfg.Keys))}
 	kinds := [2]string{opEtcdGet, opEtcdTxn}
-	if l.c.IntN(2) == 0 {
-		in.Key, kinds = fmt.Sprintf("%s%03d", pairPrefix, l.c.IntN(pairs)), [2]string{opPairGet, opPairTxn}
+	if l.dice.IntN(2) == 0 {
+		in.Key, kinds = fmt.Sprintf("%s%03d", pairPrefix, l.dice.IntN(pairs)), [2]string{opPairGet, opPairTxn}
 	}
 	return l.compared(in, kinds, value, seen)
 }
 
 // drawObject draws reads and writes of ConfigMaps.
 func (l *Load) drawObject(value string, seen known) input {
-	in := input{Key: fmt.Sprintf("o%03d", l.c.IntN(objects))}
+	in := input{Key: fmt.Sprintf("o%03d", l.dice.IntN(objects))}
 	return l.compared(in, [2]string{opObjectGet, opObjectSet}, value, seen)
 }
 
 // compared makes of an operation a read, or a write that compares with what the client knows: a tenth of them delete.
 func (l *Load) compared(in input, kinds [2]string, value string, seen known) input {
-	if l.c.IntN(3) == 0 {
+	if l.dice.IntN(3) == 0 {
 		in.Kind = kinds[0]
 		return in
 	}
 	was := seen[in.Key]
 	in.Kind, in.Expect, in.Version, in.Value = kinds[1], was.Value, was.Version, value
-	if in.Expect != "" && l.c.IntN(10) == 0 {
+	if in.Expect != "" && l.dice.IntN(10) == 0 {
 		in.Value = ""
 	}
 	return in
@@ -300,12 +301,12 @@ func (l *Load) watcher(ctx context.Context, id int) {
 	for ctx.Err() == nil {
 		m := l.members[at%len(l.members)].Load()
 		s := l.ledger.open(m.ID, from)
-		life, cancel := context.WithTimeout(ctx, 500*time.Millisecond+l.c.UpTo(4*time.Second))
+		life, cancel := context.WithTimeout(ctx, 500*time.Millisecond+l.dice.UpTo(4*time.Second))
 		gone := l.follow(life, m, s)
 		cancel()
 		back := 0
-		if l.c.IntN(3) == 0 {
-			back = l.c.IntN(200)
+		if l.dice.IntN(3) == 0 {
+			back = l.dice.IntN(200)
 		}
 		from = l.ledger.position(s, back)
 		if turned++; !gone {
@@ -315,7 +316,7 @@ func (l *Load) watcher(ctx context.Context, id int) {
 				from = now.Rev
 			}
 		}
-		pause(ctx, l.c.UpTo(50*time.Millisecond))
+		pause(ctx, l.dice.UpTo(50*time.Millisecond))
 	}
 }
 

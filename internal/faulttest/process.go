@@ -194,17 +194,28 @@ func (m *Member) StartWith(failpoints string) error {
 func (m *Member) Running() bool { return m.cmd != nil }
 
 // Pause stops the process for a while, as a machine that hangs.
-func (m *Member) Pause() { _ = m.cmd.Process.Signal(syscall.SIGSTOP) }
+func (m *Member) Pause() { m.signal(syscall.SIGSTOP) }
 
 // Resume lets it go on.
-func (m *Member) Resume() { _ = m.cmd.Process.Signal(syscall.SIGCONT) }
+func (m *Member) Resume() { m.signal(syscall.SIGCONT) }
+
+func (m *Member) signal(s os.Signal) {
+	if m.cmd != nil {
+		_ = m.cmd.Process.Signal(s) // it may have ended by itself
+	}
+}
 
 // SetFailpoints replaces the member's failpoints.
 func (m *Member) SetFailpoints(spec string) {
 	m.c.t.Helper()
-	if err := m.call("/failpoints", spec, 5*time.Second); err != nil {
+	if err := m.TrySetFailpoints(spec); err != nil {
 		m.c.t.Fatalf("set the failpoints of %s: %v", m.ID, err)
 	}
+}
+
+// TrySetFailpoints is SetFailpoints of a member that may be away.
+func (m *Member) TrySetFailpoints(spec string) error {
+	return m.call("/failpoints", spec, 5*time.Second)
 }
 
 // Admin tells the member to change the membership ("add-voter", "add-nonvoter", "remove"), to take a "snapshot" or to "transfer" leadership.
