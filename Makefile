@@ -101,9 +101,16 @@ faults: ## kills, power cuts, partitions and pauses of real members, at the figu
 SOAK ?= 4m
 
 .PHONY: soak
-soak: ## all faults at their nightly figures, each for at most SOAK (4m), and the fuzzing of entries; as root. FAULT_SEED=N draws the same again
+soak: ## all faults at their nightly figures, each for at most SOAK (4m), and all fuzzing; as root. FAULT_SEED=N draws the same again
 	FAULTS=nightly FAULT_TIME=$(SOAK) go test -tags failpoints -count 1 -timeout 6h -v $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG)
-	go test -run '^$$' -fuzz FuzzDecodeEntry -fuzztime $(SOAK) ./raftstore
+	$(if $(FAULT),,$(MAKE) fuzz FUZZ=$(SOAK))
+
+# What each fuzz target may take; the state machine takes five times as long.
+FUZZ ?= 30s
+
+.PHONY: fuzz
+fuzz: ## fuzz all that the store reads from disk, from other members and from clients, each for FUZZ (30s)
+	scripts/fuzz.sh $(FUZZ)
 
 .PHONY: mutants
 mutants: ## plant ten known bugs, one after the other, and demand that the tests find each; as root

@@ -151,7 +151,7 @@ func runProgram(t *testing.T, body []byte) {
 	}
 }
 
-func applyRaw(t *testing.T, f *fsm, index int, raw []byte) Outcome {
+func applyRaw(t testing.TB, f *fsm, index int, raw []byte) Outcome {
 	out, ok := f.Apply(&raft.Log{Index: uint64(index), Term: 1, Data: bytes.Clone(raw)}).(Outcome)
 	if !ok {
 		t.Fatalf("entry %d stopped the member: %v", index, f.failed)
