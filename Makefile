@@ -71,6 +71,7 @@ bench: build ## measure pushes, real containers and memory, as docs/benchmarks.m
 	bench/netns.sh go run ./bench/push -replicas 3,100,1000
 	bench/netns.sh go run ./bench/push -real -replicas 3,30
 	bench/netns.sh go run ./bench/footprint
+	bench/netns.sh go run ./bench/connections
 
 .PHONY: bench-store
 bench-store: ## measure the store beside etcd, which is built into the cache once: 20 min, 6 GB of memory, 8 GB of the disk of BENCH_DIR

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,7 +25,10 @@ const maxBody = 3 << 20
 // readBody reads the whole body and its media type.
 func readBody(r *http.Request) ([]byte, string, error) {
 	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, "", statusError(http.StatusRequestTimeout, metav1.StatusReasonTimeout, "the request's body did not come in time")
+	case err != nil:
 		return nil, "", badRequest("read the request's body: %v", err)
 	}
 	if len(b) > maxBody {

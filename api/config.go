@@ -62,6 +62,8 @@ type Config struct {
 	// WriteTimeout is how long an answer waits for its client to take a piece of it; then the request is ended, and a watcher resumes. 0 is 30 s.
 	// The http.Server must have HTTP2's settings for it.
 	WriteTimeout time.Duration
+	// Limits bound what a client may cost. Whoever serves the API makes its http.Server with them too (Limits.HTTPServer).
+	Limits Limits
 	// Ready and Live are the checks of /readyz and of /livez and /healthz.
 	Ready, Live []Check
 	// Version is what /version says. It is Kubernetes' version whose API this is.
@@ -90,6 +92,9 @@ func (c Config) Validate() error {
 	}
 	if c.WriteTimeout < 0 {
 		errs = append(errs, fmt.Errorf("api: WriteTimeout is %s, want 0 (the default) or more", c.WriteTimeout))
+	}
+	if err := c.Limits.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.Log == nil {
 		errs = append(errs, errors.New("api: Log is nil"))

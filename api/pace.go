@@ -11,17 +11,6 @@ const writeTimeout = 30 * time.Second
 // paceBytes is how much of an answer a client must take within Config.WriteTimeout.
 const paceBytes = 64 << 10
 
-// HTTP2 are the settings that an http.Server of this API must have: without them a connection whose client takes nothing is held for ever,
-// whatever deadlines its streams have.
-func HTTP2(c Config) *http.HTTP2Config {
-	limit := c.WriteTimeout
-	if limit == 0 {
-		limit = writeTimeout
-	}
-	// Later than the deadlines of its streams, so that their ends are known for what they are.
-	return &http.HTTP2Config{WriteByteTimeout: 2 * limit}
-}
-
 // pace gives writes a deadline: a client that does not read must hold neither a goroutine nor a slot. It is an io.Writer.
 type pace struct {
 	w     http.ResponseWriter

@@ -41,6 +41,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.WriteTimeout == 0 {
 		cfg.WriteTimeout = writeTimeout
 	}
+	cfg.Limits = cfg.Limits.filled()
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = defaultRequests
 	}
@@ -72,16 +73,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(authz.WithUser(r.Context(), user))
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/git/") && s.cfg.Git != nil:
+		s.cfg.Limits.limit(w, r, false)
 		s.cfg.Git.ServeHTTP(w, r)
 		return
 	case strings.HasPrefix(r.URL.Path, "/reconcile/v1/") && s.cfg.Reconcile != nil:
+		s.cfg.Limits.limit(w, r, false)
 		s.cfg.Reconcile.ServeHTTP(w, r)
 		return
 	}
 	if t, ok := parseTarget(r.URL); ok {
+		if t.subresource != "proxy" {
+			s.cfg.Limits.limit(w, r, true)
+		}
 		s.measure(w, r, t, func(w http.ResponseWriter) error { return s.resource(w, r, t) })
 		return
 	}
+	s.cfg.Limits.limit(w, r, true)
 	if err := s.plainPath(w, r); err != nil {
 		s.writeError(w, r, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"reconcile/admission"
 	"reconcile/api"
@@ -312,15 +312,17 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 }
 
 func (s *Server) httpServer(ctx context.Context, h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       3 * time.Minute,
-		MaxHeaderBytes:    256 << 10,
-		HTTP2:             api.HTTP2(api.Config{}),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+	return api.HTTPServer(ctx, api.Config{Log: s.cfg.Log, Limits: limits()}, h)
+}
+
+// limits leaves a quarter of the process's file descriptors to raft, the store and the agents' streams.
+func limits() api.Limits {
+	l := api.DefaultLimits()
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && files.Cur < uint64(l.Connections) {
+		l.Connections = int(files.Cur / 4 * 3)
 	}
+	return l
 }
 
 func serveHTTP(h *http.Server, ln net.Listener) error {

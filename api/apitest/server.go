@@ -6,11 +6,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/version"
 
@@ -100,10 +98,9 @@ func (s *Server) Run(t testing.TB) {
 	s.URL = "https://" + s.addr
 	mux := pki.NewMux(ln, pki.ServerTLS(id, s.Authority.Pool()), s.cfg.Log)
 	hln := mux.Listen(pki.ProtoH2, pki.ProtoHTTP1)
-	h2 := api.HTTP2(s.cfg)
-	h2.MaxConcurrentStreams = 1000
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, HTTP2: h2}
 	ctx, cancel := context.WithCancel(context.Background())
+	srv := api.HTTPServer(ctx, s.cfg, h)
+	srv.HTTP2.MaxConcurrentStreams = 1000
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := mux.Run(ctx); err != nil {
