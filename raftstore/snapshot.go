@@ -206,11 +206,19 @@ func openFrames(r io.Reader) (fr frameReader, end func(), err error) {
 	if string(magic) != snapMagic {
 		return fr, nil, fmt.Errorf("it begins with %q, not with %q: it is damaged or of another version", magic, snapMagic)
 	}
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
+	file := newReadAhead(r)
+	z, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
 	if err != nil {
+		file.Close()
 		return fr, nil, err
 	}
-	return frameReader{r: bufio.NewReaderSize(z, 64<<10), sum: crc32.New(castagnoli)}, z.Close, nil
+	plain := newReadAhead(z)
+	end = func() {
+		plain.Close()
+		z.Close()
+		file.Close()
+	}
+	return frameReader{r: plain, sum: crc32.New(castagnoli)}, end, nil
 }
 
 // readSnapshot reads a whole snapshot into st, a new state, and its blobs into the folder (which harms nothing if it fails later).
