@@ -22,6 +22,8 @@ var (
 	ErrStopped = errors.New("the store has stopped")
 	// ErrDamaged tells that the disk does not hold what was written to it: the error around it names the file and what to do.
 	ErrDamaged = errors.New("the data folder is damaged")
+	// ErrNoServer tells that Open found no member in the data folder and was not told to make one.
+	ErrNoServer = errors.New("it holds no server, and neither a new cluster nor a join was asked for")
 	// ErrNoLease tells that there is no such lease, or that it has run out.
 	ErrNoLease = errors.New("no such lease")
 	// ErrNoBlob tells that a digest has no complete blob on this member.

@@ -43,7 +43,7 @@ func (s *Store) identify() (exists bool, err error) {
 // newIdentity names a member whose folder was never used.
 func (s *Store) newIdentity(exists bool) (Identity, error) {
 	if !exists && !s.cfg.Bootstrap && !s.cfg.Join {
-		return Identity{}, fmt.Errorf("it holds no server, and neither a new cluster nor a join was asked for. If it was emptied: %s", rejoin)
+		return Identity{}, fmt.Errorf("%w. If it was emptied: %s", ErrNoServer, rejoin)
 	}
 	if exists {
 		return Identity{}, damaged(fmt.Errorf("it has a log but no %s; restore the folder as a whole, or begin anew", identityName))

@@ -167,7 +167,7 @@ func (f *folder) check(fresh bool) (err error) {
 	case !f.known && has && !fresh: // a first start that was killed leaves an empty log: identify looks into it
 		return fmt.Errorf("data folder %s: %w", f.dir, damaged(fmt.Errorf("it has %s but no %s; restore the folder as a whole, or begin anew", stableName, identityName)))
 	case !f.known && !fresh:
-		return fmt.Errorf("data folder %s: it holds no server, and neither a new cluster nor a join was asked for. If it was emptied: %s", f.dir, rejoin)
+		return fmt.Errorf("data folder %s: %w. If it was emptied: %s", f.dir, ErrNoServer, rejoin)
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ import (
 // Server is one member of the control plane. Make one with Open, then Run it, or Close it.
 type Server struct {
 	cfg       Config
+	note      *note
 	keys      *pki.Authority
 	identity  pki.Identity
 	pool      *x509.CertPool
@@ -68,6 +69,10 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg}
+	var err error
+	if s.note, err = openNote(cfg.DataDir, cfg.Join != ""); err != nil {
+		return nil, err
+	}
 	if err := s.openKeys(); err != nil {
 		return nil, err
 	}
@@ -113,35 +118,57 @@ func (s *Server) openKeys() (err error) {
 	return err
 }
 
-func (s *Server) openStore(ctx context.Context) (err error) {
-	clusterID := ""
-	if s.cfg.Join != "" {
-		ask, cancel := context.WithTimeout(ctx, joinTimeout)
-		defer cancel()
-		b, err := s.peers.post(ask, s.cfg.Join, pathCluster, nil)
-		if err != nil {
-			return fmt.Errorf("join %s: %w; is it a server of the cluster whose keys are in %s?", s.cfg.Join, err, filepath.Join(s.cfg.DataDir, "pki"))
-		}
-		var w welcome
-		if err := json.Unmarshal(b, &w); err != nil {
-			return fmt.Errorf("join %s: read its answer: %w", s.cfg.Join, err)
-		}
-		clusterID = w.ClusterID
-	}
+// openStore opens the store that the data directory holds. Only a directory that never held one gets a new one: by joining, or as the first
+// of a new cluster.
+func (s *Server) openStore(ctx context.Context) error {
 	stream := &streamLayer{Listener: s.raftLn, advertise: raft.ServerAddress(s.cfg.Advertise), peers: s.peers}
-	s.store, err = raftstore.Open(raftstore.Config{
+	cfg := raftstore.Config{
 		Dir:       filepath.Join(s.cfg.DataDir, "store"),
 		Log:       s.cfg.LogStore,
 		Key:       s.cfg.Key,
 		Fetch:     s.peers.FetchBlob,
-		ClusterID: clusterID,
-		Bootstrap: s.cfg.Join == "",
-		Join:      s.cfg.Join != "",
 		Transport: raftstore.NewTransport(stream, s.cfg.Log),
 		Index:     cluster.Index,
 		Logger:    s.cfg.Log,
-	})
-	return err
+	}
+	store, err := raftstore.Open(cfg)
+	if errors.Is(err, raftstore.ErrNoServer) {
+		if s.cfg.Join != "" {
+			cfg.Join = true
+			cfg.ClusterID, err = s.clusterToJoin(ctx)
+		} else {
+			cfg.Bootstrap = true
+			cfg.ClusterID, err = s.note.newCluster()
+		}
+		if err != nil {
+			return err
+		}
+		store, err = raftstore.Open(cfg)
+	}
+	if err != nil {
+		return err
+	}
+	id := store.Identity()
+	if err := s.note.is(id.ClusterID, id.ServerID, cfg.Join); err != nil {
+		return errors.Join(err, store.Close())
+	}
+	s.store = store
+	return nil
+}
+
+// clusterToJoin asks a member of the cluster for the cluster's ID.
+func (s *Server) clusterToJoin(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	b, err := s.peers.post(ctx, s.cfg.Join, pathCluster, nil)
+	if err != nil {
+		return "", fmt.Errorf("join %s: %w; is it a server of the cluster whose keys are in %s?", s.cfg.Join, err, filepath.Join(s.cfg.DataDir, "pki"))
+	}
+	var w welcome
+	if err := json.Unmarshal(b, &w); err != nil {
+		return "", fmt.Errorf("join %s: read its answer: %w", s.cfg.Join, err)
+	}
+	return w.ClusterID, nil
 }
 
 // build makes what stands on the store. It starts nothing.

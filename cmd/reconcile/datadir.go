@@ -20,7 +20,7 @@ const lockName = "lock"
 const encryptionKeyName = "encryption.key"
 
 // ownNames are all names that we make in a data directory. Nothing else is ever removed from one.
-var ownNames = []string{"store", "pki", "node", kubeconfigName, clusterFileName, lockName, encryptionKeyName}
+var ownNames = []string{"store", "pki", "node", "server.json", kubeconfigName, clusterFileName, lockName, encryptionKeyName}
 
 // checkUsable fails if a folder holds other things than a data directory does, so that a mistyped path does not become one. A new folder, an
 // empty one, and one into which a cluster's keys were copied may become one; logs and what a file system puts there are no hindrance.
