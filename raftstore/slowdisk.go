@@ -60,23 +60,6 @@ func (d *durable) timed(write func() error) error {
 	return err
 }
 
-// AppendEntries implements raft.Transport.
-func (w *wire) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	if err := w.maySend(args); err != nil {
-		return err
-	}
-	return w.Transport.AppendEntries(id, target, args, resp)
-}
-
-// AppendEntriesPipeline implements raft.Transport.
-func (w *wire) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
-	p, err := w.Transport.AppendEntriesPipeline(id, target)
-	if err != nil {
-		return nil, err
-	}
-	return pipeline{p, w}, nil
-}
-
 // pipeline is raft's, silent when the leader must be.
 type pipeline struct {
 	raft.AppendPipeline

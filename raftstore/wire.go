@@ -28,22 +28,19 @@ type wire struct {
 	// beat is the last heartbeat that was answered here: raft's loop is to see that the leader lives.
 	beat  chan raft.RPC
 	fresh time.Duration // how old raft's last contact may be until it is told of one
+	// patience is how long the other end of a new pipeline may take to say who it is.
+	patience time.Duration
 }
 
 func newWire(s *Store) *wire {
 	t, id := s.cfg.Transport, s.id.ServerID
 	header := &raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: t.EncodePeer(raft.ServerID(id), t.LocalAddr())}
 	return &wire{Transport: t, in: make(chan raft.RPC), stop: s.stopped, fatal: s.fatal, silent: s.disk.hang.silent, self: header,
-		beat: make(chan raft.RPC, 1), fresh: s.cfg.Heartbeat / 20}
+		beat: make(chan raft.RPC, 1), fresh: s.cfg.Heartbeat / 20, patience: s.cfg.Heartbeat}
 }
 
 // Consumer implements raft.Transport.
 func (w *wire) Consumer() <-chan raft.RPC { return w.in }
-
-// RequestPreVote implements raft.WithPreVote; Config.Validate makes sure that the injected transport does.
-func (w *wire) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return w.Transport.(raft.WithPreVote).RequestPreVote(id, target, args, resp)
-}
 
 // SetHeartbeatHandler implements raft.Transport, and leaves raft's handler aside.
 func (w *wire) SetHeartbeatHandler(func(raft.RPC)) { w.Transport.SetHeartbeatHandler(w.heartbeat) }
@@ -99,8 +96,14 @@ func compared(m *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
 
 // put hands a message to raft's loop.
 func (w *wire) put(rpc raft.RPC) {
-	if m, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+	switch m := rpc.Command.(type) {
+	case *raft.AppendEntriesRequest:
 		rpc.Command = compared(m)
+	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
+		if !w.grants() {
+			rpc.Respond(nil, errNoConfiguration)
+			return
+		}
 	}
 	if !w.ended() {
 		select {
