@@ -1,12 +1,15 @@
 package raftstore
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -18,6 +21,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"github.com/klauspost/compress/zstd"
 	"go.etcd.io/bbolt"
 
 	"reconcile/raftstore/seal"
@@ -323,5 +328,53 @@ func TestHoleInTheLog(t *testing.T) {
 	}
 	if _, err := w.read(dir); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "is missing") {
 		t.Errorf("a log with a hole: %v, want ErrDamaged and what is missing", err)
+	}
+}
+
+// A folder with a snapshot of the first version, which kept no history, is refused with what it is and what to do, and not changed.
+func TestSnapshotOfTheFirstVersionIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	// Such a folder has an identity without the folder's name, bbolt for log and vote, and raft's own files for snapshots.
+	bolt, err := raftboltdb.NewBoltStore(filepath.Join(dir, stableName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(bolt.SetUint64([]byte(keyTerm), 2), bolt.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, identityName), []byte(`{"clusterID":"c","serverID":"one","term":2,"logTerm":2,"index":7}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	snaps, err := raft.NewFileSnapshotStore(dir, 2, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := raft.Configuration{Servers: []raft.Server{{ID: "one", Address: "one"}}}
+	_, transport := raft.NewInmemTransport("one")
+	sink, err := snaps.Create(raft.SnapshotVersionMax, 7, 2, servers, 1, transport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(sink, snapMagic); err != nil {
+		t.Fatal(err)
+	}
+	z, err := zstd.NewWriter(sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fw := &frameWriter{w: bufio.NewWriter(z), sum: crc32.New(castagnoli)}
+	fw.frame(frameHead, u64s(nil, 1, 0, 0))
+	fw.frame(frameRecord, appendBytes(appendBytes(appendBool(u64s(nil, 1, 1, 1), false), []byte("/k")), []byte("v")))
+	fw.frame(frameEnd, binary.BigEndian.AppendUint32(nil, fw.sum.Sum32()))
+	if err := errors.Join(fw.err, fw.w.Flush(), z.Close(), sink.Close()); err != nil {
+		t.Fatal(err)
+	}
+	before := listFiles(t, dir)
+	_, err = Open(Config{Dir: dir, Transport: transport})
+	if !errors.Is(err, errOlder) || !strings.Contains(fmt.Sprint(err), dir) || !strings.Contains(fmt.Sprint(err), "part 1") || strings.Contains(fmt.Sprint(err), "newer") {
+		t.Errorf("the error is: %v", err)
+	}
+	if after := listFiles(t, dir); len(after) < len(before) {
+		t.Errorf("the files were %v and are %v", before, after)
 	}
 }

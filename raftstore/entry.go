@@ -99,6 +99,12 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// errOlder tells of a snapshot that this version cannot read, for it holds no history of the keys: members that read it would differ from those
+// that did not.
+var errOlder = errors.New("the snapshot was written by a version from before the store kept the history of keys (part 1), which this one cannot read. " +
+	"If another server of the cluster already runs this version, empty the folder and join through it (--join). Else begin a new cluster with an empty folder, " +
+	"and push the repository again: its objects are what was pushed. What was made without git must be saved first, with kubectl get -o yaml by the old version")
+
 // errNewer and errChecksum make a member stop; errMalformed refuses the entry, on every member alike.
 var (
 	errNewer     = errors.New("the entry was written by a newer version")

@@ -33,6 +33,7 @@ const (
 	frameBytes   = 'd' // the next bytes of the blob
 	frameOutcome = 'o' // node, nonce, first, last u64; refused u8; uvarint reason
 	frameEnd     = 'e' // crc32c u32
+	frameRecord  = 'r' // a key of a snapshot from before history was kept: errOlder
 
 	// frameKinds are those that may stand before the end.
 	frameKinds = string(frameHead) + string(frameVersion) + string(frameTouch) + string(framePlace) + string(frameLease) + string(frameMoment) +
@@ -257,9 +258,17 @@ func checkSnapshot(r io.Reader) error {
 		case kind == frameEnd:
 			return fr.ends(body)
 		case strings.IndexByte(frameKinds, kind) < 0:
-			return fmt.Errorf("%w: frame of type %q", errNewer, kind)
+			return unknownFrame(kind)
 		}
 	}
+}
+
+// unknownFrame says of which version a snapshot is that this one cannot read.
+func unknownFrame(kind byte) error {
+	if kind == frameRecord {
+		return errOlder
+	}
+	return fmt.Errorf("%w: frame of type %q", errNewer, kind)
 }
 
 // ends checks the last frame, which holds the checksum of all before it.
@@ -324,7 +333,7 @@ func (l *snapLoader) frame(kind byte, b []byte) error {
 		l.st.adopt()
 		l.ended = true
 	default:
-		return fmt.Errorf("%w: frame of type %q", errNewer, kind)
+		return unknownFrame(kind)
 	}
 	return d.err
 }
