@@ -35,6 +35,8 @@ type fsm struct {
 	// told is when an entry that came since the start last told the time; old is the last index of the log at the start.
 	told time.Time
 	old  uint64
+	// note, if set, notes a panic in the folder and says what to do.
+	note func(poison) error
 	// unrestored is why a snapshot was not taken over: raft does not hand it on at its start.
 	unrestored error
 
@@ -58,12 +60,18 @@ func newFSM(st *state, hist *history, blobs Blobs, self uint64, fail func(error)
 }
 
 // Apply implements raft.FSM. It returns an Outcome, or an error if the member has stopped.
-func (f *fsm) Apply(l *raft.Log) any {
+func (f *fsm) Apply(l *raft.Log) (answer any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.failed != nil {
 		return f.failed
 	}
+	defer func() {
+		// The state may be half changed: nothing is applied to it any more.
+		if p := recover(); p != nil {
+			answer = f.failLocked(fmt.Errorf("apply entry %d of term %d: %w", l.Index, l.Term, f.caught(p, l.Index, l.Term)))
+		}
+	}()
 	out, err := f.applyLocked(l)
 	if err != nil {
 		return f.failLocked(fmt.Errorf("apply entry %d of term %d: %w; this member stops, because to skip it would make it differ from the others", l.Index, l.Term, err))
@@ -321,10 +329,7 @@ func (f *fsm) Restore(rc io.ReadCloser) error {
 	f.snapshots++
 	f.mu.Unlock()
 	defer f.released(0, nil)
-	st, err := readSnapshot(rc, newState(f.st.indexOf, f.st.packer), f.blobs)
-	if err == nil {
-		err = f.complete(st)
-	}
+	st, err := f.read(rc)
 	if err := f.replace(st, err); err != nil {
 		return err
 	}
@@ -333,6 +338,19 @@ func (f *fsm) Restore(rc io.ReadCloser) error {
 		f.lessor.restored()
 	}
 	return nil
+}
+
+// read makes a state of a snapshot, with its blobs.
+func (f *fsm) read(r io.Reader) (st *state, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = f.caught(p, 0, 0)
+		}
+	}()
+	if st, err = readSnapshot(r, newState(f.st.indexOf, f.st.packer), f.blobs); err != nil {
+		return nil, err
+	}
+	return st, f.complete(st)
 }
 
 // complete gets the blobs that a snapshot's state names and the folder lacks, and makes them durable.

@@ -124,6 +124,9 @@ func openFolder(cfg *Config) (*Storage, error) {
 	if err := f.check(cfg.Bootstrap || cfg.Join); err != nil {
 		return nil, err
 	}
+	if err := poisoned(f.fs, f.dir); err != nil {
+		return nil, err
+	}
 	if f.known && f.id.Log == "" {
 		f.id.Log = LogBoltDB
 	}

@@ -86,6 +86,7 @@ func (s *Store) start() error {
 	s.fsm.lessor, s.fsm.trace = s.lessor, s.cfg.Trace
 	s.fsm.fetch, s.fsm.clock, s.fsm.old = s.fetch, time.Now, s.disk.last.index
 	s.leader.changed = make(chan struct{})
+	s.fsm.note = s.notePanic
 	s.read.init(s.readRound)
 	// Every entry is at most MaxEntry long, so this bounds the cache's memory too.
 	cache, err := raft.NewLogCache(128, disk)

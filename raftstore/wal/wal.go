@@ -111,6 +111,18 @@ func (w *Log) Held() uint64 {
 	return w.segments[0].first
 }
 
+// File is the path of the segment that holds an entry; empty if none does.
+func (w *Log) File(index uint64) string {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	for _, s := range w.segments {
+		if len(s.offsets) > 0 && s.first <= index && index <= s.last() {
+			return s.path
+		}
+	}
+	return ""
+}
+
 // Size is how many bytes the log's files take on disk.
 func (w *Log) Size() int64 {
 	w.mu.RLock()
