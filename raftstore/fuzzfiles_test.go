@@ -66,10 +66,9 @@ func framesIn(t testing.TB, snap []byte) (out []byte) {
 // FuzzSnapshotFrames reads any frames as a snapshot. What is taken is a state whose own snapshot makes the same state.
 func FuzzSnapshotFrames(f *testing.F) {
 	m := newMachine(byFirst)
-	pk := m.st.packer
 	p := &program{b: bytes.Repeat([]byte{1, 0, 7, 3, 2, 9, 4, 1, 5, 2, 8, 6}, 60)}
 	for i := 1; len(p.b) > 0; i++ {
-		applyRaw(f, m, i, p.entry(pk, m.st.rev, uint64(i)))
+		applyRaw(f, m, i, p.entry(m.st.rev, uint64(i)))
 	}
 	snap, err := m.Snapshot()
 	if err != nil {

@@ -121,12 +121,17 @@ func (s *snapshot) write(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fw := &frameWriter{w: bufio.NewWriterSize(z, 64<<10), sum: crc32.New(castagnoli)}
+	return errors.Join(s.writeFrames(z), z.Close())
+}
+
+// writeFrames writes all frames and the one that ends them.
+func (s *snapshot) writeFrames(w io.Writer) error {
+	fw := &frameWriter{w: bufio.NewWriterSize(w, 64<<10), sum: crc32.New(castagnoli)}
 	s.frames(fw)
 	if fw.err == nil {
 		fw.frame(frameEnd, binary.BigEndian.AppendUint32(nil, fw.sum.Sum32()))
 	}
-	return errors.Join(fw.err, fw.w.Flush(), z.Close())
+	return errors.Join(fw.err, fw.w.Flush())
 }
 
 func (s *snapshot) frames(fw *frameWriter) {
@@ -229,6 +234,10 @@ func readSnapshot(r io.Reader, st *state, blobs Blobs) (*state, error) {
 		return nil, err
 	}
 	defer end()
+	return readFrames(fr, st, blobs)
+}
+
+func readFrames(fr frameReader, st *state, blobs Blobs) (*state, error) {
 	l := &snapLoader{st: st, blobs: blobs, fr: fr}
 	for !l.ended {
 		kind, body, err := l.fr.next()
