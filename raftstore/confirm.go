@@ -102,6 +102,9 @@ func (c *confirmer) begin(r *round, others []raft.Server) {
 			c.peers[to.ID] = v
 		}
 		v.to = to
+		for len(v.waiting) > 0 && v.waiting[0].closed { // of one that does not answer they would gather
+			v.waiting = v.waiting[1:]
+		}
 		v.waiting = append(v.waiting, r)
 		if !v.busy {
 			v.busy = true

@@ -45,17 +45,18 @@ type durable struct {
 // cannot be applied.
 const ghostType raft.LogType = 0xee
 
-// ghost is what raft is told of an entry that it looks for in vain, where it has installed a snapshot over a log that reached further. It empties
-// the log then, but goes on taking its old end for the end, and refuses what the leader sends: first for it does not find the entry at which
-// the snapshot ends, then for it does not find those behind that it believes in. So the first is given with the snapshot's term, and the others,
-// up to the old end (ghosts), with a term that none has, so that raft cuts them off. Until the next entry is stored.
+// ghost is what raft's follower is told of an entry that it looks for in vain, where it goes on taking the old end of its log for the end after the
+// log was cut there: it has installed a snapshot, or the disk was full when the entries were to be stored that take the place of what was
+// cut. raft would refuse all that the leader sends until it is started again: for it does not find the entry at which the snapshot ends, nor
+// those behind that it believes in. So the first is given with the snapshot's term, and the others, up to the old end (ghosts), with a term that
+// none has, so that raft cuts them off. Until the next entry is stored.
 func (d *durable) ghost(index uint64) *raft.Log {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case index == d.snap.index && index > 0:
 		return &raft.Log{Index: index, Term: d.snap.term, Type: ghostType}
-	case index > d.snap.index && index <= d.ghosts:
+	case index > max(d.snap.index, d.last.index) && index <= d.ghosts:
 		return &raft.Log{Index: index, Type: ghostType}
 	}
 	return nil
@@ -170,8 +171,8 @@ func (d *durable) bridge(index uint64) error {
 	d.mu.Lock()
 	snap, ghosts := d.snap, d.ghosts
 	d.mu.Unlock()
-	if ghosts > 0 && index > snap.index+1 {
-		return fmt.Errorf("entry %d would leave a hole behind the snapshot, which ends at %d", index, snap.index)
+	if end := max(snap.index, last); ghosts > 0 && index > end+1 {
+		return fmt.Errorf("entry %d would leave a hole behind entry %d", index, end)
 	}
 	if err := errors.Join(err1, err2); err != nil || !d.checked || last == 0 || index <= last+1 {
 		return err
@@ -291,7 +292,7 @@ func (d *durable) DeleteRange(lo, hi uint64) error {
 	} else if err != nil {
 		return d.stop("cut the log", err)
 	}
-	if last, err := d.LogStore.LastIndex(); err == nil && last == 0 {
+	if cut {
 		d.mu.Lock()
 		d.ghosts = max(d.ghosts, hi)
 		d.mu.Unlock()
@@ -381,6 +382,12 @@ func logChecksum(l *raft.Log) uint32 {
 func (d *durable) Set(key, val []byte) error {
 	if err := d.failed(); err != nil {
 		return err
+	}
+	if string(key) == keyTerm && len(val) == 8 {
+		// Only raft's loop moves the term (wire), and never back: a member that did could take entries of a leader that it has voted out.
+		if was, err := d.stable.GetUint64(key); err == nil && binary.BigEndian.Uint64(val) < was {
+			return d.stop("write the term", fmt.Errorf("it would go back from %d to %d", was, binary.BigEndian.Uint64(val)))
+		}
 	}
 	if err := guard(func() error { return d.stable.Set(key, val) }); err != nil {
 		return d.stop("write the vote", err)

@@ -122,3 +122,21 @@ func TestFullDiskWhileCuttingDoesNotStop(t *testing.T) {
 		t.Errorf("the member reaches to %v, %v", last, ok)
 	}
 }
+
+// A term that goes back is never written, whoever asks for it.
+func TestTermNeverGoesBack(t *testing.T) {
+	d, _ := openDurable(t, nil)
+	var err error
+	if d.stable, err = openBallot(raft.NewInmemStore(), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.SetUint64([]byte(keyTerm), 7), d.SetUint64([]byte(keyTerm), 7)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.SetUint64([]byte(keyTerm), 6); err == nil {
+		t.Error("the term went back from 7 to 6")
+	}
+	if term, err := d.GetUint64([]byte(keyTerm)); err != nil || term != 7 {
+		t.Errorf("the term is %d, %v", term, err)
+	}
+}

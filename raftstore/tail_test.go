@@ -2,11 +2,14 @@ package raftstore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"reconcile/raftstore/wal"
 )
 
 // peers speak to one member, b, as the leaders a and c of a cluster of three would.
@@ -150,3 +153,69 @@ func TestCommitIndexStopsAtWhatWasCompared(t *testing.T) {
 	}
 	p.has("/3/2", "/3/3", "/3/4")
 }
+
+// A member that was killed between taking a snapshot over and emptying its log must not go by the entries that lost when it starts again.
+func TestStaleTailIsGoneAfterTheNextStart(t *testing.T) {
+	for _, kind := range []string{LogWAL, LogBoltDB} {
+		t.Run(kind, func(t *testing.T) {
+			dir := t.TempDir()
+			p := withPeers(t, func(c *Config) { c.Dir, c.Log = dir, kind })
+			stuck := errors.New("killed before")
+			p.b.disk.LogStore = unemptied{p.b.disk.LogStore, stuck}
+			if !p.send(2, 1, 1, entriesOf(2, 10, 2), 1) {
+				t.Fatal("the first entries were refused")
+			}
+			p.install(3, 5)
+			if err := p.b.Close(); err != nil && !errors.Is(err, stuck) {
+				t.Fatal(err)
+			}
+			p = withPeers(t, func(c *Config) { c.Dir, c.Log = dir, kind })
+			if last := p.b.raft.LastIndex(); last != 5 {
+				t.Errorf("its log ends at %d, with entries that lost; the snapshot at 5", last)
+			}
+			if !p.send(3, 5, 3, entriesOf(6, 8, 3), 8) {
+				t.Fatal("what follows the snapshot is refused")
+			}
+			if err := p.b.WaitRev(t.Context(), 7); err != nil {
+				t.Fatal(err)
+			}
+			p.has("/3/2", "/3/3", "/3/4", "/3/5", "/3/6", "/3/7", "/3/8")
+		})
+	}
+}
+
+// unemptied is a log that is not emptied.
+type unemptied struct {
+	raft.LogStore
+	err error
+}
+
+// DeleteRange implements raft.LogStore.
+func (u unemptied) DeleteRange(uint64, uint64) error { return u.err }
+
+// A full disk between cutting off a tail that lost and storing what takes its place leaves a member that goes on when there is room.
+func TestFullDiskBehindACutTail(t *testing.T) {
+	p := withPeers(t, func(c *Config) { c.Dir = t.TempDir() })
+	if !p.send(2, 1, 1, entriesOf(2, 10, 2), 1) {
+		t.Fatal("the first entries were refused")
+	}
+	under := p.b.disk.LogStore
+	p.b.disk.LogStore = unstored{under}
+	if p.send(3, 4, 2, entriesOf(5, 7, 3), 1) {
+		t.Fatal("entries that were not stored were acknowledged")
+	}
+	p.b.disk.LogStore = under
+	if !p.send(3, 4, 2, entriesOf(5, 7, 3), 7) {
+		t.Fatal("with room again the entries are refused")
+	}
+	if err := p.b.WaitRev(t.Context(), 6); err != nil {
+		t.Fatal(err)
+	}
+	p.has("/2/2", "/2/3", "/2/4", "/3/5", "/3/6", "/3/7")
+}
+
+// unstored is a log for which there is no room.
+type unstored struct{ raft.LogStore }
+
+// StoreLogs implements raft.LogStore.
+func (unstored) StoreLogs([]*raft.Log) error { return wal.ErrNoSpace }
