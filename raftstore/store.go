@@ -28,7 +28,9 @@ type Store struct {
 	packer  *packer
 	disk    *durable
 	tending sync.Mutex // of the data keys
-	nonce   atomic.Uint64
+	// limiting is held while the log is cut to its bound.
+	limiting sync.Mutex
+	nonce    atomic.Uint64
 
 	lessor *Lessor
 	leader leaderState

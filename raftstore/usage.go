@@ -54,6 +54,8 @@ func (s *Store) limitLog() {
 }
 
 func (s *Store) limitOnce() error {
+	s.limiting.Lock() // another one would give raft its trail back before this one's snapshot has cut the log
+	defer s.limiting.Unlock()
 	w, ok := s.storage.log.(*wal.Log)
 	if !ok {
 		return nil // bbolt's file never shrinks
