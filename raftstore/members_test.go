@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,9 +63,9 @@ func TestServersJoinBySnapshot(t *testing.T) {
 		}
 		joiner := short
 		joiner.Join = true
-		fetched := 0
+		var fetched atomic.Int64 // by two members
 		joiner.Fetch = func(_ context.Context, from []Server, digest string) ([]byte, error) {
-			if fetched++; len(from) == 0 || from[0].ID != "one" {
+			if fetched.Add(1); len(from) == 0 || from[0].ID != "one" {
 				t.Errorf("a blob is looked for at %v", from)
 			}
 			return one.ServeBlob(digest)
@@ -110,8 +111,8 @@ func TestServersJoinBySnapshot(t *testing.T) {
 				t.Errorf("a follower proposes: %v", err)
 			}
 		}
-		if fetched != 2 {
-			t.Errorf("%d blobs were fetched, not one by each that joined", fetched)
+		if n := fetched.Load(); n != 2 {
+			t.Errorf("%d blobs were fetched, not one by each that joined", n)
 		}
 		servers, err := one.Servers() // the others hear of the last change a moment later
 		if err != nil || len(servers) != 3 || !servers[1].Voter {
