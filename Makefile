@@ -74,7 +74,7 @@ bench: build ## measure pushes, real containers and memory, as docs/benchmarks.m
 	bench/netns.sh go run ./bench/connections
 
 .PHONY: bench-store
-bench-store: ## measure the store beside etcd, which is built into the cache once: 20 min, 6 GB of memory, 8 GB of the disk of BENCH_DIR
+bench-store: ## measure the store beside etcd, which is built into the cache once; on the disk of BENCH_DIR
 	go run ./bench/store -dir $${BENCH_DIR:-$${TMPDIR:-/tmp}} -keys 100000,1000000
 
 .PHONY: vm-kernel
