@@ -51,18 +51,22 @@ func (r Ranges) reserved(a netip.Addr) (object.Key, bool) {
 	return object.Key{}, false
 }
 
-// Allocate gives a service what it needs from the cluster's ranges: the cluster IP, or the check of the one it asks for. old is
-// the stored object or nil. The choice is a function of the key and of the addresses taken in v, so that plan and commit
-// choose alike; an address is free again when no service in v has it. It changes o, and does nothing for other kinds. Errors
+// Allocate gives a service what it needs from the cluster's ranges: the cluster IP and node ports, or the check of those it asks for.
+// old is the stored object or nil. The choice is a function of the key and of what is taken in v, so that plan and commit
+// choose alike; an address or port is free again when no service in v has it. It changes o, and does nothing for other kinds. Errors
 // are Invalid API errors.
 func Allocate(v View, o, old object.Object, r Ranges) error {
 	svc, ok := o.(*corev1.Service)
-	if !ok {
+	if !ok || svc.Spec.Type == corev1.ServiceTypeExternalName {
 		return nil
 	}
-	if svc.Spec.Type == corev1.ServiceTypeExternalName {
-		return nil
+	if err := allocateAddress(v, svc, old, r); err != nil {
+		return err
 	}
+	return allocateNodePorts(v, svc)
+}
+
+func allocateAddress(v View, svc *corev1.Service, old object.Object, r Ranges) error {
 	if svc.Spec.ClusterIP == "" && len(svc.Spec.ClusterIPs) > 0 {
 		svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
 	}

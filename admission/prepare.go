@@ -210,8 +210,9 @@ func PrepareGeneration(o, old object.Object) {
 	}
 }
 
-// keepServiceAddress keeps the addresses of a service whose update leaves them out, as the API server does.
+// keepServiceAddress keeps the addresses and node ports of a service whose update leaves them out, as the API server does.
 func keepServiceAddress(o, old *corev1.Service) {
+	keepNodePorts(o, old)
 	if o.Spec.Type == corev1.ServiceTypeExternalName || old.Spec.Type == corev1.ServiceTypeExternalName {
 		return
 	}

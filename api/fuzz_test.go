@@ -8,7 +8,13 @@ import (
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"reconcile/object"
@@ -54,22 +60,99 @@ func FuzzNegotiate(f *testing.F) {
 	})
 }
 
+// FuzzDecodeObject gives bytes to every kind's decoder in every form. What is decoded can be encoded, and is the same then.
 func FuzzDecodeObject(f *testing.F) {
-	cm := &corev1.ConfigMap{Data: map[string]string{"a": "b"}}
-	cm.Name = "x"
-	b, err := object.Encode(cm)
+	kinds := object.Served()
+	for i, k := range kinds {
+		o := k.New()
+		o.SetName("x")
+		j, err := encodeAs(o, encodeJSON)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(j, uint8(1), uint8(i))
+		if hasProto(k) {
+			raw, err := encodeAs(o, encodeProto)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(envelope(k.GVK, raw), uint8(0), uint8(i))
+		}
+	}
+	f.Add([]byte("apiVersion: v1\nkind: ConfigMap\n"), uint8(2), uint8(0))
+	f.Fuzz(func(t *testing.T, b []byte, form, kind uint8) {
+		k := kinds[int(kind)%len(kinds)]
+		o, _, err := decodeObject(k, b, []string{mediaProto, mediaJSON, mediaYAML}[form%3])
+		if err != nil {
+			return
+		}
+		if o.GetObjectKind().GroupVersionKind() != k.GVK {
+			t.Errorf("decoded a %v", o.GetObjectKind().GroupVersionKind())
+		}
+		if _, err := encodeAs(o, encodeJSON); err != nil {
+			t.Errorf("what was decoded cannot be encoded: %v", err)
+		}
+	})
+}
+
+// FuzzDecodePlain gives bytes to the decoders of what is never stored.
+func FuzzDecodePlain(f *testing.F) {
+	bodies := []func() runtime.Object{
+		func() runtime.Object { return &metav1.DeleteOptions{} }, func() runtime.Object { return &autoscalingv1.Scale{} },
+		func() runtime.Object { return &corev1.Binding{} }, func() runtime.Object { return &policyv1.Eviction{} },
+		func() runtime.Object { return &authenticationv1.TokenRequest{} }, func() runtime.Object { return &authenticationv1.TokenReview{} },
+		func() runtime.Object { return &authorizationv1.SubjectAccessReview{} },
+	}
+	grace := int64(3)
+	raw, err := (&metav1.DeleteOptions{GracePeriodSeconds: &grace}).Marshal()
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(b, uint8(0))
-	f.Add([]byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"b"}}`), uint8(1))
-	f.Add([]byte("apiVersion: v1\nkind: ConfigMap\n"), uint8(2))
-	k, _ := object.KindOfResource("configmaps")
-	f.Fuzz(func(t *testing.T, b []byte, form uint8) {
-		media := []string{mediaProto, mediaJSON, mediaYAML}[form%3]
-		o, _, err := decodeObject(k, b, media)
-		if err == nil && o.GetObjectKind().GroupVersionKind() != k.GVK {
-			t.Errorf("decoded a %v", o.GetObjectKind().GroupVersionKind())
+	f.Add(envelope(schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, raw), uint8(0), uint8(0))
+	f.Add([]byte(`{"gracePeriodSeconds":3,"preconditions":{"uid":"x"}}`), uint8(1), uint8(0))
+	f.Add([]byte(`spec: {replicas: 3}`), uint8(2), uint8(1))
+	f.Add([]byte(`{"spec":{"audiences":["a"],"boundObjectRef":{"kind":"Pod"}}}`), uint8(1), uint8(4))
+	f.Fuzz(func(t *testing.T, b []byte, form, kind uint8) {
+		into := bodies[int(kind)%len(bodies)]()
+		if err := decodePlain(b, []string{mediaProto, mediaJSON, mediaYAML}[form%3], into); err != nil {
+			return
+		}
+		switch o := into.(type) {
+		case *metav1.DeleteOptions:
+			if _, dry, err := checkDelete(o, nil); err == nil && (dry != (len(o.DryRun) > 0) || o.PropagationPolicy != nil && o.OrphanDependents != nil) {
+				t.Errorf("options %v were taken", o)
+			}
+		case *authenticationv1.TokenRequest:
+			if err := completeTokenRequest(o, &corev1.ServiceAccount{}); err == nil && (*o.Spec.ExpirationSeconds < tokenLeast || *o.Spec.ExpirationSeconds > tokenMost || len(o.Spec.Audiences) == 0) {
+				t.Errorf("request %v was taken", o)
+			}
+		}
+	})
+}
+
+// FuzzListOptions gives whatever query to lists and watches of every kind: what is taken selects, and is bounded.
+func FuzzListOptions(f *testing.F) {
+	for _, s := range []string{"labelSelector=a%3Db,c!%3Dd,e+in+(f,g)&limit=3", "fieldSelector=spec.nodeName%3Dx&watch=1", "resourceVersion=7&resourceVersionMatch=Exact", "limit=-1", "continue=eyJ9", "timeoutSeconds=9&sendInitialEvents=true&watch=true&resourceVersionMatch=NotOlderThan"} {
+		f.Add(s, uint8(0))
+	}
+	kinds := object.Served()
+	f.Fuzz(func(t *testing.T, query string, kind uint8) {
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		k := kinds[int(kind)%len(kinds)]
+		o, err := parseListOptions(target{kind: k, query: q})
+		if err != nil {
+			return
+		}
+		if o.Limit < 0 || o.TimeoutSeconds != nil && *o.TimeoutSeconds < 0 {
+			t.Errorf("%q: limit %d, timeout %v", query, o.Limit, o.TimeoutSeconds)
+		}
+		x := k.Stored().New()
+		x.SetName("x")
+		if o.sel.everything() && !o.sel.matches(x) {
+			t.Errorf("%q selects everything, and not an object", query)
 		}
 	})
 }

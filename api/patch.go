@@ -4,6 +4,7 @@ import (
 	"errors"
 	"mime"
 	"net/http"
+	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +23,10 @@ type patch func(doc []byte, schema any) ([]byte, error)
 // maxOperations bounds a JSON patch, as in Kubernetes.
 const maxOperations = 10000
 
+// boundCopies bounds by how much the copies of a JSON patch may let a document grow: each may double it. The library knows only a bound for
+// the whole process.
+var boundCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = maxBody })
+
 // readPatch reads the body of a PATCH and tells how it changes a document.
 func readPatch(r *http.Request) (patch, []error, error) {
 	b, media, err := readBody(r)
@@ -30,6 +35,7 @@ func readPatch(r *http.Request) (patch, []error, error) {
 	}
 	switch types.PatchType(media) {
 	case types.JSONPatchType:
+		boundCopies()
 		ops, err := jsonpatch.DecodePatch(b)
 		if err != nil {
 			return nil, nil, badRequest("error decoding patch: %v", err)

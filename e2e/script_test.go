@@ -165,7 +165,7 @@ func command(ts *testscript.TestScript, name string, args []string) *exec.Cmd {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, k := range []string{"PATH", "HOME", "KUBECONFIG", "DATA", "NS", websockets} {
+	for _, k := range []string{"PATH", "HOME", "KUBECONFIG", "DATA", "NS", "SERVER", websockets} {
 		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
 	}
 	return cmd

@@ -13,7 +13,7 @@ import (
 )
 
 // handshakeLimit ends connections that do not finish the TLS handshake.
-const handshakeLimit = 10 * time.Second
+const handshakeLimit = 5 * time.Second
 
 // acceptPause is the wait after an error of accept that passes.
 const acceptPause = 50 * time.Millisecond

@@ -3,12 +3,12 @@
 #   gcc, libc6-dev, libseccomp-dev   build the runtime helper (libcontainer needs cgo; the seccomp filters need libseccomp)
 #   git, iproute2, nftables          `make run` pushes with git; ip and nft show what the network and the proxy made
 #   curl                             `make run` fetches the page
-# `scripts/deps.sh test` also installs what the tests use: qemu-system-x86 and ipvsadm for the VM tests, nsenter (util-linux),
+# `scripts/deps.sh test` also installs what the tests use: qemu-system-x86 and ipvsadm for the VM tests, nsenter (util-linux), openssl,
 # and a kubectl that is not ours (kubernetes-client, unless there is one).
 set -euo pipefail
 want=(gcc libc6-dev libseccomp-dev git iproute2 nftables curl)
 if [ "${1:-}" = test ]; then
-	want+=(qemu-system-x86 ipvsadm util-linux)
+	want+=(qemu-system-x86 ipvsadm util-linux openssl)
 	command -v kubectl >/dev/null || want+=(kubernetes-client)
 fi
 missing=()
