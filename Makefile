@@ -92,6 +92,8 @@ e2e: build ## the whole: real git, kubectl, containers and nftables on machines 
 
 # The tests of faults want the two processors for themselves.
 FAULTS_PKG := reconcile/internal/faulttest
+# Power cuts of a whole virtual machine; at night only.
+FAULTS_VM := reconcile/internal/vmtest/powercut
 
 .PHONY: faults
 faults: ## kills, power cuts, partitions and pauses of real members, at the figures before a merge; as root
@@ -102,8 +104,9 @@ faults: ## kills, power cuts, partitions and pauses of real members, at the figu
 SOAK ?= 4m
 
 .PHONY: soak
-soak: ## all faults at their nightly figures, each for at most SOAK (4m), and all fuzzing; as root. FAULT_SEED=N draws the same again
-	FAULTS=nightly FAULT_TIME=$(SOAK) go test -tags failpoints -count 1 -timeout 6h -v $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG)
+soak: vm-kernel ## all faults at their nightly figures, each for at most SOAK (4m), and all fuzzing; as root. FAULT_SEED=N draws the same again
+	FAULTS=nightly FAULT_TIME=$(SOAK) go test -tags failpoints -count 1 -timeout 6h -v -p 1 $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG) $(FAULTS_VM)
+	$(if $(FAULT),,FAULTS=nightly go test -count 1 -timeout 1h -v -run NoDamageIsSilent ./raftstore)
 	$(if $(FAULT),,$(MAKE) fuzz FUZZ=$(SOAK))
 
 # What each fuzz target may take; the state machine takes five times as long.

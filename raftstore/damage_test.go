@@ -37,13 +37,14 @@ type written struct {
 }
 
 // writeSome has a member write, restart, and take snapshots, and returns what it acknowledged. early gets a copy of the folder from halfway.
-func writeSome(t *testing.T, dir, early, kind string, key seal.Source) written {
+// body makes the values.
+func writeSome(t *testing.T, dir, early, kind string, key seal.Source, body func(seed uint64, n int) string) written {
 	t.Helper()
 	w := written{key: key, keys: map[string]string{}, blobs: map[string]string{}}
 	for round := range 4 {
 		s := openOne(t, dir, nil, func(c *Config) { c.Log, c.SnapshotEntries, c.TrailingEntries, c.Key = kind, 1000, 10, w.key })
 		for i := range 25 {
-			key, value := fmt.Sprintf("/k/%d/%d", round, i), noise(uint64(100*round+i), 12<<10)
+			key, value := fmt.Sprintf("/k/%d/%d", round, i), body(uint64(100*round+i), 12<<10)
 			ops := []Op{put(key, value), put("/last", key)}
 			if i%10 == 3 {
 				blob := fmt.Sprint("blob ", key, value)
@@ -217,6 +218,9 @@ func noise(seed uint64, n int) string {
 	return hex.EncodeToString(b)
 }
 
+// zeros is a value that looks as a page does that the disk has lost.
+func zeros(_ uint64, n int) string { return string(make([]byte, n)) }
+
 // used is the length of a file without the zeros at its end.
 func used(b []byte) int { return len(bytes.TrimRight(b, "\x00")) }
 
@@ -229,21 +233,30 @@ func cutAt(b []byte, at, n int) []byte { return b[at:min(at+n, len(b))] }
 // folders are those of a member that closed, and of one that was killed (a copy of the files as they are while it runs).
 func TestNoDamageIsSilent(t *testing.T) {
 	mutations := 500
-	if testing.Short() {
+	switch {
+	case os.Getenv("FAULTS") == "nightly": // make soak
+		mutations = 5000
+	case testing.Short():
 		mutations = 60
 	}
-	for _, kind := range []string{LogWAL, LogBoltDB} {
-		n := mutations * 4 / 5
-		if kind == LogBoltDB {
-			n = mutations / 5
-		}
-		t.Run(kind, func(t *testing.T) {
+	for _, tt := range []struct {
+		name, kind string
+		encrypted  bool
+		body       func(uint64, int) string
+		share      int // of 100
+	}{
+		{"wal", LogWAL, true, noise, 60},
+		{"wal in the clear, zeros", LogWAL, false, zeros, 20},
+		{"boltdb", LogBoltDB, false, noise, 12},
+		{"boltdb, zeros", LogBoltDB, false, zeros, 8},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			base, killed, early := t.TempDir(), t.TempDir(), t.TempDir()
 			var key seal.Source
-			if kind == LogWAL {
+			if tt.encrypted {
 				key = seal.File(filepath.Join(t.TempDir(), "outer.key"))
 			}
-			want := writeSome(t, base, early, kind, key)
+			want := writeSome(t, base, early, tt.kind, key, tt.body)
 			s := openOne(t, base, nil, func(c *Config) { c.Key = key })
 			propose(t, s, put("/last", "of all"))
 			want.keys["/last"], want.term = "of all", s.Leader().Term
@@ -256,7 +269,7 @@ func TestNoDamageIsSilent(t *testing.T) {
 					t.Fatalf("an undamaged folder: %v, %v", silent, err)
 				}
 			}
-			damageMany(t, want, []string{base, killed}, early, n)
+			damageMany(t, want, []string{base, killed}, early, mutations*tt.share/100)
 		})
 	}
 }
@@ -309,7 +322,7 @@ func damageMany(t *testing.T, want written, bases []string, early string, n int)
 // member must refuse to serve and say what it misses.
 func TestHoleInTheLog(t *testing.T) {
 	dir := t.TempDir()
-	w := writeSome(t, dir, t.TempDir(), LogBoltDB, nil)
+	w := writeSome(t, dir, t.TempDir(), LogBoltDB, nil, noise)
 	db, err := bbolt.Open(filepath.Join(dir, stableName), 0o600, &bbolt.Options{Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)

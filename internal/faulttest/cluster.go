@@ -26,6 +26,8 @@ type Config struct {
 	SnapshotEntries, TrailingEntries uint64
 	// Network puts every member on a machine of its own, for Partition. It needs root.
 	Network bool
+	// Air does the same, and this process carries their packets: for Weather, and for cuts too.
+	Air bool
 	// Disks puts every member on a Disk of its own, for power cuts and failing writes. It needs /dev/fuse.
 	Disks bool
 	// Failpoints are those of every member from its start on (see internal/fp).
@@ -47,6 +49,7 @@ type Cluster struct {
 	dir     string // of data, logs and, in the end, histories
 	lab     *netnstest.Lab
 	lan     *netnstest.Switch
+	air     *netnstest.Air
 	network net.Listener // claims the cluster's network on the loopback interface
 }
 
@@ -92,10 +95,14 @@ func Start(t testing.TB, cfg Config) *Cluster {
 	}
 	c := &Cluster{t: t, cfg: cfg, Dice: NewDice(t, "test"), dir: dir}
 	t.Cleanup(c.close)
-	if cfg.Network {
+	switch {
+	case cfg.Air:
+		c.lab = netnstest.New(t)
+		c.air = c.lab.Air(NewDice(t, "air").Uint64())
+	case cfg.Network:
 		c.lab = netnstest.New(t)
 		c.lan = c.lab.Switch("lan")
-	} else {
+	default:
 		c.network = claim(t)
 	}
 	peers := map[string]string{}
@@ -122,7 +129,12 @@ func (c *Cluster) add(i int) *Member {
 	}
 	if c.lab != nil {
 		m.address = fmt.Sprintf("192.168.77.%d", i+1)
-		m.machine = c.lab.Machine(m.ID).Attach(c.lan, "eth0", m.address+"/24")
+		m.machine = c.lab.Machine(m.ID)
+		if c.air != nil {
+			m.machine.Fly(c.air, "eth0", m.address+"/24")
+		} else {
+			m.machine.Attach(c.lan, "eth0", m.address+"/24")
+		}
 	} else {
 		m.address = c.local(1 + i)
 	}
@@ -313,34 +325,33 @@ func (c *Cluster) Partition(a ...*Member) {
 // Cut stops what one member sends to another; the other direction stays.
 func (c *Cluster) Cut(from, to *Member) {
 	c.t.Helper()
+	if c.air != nil {
+		c.air.Set(from.machine, to.machine, netnstest.Weather{Loss: 1})
+		return
+	}
 	c.lab.Cut(from.machine, to.machine)
 }
 
-// Heal undoes all cuts.
-func (c *Cluster) Heal() {
-	c.t.Helper()
-	c.lab.Heal()
+// Weather makes the weather from one member to another; the other direction stays. It needs Config.Air.
+func (c *Cluster) Weather(from, to *Member, w netnstest.Weather) {
+	c.air.Set(from.machine, to.machine, w)
 }
 
-// Lose drops so many of a hundred packets that come to each member from the others.
-func (c *Cluster) Lose(percent int) {
+// Heal undoes all cuts and makes all weather good.
+func (c *Cluster) Heal() {
 	c.t.Helper()
-	for _, m := range c.Members {
-		rules := "table ip faulttest\ndelete table ip faulttest\n"
-		if percent > 0 {
-			rules += fmt.Sprintf("table ip faulttest { chain lose { type filter hook prerouting priority -300; iifname eth0 numgen random mod 100 < %d drop; }; }\n", percent)
-		}
-		cmd := m.machine.Command(context.Background(), "nft", "-f", "-")
-		cmd.Stdin = strings.NewReader(rules)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			c.t.Fatalf("lose packets: %v: %s", err, out)
-		}
+	if c.air != nil {
+		c.air.Clear()
 	}
+	c.lab.Heal()
 }
 
 // Forget takes a member that was removed from the cluster out of the list, killed.
 func (c *Cluster) Forget(m *Member) {
 	m.Kill()
+	if m.Disk != nil {
+		m.Disk.discard()
+	}
 	c.Members = slices.DeleteFunc(c.Members, func(o *Member) bool { return o == m })
 	c.gone = append(c.gone, m)
 }

@@ -40,6 +40,13 @@ func (d *Dice) IntN(n int) int {
 	return d.rand.IntN(n)
 }
 
+// Uint64 draws any number.
+func (d *Dice) Uint64() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rand.Uint64()
+}
+
 // Perm draws an order of 0 to n-1.
 func (d *Dice) Perm(n int) []int {
 	d.mu.Lock()

@@ -79,13 +79,26 @@ func (d *Disk) mount() {
 // unmount ends the file system; whoever uses it must have ended.
 func (d *Disk) unmount() {
 	d.t.Helper()
+	if d.server == nil {
+		return
+	}
 	var err error
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if err = d.server.Unmount(); err == nil {
+			d.server = nil
 			return
 		}
 	}
 	d.t.Errorf("unmount %s: %v", d.where, err)
+}
+
+// discard ends the file system and lets go of what it holds.
+func (d *Disk) discard() {
+	d.t.Helper()
+	d.unmount()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.root = newFolder(1, nil, "")
 }
 
 // PowerCut forgets what was not synced. The process that used the disk must have been killed. Each unsynced sector is kept with

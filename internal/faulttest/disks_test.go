@@ -12,7 +12,7 @@ import (
 
 // F9: a disk is full for some seconds, from any write on. Writes go on elsewhere within 10 s, and the member is back within 30 s of its space.
 func TestF9DiskFull(t *testing.T) {
-	rounds := faulttest.Rounds(t, 0, 4, 200)
+	rounds := faulttest.Rounds(t, 0, 4, 2000)
 	c := faulttest.Start(t, faulttest.Config{Disks: true})
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration
@@ -21,7 +21,7 @@ func TestF9DiskFull(t *testing.T) {
 		if rounds.Made()%3 == 0 {
 			m = c.Followers(m)[c.IntN(2)]
 		}
-		m.Disk.Break(faulttest.DiskFaults{FullFrom: 1 + c.IntN(200)})
+		m.Disk.Break(faulttest.DiskFaults{FullFrom: 1 + rounds.Made()*37%200}) // each of 200 in its turn
 		faulttest.Pause(2 * time.Second)
 		outages = append(outages, load.Acknowledged(10*time.Second))
 		m.Disk.Break(faulttest.DiskFaults{})
@@ -33,7 +33,7 @@ func TestF9DiskFull(t *testing.T) {
 
 // F10: the fsyncs of one member are slow. There are at most three elections, and writes are acknowledged within 10 s.
 func TestF10SlowSync(t *testing.T) {
-	rounds := faulttest.Rounds(t, 0, 0, 8)
+	rounds := faulttest.Rounds(t, 0, 1, 8)
 	c := faulttest.Start(t, faulttest.Config{Disks: true, Heartbeat: time.Second})
 	load := c.Load(faulttest.LoadConfig{})
 	var outages []time.Duration
@@ -44,7 +44,7 @@ func TestF10SlowSync(t *testing.T) {
 			m = c.Followers(m)[c.IntN(2)]
 		}
 		m.Disk.Break(faulttest.DiskFaults{SlowSync: []time.Duration{5000, 2000, 500, 50}[(rounds.Made()/2)%4] * time.Millisecond})
-		for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
+		for until := time.Now().Add(30 * time.Second); time.Now().Before(until); {
 			outages = append(outages, load.Acknowledged(10*time.Second))
 			faulttest.Pause(time.Second)
 		}
@@ -86,7 +86,7 @@ func TestF11SyncFails(t *testing.T) {
 
 // F13: members are killed at every step of a snapshot's taking and installing, and of the log's writing and cutting.
 func TestF13KilledInSnapshot(t *testing.T) {
-	rounds := faulttest.Rounds(t, 0, 11, 120)
+	rounds := faulttest.Rounds(t, 0, len(points), 30*len(points))
 	if !faulttest.Failpoints {
 		t.Skip("skipped: needs -tags failpoints")
 	}
@@ -117,7 +117,7 @@ func TestF13KilledInSnapshot(t *testing.T) {
 }
 
 var points = []string{"raftstore/snapshot-create", "raftstore/snapshot-close", "raftstore/snapshot-sync", "raftstore/snapshot-rename", "raftstore/snapshot-syncdir",
-	"raftstore/snapshot-taken", "raftstore/snapshot-reap", "raftstore/restore", "raftstore/restored", "raftstore/log-write", "raftstore/log-written"}
+	"raftstore/snapshot-taken", "raftstore/snapshot-reap", "raftstore/restore", "raftstore/restored", "raftstore/log-write", "raftstore/log-written", "raftstore/log-cut"}
 
 func awaitExit(t *testing.T, m *faulttest.Member, point string) {
 	t.Helper()
@@ -128,7 +128,7 @@ func awaitExit(t *testing.T, m *faulttest.Member, point string) {
 
 // F14: a member loses its disk: its emptied folder is refused, and a new member takes its place while another is away.
 func TestF14MemberReplaced(t *testing.T) {
-	rounds := faulttest.Rounds(t, 0, 2, 20)
+	rounds := faulttest.Rounds(t, 0, 2, 200)
 	c := faulttest.Start(t, faulttest.Config{})
 	load := c.Load(faulttest.LoadConfig{})
 	for rounds.Next() {

@@ -19,6 +19,8 @@ type Config struct {
 	Programs []string
 	// Files are host files to copy, by their path in the guest.
 	Files map[string]string
+	// Disks are host files that the guest has as raw disks, /dev/vda and so on (with the module virtio_blk).
+	Disks []string
 	// Env are environment variables of the tests.
 	Env map[string]string
 	// Prepare, if set, is called on the host before the machine is packed. It may put files that it makes in dir, which is removed
@@ -82,6 +84,9 @@ func Missing() string {
 	}
 	return ""
 }
+
+// InGuest tells whether this process runs in a machine: for a package that runs some tests on the host, which use Run.
+func InGuest() bool { return os.Getenv(envStage) != "" || os.Getpid() == 1 }
 
 // Main runs m's tests in a virtual machine and ends the process with their exit code. Call it from TestMain.
 func Main(m *testing.M, cfg Config) {

@@ -49,6 +49,23 @@ func host(cfg Config) int {
 }
 
 func boot(cfg Config) (int, error) {
+	timeout := cfg.Timeout
+	if timeout == 0 {
+		timeout = 5 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return runMachine(ctx, cfg, rewrite(os.Args[1:]))
+}
+
+// Run boots a machine in which this test binary runs with the given flags (-test.run=X), and returns its exit code; cfg.Timeout is not looked at.
+// What the tests print goes to out as it comes. When ctx ends the machine ends as when its power is cut: what its kernel had not written to
+// cfg.Disks is lost. TestMain must call Main if InGuest.
+func Run(ctx context.Context, cfg Config, out io.Writer, flags ...string) (int, error) {
+	return runMachine(ctx, cfg, arguments{guest: flags, out: out})
+}
+
+func runMachine(ctx context.Context, cfg Config, args arguments) (int, error) {
 	dir, err := os.MkdirTemp("", "vmtest-")
 	if err != nil {
 		return 0, err
@@ -62,18 +79,10 @@ func boot(cfg Config) (int, error) {
 	if err := cfg.Validate(); err != nil {
 		return 0, err
 	}
-	args := rewrite(os.Args[1:])
 	initrd := filepath.Join(dir, "initrd")
 	if err := pack(initrd, cfg, args.guest); err != nil {
 		return 0, fmt.Errorf("pack the guest's files: %w", err)
 	}
-	timeout := cfg.Timeout
-	if timeout == 0 {
-		timeout = 5 * time.Minute
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-
 	console := filepath.Join(dir, "console")
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -104,7 +113,7 @@ func qemuArgs(cfg Config, initrd, console string) []string {
 	if cpus == 0 {
 		cpus = 2
 	}
-	return []string{
+	args := []string{
 		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "qemu64", "-m", strconv.Itoa(memory), "-smp", strconv.Itoa(cpus),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", filepath.Join(KernelFolder(), "vmlinuz"), "-initrd", initrd,
@@ -115,6 +124,10 @@ func qemuArgs(cfg Config, initrd, console string) []string {
 		// The pipe is inherited as descriptor 3.
 		"-chardev", "file,id=out,path=/dev/fd/3", "-device", "virtserialport,chardev=out,name=vmtest",
 	}
+	for i, path := range cfg.Disks {
+		args = append(args, "-drive", fmt.Sprintf("file=%s,format=raw,if=none,id=disk%d,cache=writeback", path, i), "-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,romfile=", i))
+	}
+	return args
 }
 
 // receive copies the guest's frames to where they belong and returns the exit code.
@@ -131,7 +144,7 @@ func receive(r io.Reader, args arguments) (int, error) {
 		}
 		switch head[0] {
 		case frameOutput:
-			_, _ = os.Stdout.Write(data)
+			_, _ = args.output().Write(data)
 		case frameProfile:
 			if err := os.WriteFile(args.profile, data, 0o644); err != nil {
 				return 0, err
@@ -153,6 +166,14 @@ func receive(r io.Reader, args arguments) (int, error) {
 type arguments struct {
 	guest             []string
 	profile, coverDir string
+	out               io.Writer // nil: standard output
+}
+
+func (a arguments) output() io.Writer {
+	if a.out == nil {
+		return os.Stdout
+	}
+	return a.out
 }
 
 // rewrite turns paths of the host into paths of the guest and drops flags that only the host can serve.
