@@ -51,7 +51,7 @@ func (d *disk) look() {
 	d.mu.Unlock()
 	switch {
 	case low != "" && before == "":
-		d.log.Warn("the disk of the data directory is nearly full: this server stops when it is", "space", low, "dir", d.dir)
+		d.log.Warn("the disk of the data directory is nearly full: this server refuses writes when it is", "space", low, "dir", d.dir)
 	case low == "" && before != "":
 		d.log.Info("the disk of the data directory has space again", "dir", d.dir)
 	}

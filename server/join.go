@@ -14,6 +14,8 @@ import (
 const (
 	// joinTimeout bounds one question to the member that is joined: one that takes the connection and says nothing is asked again.
 	joinTimeout = 30 * time.Second
+	// goneTimeout is how long a server may take to answer at the address that it is said to have left.
+	goneTimeout = 3 * time.Second
 	// joinEvery and joinRetry are the pauses of one who is not a voter yet, and of one who was not answered.
 	joinEvery = 100 * time.Millisecond
 	joinRetry = 2 * time.Second
@@ -97,7 +99,10 @@ func (s *peerService) join(ctx context.Context, body []byte) ([]byte, error) {
 	case now.Address == m.Address:
 		now.Voter, err = true, s.store.AddVoter(ctx, m.ID, m.Address)
 	default:
-		if err = s.replace(ctx, servers, m); err == nil {
+		if err = s.gone(ctx, now); err == nil {
+			err = s.replace(ctx, servers, m)
+		}
+		if err == nil {
 			err = s.store.AddNonvoter(ctx, m.ID, m.Address)
 		}
 	}
@@ -105,6 +110,24 @@ func (s *peerService) join(ctx context.Context, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(standing{Voter: now.Voter})
+}
+
+// gone is an error if a server still answers at the address that it is to leave: then the one that asks runs on a copy of its folder.
+func (s *peerService) gone(ctx context.Context, m raftstore.Server) error {
+	if m.Address == "" {
+		return nil
+	}
+	ask, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	b, err := s.peers.post(ask, m.Address, pathCluster, nil)
+	if err != nil {
+		return nil // nobody answers, as is to be
+	}
+	var w welcome
+	if err := json.Unmarshal(b, &w); err != nil || w.ServerID != m.ID {
+		return nil
+	}
+	return fmt.Errorf("join: server %s lives at %s: is this data directory a copy of its? Remove store and %s from the copy and join with a store of its own", m.ID, m.Address, noteName)
 }
 
 // replace removes a server whose address another one has taken: its folder was emptied, so that it came back under a new ID. The one at

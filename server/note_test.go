@@ -146,3 +146,21 @@ func TestJoinIsAskedOnce(t *testing.T) {
 		t.Errorf("server %s of %s is %s of %s", id.ServerID, id.ClusterID, s, c)
 	}
 }
+
+// TestCopiedDirectory starts a server on a copy of another one's data directory, which a cluster of several must not let vote in its name.
+func TestCopiedDirectory(t *testing.T) {
+	dirs, addrs := []string{t.TempDir(), t.TempDir()}, []string{freeAddr(t), freeAddr(t)}
+	first := start(t, dirs[0], addrs[0], "")
+	copyKeys(t, dirs[0], dirs[1])
+	second := start(t, dirs[1], addrs[1], addrs[0])
+	id, other := second.store.Identity().ServerID, freeAddr(t)
+	moved, err := json.Marshal(member{ID: id, Address: other})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.peers.post(t.Context(), addrs[0], pathJoin, moved); err == nil || !strings.Contains(err.Error(), "lives at "+addrs[1]) {
+		t.Errorf("a living server's address was taken from it: %v", err)
+	}
+	second.stop()
+	refused(t, memberConfig(dirs[1], other, ""), addrs[1], other, "--join")
+}

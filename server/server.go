@@ -152,7 +152,30 @@ func (s *Server) openStore(ctx context.Context) error {
 	if err := s.note.is(id.ClusterID, id.ServerID, cfg.Join); err != nil {
 		return errors.Join(err, store.Close())
 	}
+	if err := s.atItsAddress(store); err != nil {
+		return errors.Join(err, store.Close())
+	}
 	s.store = store
+	return nil
+}
+
+// atItsAddress is an error if the other servers know this one at another address, and it does not ask to be known at this: the data directory may
+// be a copy, and two servers of one ID would each vote.
+func (s *Server) atItsAddress(store *raftstore.Store) error {
+	servers, err := store.Servers()
+	if err != nil {
+		return err
+	}
+	if s.cfg.Join != "" || len(servers) < 2 {
+		return nil
+	}
+	for _, m := range servers {
+		if m.ID == store.Identity().ServerID && m.Address != s.cfg.Advertise {
+			return fmt.Errorf("the other servers know the server of %s at %s, and it is started at %s: if its address has changed, start it with --join HOST:PORT of another server; "+
+				"if the directory is a copy of another machine's, remove %s and %s from it and join with a store of its own",
+				s.cfg.DataDir, m.Address, s.cfg.Advertise, filepath.Join(s.cfg.DataDir, "store"), filepath.Join(s.cfg.DataDir, noteName))
+		}
+	}
 	return nil
 }
 
