@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"reconcile/etcdapi"
+	"reconcile/internal/testcluster/member"
 	"reconcile/raftstore"
 )
 
@@ -73,6 +74,27 @@ func TestLease(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFollowersHearOfLeasesAndCompactions: neither takes a revision, and a follower that hears of commits late shows both even so.
+func TestFollowersHearOfLeasesAndCompactions(t *testing.T) {
+	t.Parallel()
+	b := newBare(t, 3, func(c *member.Config) { c.Store.CommitTimeout = 500 * time.Millisecond })
+	lead, far, ctx := b.client(b.leader()), b.client(b.follower()), t.Context()
+	must(lead.Put(ctx, "k", "1"))(t)
+	must(lead.Put(ctx, "k", "2"))(t)
+	must(far.Get(ctx, "k"))(t)
+	l := must(lead.Grant(ctx, 60))(t)
+	if ttl := must(far.TimeToLive(ctx, l.ID))(t); ttl.GrantedTTL != 60 {
+		t.Errorf("the follower says of a lease that was granted: %+v", ttl)
+	}
+	must(lead.Compact(ctx, 2))(t)
+	_, err := far.Get(ctx, "k", clientv3.WithRev(1))
+	fails(t, err, rpctypes.ErrCompacted)
+	must(lead.Revoke(ctx, l.ID))(t)
+	if list := must(far.Leases(ctx))(t).Leases; len(list) != 0 {
+		t.Errorf("the follower lists %v after the lease was revoked", list)
 	}
 }
 

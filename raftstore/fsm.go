@@ -26,10 +26,14 @@ type fsm struct {
 
 	mu      sync.Mutex
 	st      *state
-	cached  *View         // of st; nil after a change
-	applied uint64        // index of the last entry that st holds
-	moved   chan struct{} // closed and replaced when applied or st changes
-	failed  error
+	cached  *View  // of st; nil after a change
+	applied uint64 // index of the last entry that st holds
+	// commands is an index up to which st holds every command: exactly the last one's if exact, else that of the snapshot which st was read
+	// from. Other than applied it is the same on every member that has come as far: barriers and no-ops are seen by the leader alone.
+	commands uint64
+	exact    bool
+	moved    chan struct{} // closed and replaced when applied or st changes
+	failed   error
 	// clock, if set, is the monotonic clock: what is noted by it is no part of the state.
 	clock func() time.Time
 	// told is when an entry that came since the start last told the time; old is the last index of the log at the start.
@@ -76,6 +80,7 @@ func (f *fsm) Apply(l *raft.Log) (answer any) {
 	if err != nil {
 		return f.failLocked(fmt.Errorf("apply entry %d of term %d: %w; this member stops, because to skip it would make it differ from the others", l.Index, l.Term, err))
 	}
+	f.commands, f.exact = l.Index, true
 	f.advanceLocked(l.Index)
 	return out
 }
@@ -205,9 +210,14 @@ func (f *fsm) rev() uint64 {
 
 // wait blocks until ok holds for the applied index and revision.
 func (f *fsm) wait(ctx context.Context, ok func(applied, rev uint64) bool) error {
+	return f.waitLocked(ctx, func() bool { return ok(f.applied, f.st.rev) })
+}
+
+// waitLocked blocks until ok, which is called under the lock, holds.
+func (f *fsm) waitLocked(ctx context.Context, ok func() bool) error {
 	for {
 		f.mu.Lock()
-		done, moved, failed := ok(f.applied, f.st.rev), f.moved, f.failed
+		done, moved, failed := ok(), f.moved, f.failed
 		f.mu.Unlock()
 		if failed != nil {
 			return failed
@@ -330,7 +340,7 @@ func (f *fsm) Restore(rc io.ReadCloser) error {
 	f.mu.Unlock()
 	defer f.released(0, nil)
 	st, err := f.read(rc)
-	if err := f.replace(st, err); err != nil {
+	if err := f.replace(st, indexOf(rc), err); err != nil {
 		return err
 	}
 	fp.Hit("raftstore/restored")
@@ -371,8 +381,8 @@ func (f *fsm) complete(st *state) error {
 	return f.blobs.Sync(whole)
 }
 
-// replace takes over what was read from a snapshot, or notes why it could not be read.
-func (f *fsm) replace(st *state, err error) error {
+// replace takes over what was read from a snapshot that ends at an index, or notes why it could not be read.
+func (f *fsm) replace(st *state, index uint64, err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
@@ -385,6 +395,7 @@ func (f *fsm) replace(st *state, err error) error {
 	f.st, f.cached = st, nil
 	f.holdLocked(st.rev, st.whole())
 	f.hist.reset(st.rev)
-	f.advanceLocked(0)
+	f.commands, f.exact = index, false
+	f.advanceLocked(index)
 	return nil
 }

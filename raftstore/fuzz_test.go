@@ -189,7 +189,7 @@ func restored(t *testing.T, f *fsm) *fsm {
 	st, err := readFrames(frameReader{r: bufio.NewReader(&body), sum: crc32.New(castagnoli)}, other.st, f.blobs)
 	if err == nil {
 		other.blobs, other.fetch = f.blobs, f.blobs.Get
-		err = other.replace(st, other.complete(st))
+		err = other.replace(st, f.commands, other.complete(st))
 	}
 	if err != nil {
 		t.Fatal(err)

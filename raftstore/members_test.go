@@ -82,12 +82,13 @@ func TestServersJoinBySnapshot(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		rev, err := one.ReadIndex(t.Context())
+		point, err := one.ReadPoint(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
+		rev := point.Rev
 		for _, s := range []*Store{two, three} {
-			if err := s.WaitRev(t.Context(), rev); err != nil {
+			if err := s.WaitPoint(t.Context(), point); err != nil { // what is in the snapshot was never performed here, and counts too
 				t.Fatal(err)
 			}
 			if err := Equal(one.View(), s.View()); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 
@@ -74,8 +75,8 @@ func (s *Store) leadership(err error) error {
 	return err
 }
 
-// ReadIndex returns a revision such that a read at it, or at a later one, sees every write that was acknowledged before the call. This
-// member must lead; another one gets the revision from the leader and calls WaitRev. (Diego Ongaro's thesis, section 6.4.)
+// ReadIndex returns a revision such that a read of this member at it, or at a later one, sees every write that was acknowledged before the
+// call. This member must lead; another one asks the leader for its ReadPoint. (Diego Ongaro's thesis, section 6.4.)
 //
 // A new leader's commit index is behind until it has committed something in its own term, so a barrier comes first, once a
 // term; then the commit index is noted, leadership confirmed with a majority, and the state machine's own index awaited
@@ -86,6 +87,78 @@ func (s *Store) ReadIndex(ctx context.Context) (uint64, error) {
 		return 0, fmt.Errorf("read index: %w", err)
 	}
 	return rev, nil
+}
+
+// ReadPoint is how far a member must have come so that it may be read. Leases and compactions take no revision, so there is an index too.
+type ReadPoint struct {
+	// Rev is the newest revision.
+	Rev uint64 `json:"rev"`
+	// Index is that of the newest command in the log; 0 asks for none.
+	Index uint64 `json:"index,omitempty"`
+}
+
+// ReadPoint is ReadIndex for another member, which calls WaitPoint with it: it tells the place of the last command too. This member must lead.
+func (s *Store) ReadPoint(ctx context.Context) (ReadPoint, error) {
+	if _, err := s.ReadIndex(ctx); err != nil {
+		return ReadPoint{}, err
+	}
+	// A state that was read from a snapshot does not tell where its last command stands: the snapshot may end with a barrier, of which
+	// other members do not hear. So there must be one that was performed here. Mostly there is.
+	if p, exact := s.fsm.point(); exact {
+		return p, nil
+	}
+	if _, err := s.proposeOwn(ctx); err != nil {
+		return ReadPoint{}, fmt.Errorf("read index: %w: write an empty entry: %v", ErrNotLeader, err) //nolint:errorlint // it is asked again, whatever became of the entry
+	}
+	p, _ := s.fsm.point()
+	return p, nil
+}
+
+// WaitPoint blocks until this member's views show all that the leader's showed when it gave the point.
+func (s *Store) WaitPoint(ctx context.Context, p ReadPoint) error {
+	err := s.fsm.waitLocked(ctx, func() bool { return s.fsm.st.rev >= p.Rev && s.fsm.commands >= p.Index })
+	if err != nil {
+		return fmt.Errorf("wait for revision %d and entry %d: %w", p.Rev, p.Index, err)
+	}
+	return nil
+}
+
+// point is how far the state has come, and whether the index is that of a command.
+func (f *fsm) point() (p ReadPoint, exact bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return ReadPoint{Rev: f.st.rev, Index: f.commands}, f.exact || f.commands == 0
+}
+
+// numbered tells the state machine where the snapshot ends that it is given to restore.
+type numbered struct{ raft.SnapshotStore }
+
+// Open implements raft.SnapshotStore.
+func (n numbered) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, r, err := n.SnapshotStore.Open(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return meta, numberedReader{r, meta.Index}, nil
+}
+
+type numberedReader struct {
+	io.ReadCloser
+	index uint64
+}
+
+// indexOf is where a snapshot ends that raft gave to restore; 0 if it came another way.
+func indexOf(r io.ReadCloser) uint64 {
+	for {
+		switch in := r.(type) {
+		case numberedReader:
+			return in.index
+		case raft.ReadCloserWrapper:
+			r = in.WrappedReadCloser()
+		default:
+			return 0
+		}
+	}
 }
 
 // readRound is one round for all that wait.

@@ -51,10 +51,12 @@ type wireOp struct {
 
 // reply is the leader's answer.
 type reply struct {
-	Error  *wireError            `json:"error,omitempty"`
-	Result *wireResult           `json:"result,omitempty"`
-	Digest string                `json:"digest,omitempty"`
-	Rev    uint64                `json:"rev,omitempty"`
+	Error  *wireError  `json:"error,omitempty"`
+	Result *wireResult `json:"result,omitempty"`
+	Digest string      `json:"digest,omitempty"`
+	Rev    uint64      `json:"rev,omitempty"`
+	// Index is that of a read point.
+	Index  uint64                `json:"index,omitempty"`
 	Term   uint64                `json:"term,omitempty"`
 	Leases *raftstore.LeaseReply `json:"leases,omitempty"`
 }
@@ -154,8 +156,8 @@ func (s *Sequencer) serve(ctx context.Context, m *message) (reply, error) {
 		digest, err := s.stageHere(ctx, m.Stage)
 		return reply{Digest: digest}, again(err)
 	case m.Read:
-		rev, err := s.store.ReadIndex(ctx)
-		return reply{Rev: rev, Term: l.Term}, again(err)
+		p, err := s.store.ReadPoint(ctx)
+		return reply{Rev: p.Rev, Index: p.Index, Term: l.Term}, again(err)
 	case m.Leases != nil:
 		out, err := s.store.Lessor().Serve(ctx, *m.Leases)
 		return reply{Leases: &out}, again(err)
@@ -292,10 +294,10 @@ func (s *Sequencer) stageThere(ctx context.Context, l raftstore.Leader, body []b
 	return r.Digest, err
 }
 
-// readThere asks the leader for a read index, and for the term in which it was confirmed.
-func (s *Sequencer) readThere(ctx context.Context, l raftstore.Leader) (rev, term uint64, err error) {
+// readThere asks the leader how far this server must have come to be read, and for the term in which that was confirmed.
+func (s *Sequencer) readThere(ctx context.Context, l raftstore.Leader) (p raftstore.ReadPoint, term uint64, err error) {
 	r, err := s.send(ctx, l, message{Read: true})
-	return r.Rev, r.Term, err
+	return raftstore.ReadPoint{Rev: r.Rev, Index: r.Index}, r.Term, err
 }
 
 func wireRequestOf(req *Request) (*wireRequest, error) {

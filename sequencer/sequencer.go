@@ -26,7 +26,7 @@ type Sequencer struct {
 	// waiting bounds what the leader has taken and not answered, held what this server's own clients wait for.
 	waiting, held *gate
 	// reads gathers questions for a read index on a follower.
-	reads *raftstore.Rounds[raftstore.Leader, uint64]
+	reads *raftstore.Rounds[raftstore.Leader, raftstore.ReadPoint]
 	ended chan struct{} // closed when Run has returned
 	wg    sync.WaitGroup
 }
@@ -278,11 +278,11 @@ func (s *Sequencer) Barrier(ctx context.Context) error {
 			return again(err)
 		}
 		// One message asks for all reads that wait on this server.
-		rev, err := s.reads.Ask(ctx, l)
+		p, err := s.reads.Ask(ctx, l)
 		if err != nil {
 			return err
 		}
-		return s.store.WaitRev(ctx, rev)
+		return s.store.WaitPoint(ctx, p)
 	})
 }
 
@@ -290,14 +290,14 @@ func (s *Sequencer) Barrier(ctx context.Context) error {
 const readTimeout = 5 * time.Second
 
 // readRound asks the leader for a read index for all that wait.
-func (s *Sequencer) readRound(leaders []raftstore.Leader) ([]uint64, error) {
+func (s *Sequencer) readRound(leaders []raftstore.Leader) ([]raftstore.ReadPoint, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
-	rev, _, err := s.readThere(ctx, leaders[len(leaders)-1])
+	p, _, err := s.readThere(ctx, leaders[len(leaders)-1])
 	if err != nil {
 		return nil, err
 	}
-	return slices.Repeat([]uint64{rev}, len(leaders)), nil
+	return slices.Repeat([]raftstore.ReadPoint{p}, len(leaders)), nil
 }
 
 // again marks the errors of leadership as worth another try.

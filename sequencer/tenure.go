@@ -557,14 +557,14 @@ func (s *Sequencer) resolve(term uint64, f *flight, cause error) {
 			}
 			return nil
 		}
-		rev, now, err := s.readThere(ctx, l)
+		p, now, err := s.readThere(ctx, l)
 		if err != nil {
 			return err
 		}
 		if now <= term {
 			return errAgain
 		}
-		return s.store.WaitRev(ctx, rev)
+		return s.store.WaitPoint(ctx, p)
 	})
 	out, found, sure := s.store.Fate(f.nonce, f.last)
 	switch {
