@@ -24,6 +24,8 @@ type selection struct {
 // source is a state that ranges read: a view, or the head inside a transaction.
 type source interface {
 	Get(key string) (*raftstore.Record, bool)
+	// Err tells, after a read, that what was read may lack what a compaction took away meanwhile.
+	Err() error
 	// scan returns at most limit (0: all) records of a span that match (nil: all), and counts all of the span.
 	scan(sp raftstore.Span, limit int, match func(*raftstore.Record) bool) (raftstore.Page, error)
 	// count counts the keys of a span.
@@ -41,6 +43,9 @@ func (v viewSource) count(sp raftstore.Span) (int64, error) { return int64(v.Cou
 
 // headSource is the state inside a transaction.
 type headSource struct{ *sequencer.KV }
+
+// Err implements source: what is newest goes with no compaction.
+func (headSource) Err() error { return nil }
 
 func (h headSource) scan(sp raftstore.Span, limit int, match func(*raftstore.Record) bool) (p raftstore.Page, err error) {
 	for r := range h.Range(sp.From, sp.To) {
@@ -91,6 +96,9 @@ func find(src source, r *pb.RangeRequest) (selection, error) {
 	if single(r.RangeEnd) {
 		key := string(r.Key)
 		rec, ok := src.Get(key)
+		if err := src.Err(); err != nil {
+			return out, historyError(err)
+		}
 		if !ok || !visible(key) {
 			return out, nil
 		}

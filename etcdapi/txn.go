@@ -52,6 +52,8 @@ func (w *write) Decide(kv *sequencer.KV) (sequencer.Answer, bool) {
 type decision struct {
 	kv      *sequencer.KV
 	objects bool
+	// err is why a read of a transaction found no answer: it fails as a whole then, and what it has written is taken back.
+	err error
 }
 
 // run performs a transaction.
@@ -61,7 +63,8 @@ func (d *decision) run(r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	if err := d.checkPath(r, paths); err != nil {
 		return nil, err
 	}
-	return d.perform(r, paths), nil
+	out := d.perform(r, paths)
+	return out, d.err
 }
 
 // choose compares, for the transaction and all nested ones, before anything is written, as etcd does.
@@ -152,12 +155,13 @@ func (d *decision) at(r *pb.RangeRequest) (source, error) {
 func (d *decision) lookup(r *pb.RangeRequest) *pb.RangeResponse {
 	out := &pb.RangeResponse{Header: d.header()}
 	src, err := d.at(r)
-	if err != nil {
-		return out // checkPath has asked
+	var found selection
+	if err == nil {
+		found, err = find(src, r)
 	}
-	found, err := find(src, r)
-	if err != nil {
-		return out // a compaction between the check and here: as if nothing was there any more
+	if err != nil { // checkPath has asked, but the history may have been compacted between
+		d.err = cmp.Or(d.err, err)
+		return out
 	}
 	out.More, out.Count = found.more, found.count
 	for _, rec := range found.records {
