@@ -435,6 +435,8 @@ func (st *watchStream) notify() error {
 		if rev == noAnswer {
 			continue
 		}
+		// A watch of the future is complete up to where it begins, but the store is not there yet.
+		rev = min(rev, st.s.cfg.Store.View().Rev())
 		if err := st.stream.Send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: w.id}); err != nil {
 			return err
 		}

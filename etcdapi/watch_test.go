@@ -110,6 +110,26 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestProgressOfAFutureWatch: a watch that begins at a revision which the store has not reached is told no further progress than the store's.
+func TestProgressOfAFutureWatch(t *testing.T) {
+	t.Parallel()
+	b := newBare(t, 1, nil)
+	c := b.client()
+	rev := must(c.Put(t.Context(), "k", "v"))(t).Header.Revision
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for r := range c.Watch(ctx, "k", clientv3.WithRev(rev+100), clientv3.WithProgressNotify()) {
+		if !r.IsProgressNotify() {
+			continue
+		}
+		if r.Header.Revision != rev {
+			t.Errorf("a watch from revision %d on is told of progress up to %d, and the store is at %d", rev+100, r.Header.Revision, rev)
+		}
+		return
+	}
+	t.Error("no progress was told")
+}
+
 // TestWatchProgress: a progress answer never runs ahead of the events, on request and by itself.
 func TestWatchProgress(t *testing.T) {
 	t.Parallel()
