@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"pgregory.net/rapid"
 
 	"reconcile/raftstore"
@@ -178,5 +180,34 @@ func TestTransactionQueueIsBounded(t *testing.T) {
 	}
 	if !q.put(newTxnJob(program{})) {
 		t.Error("a queue that has room again refuses")
+	}
+}
+
+// TestErrorsComeBackAsTheyWere: what the leader says of a transaction is what a follower's client hears.
+func TestErrorsComeBackAsTheyWere(t *testing.T) {
+	s := &Sequencer{cfg: Config{Txns: noCodec{}}}
+	for name, tc := range map[string]struct {
+		err  error
+		same func(error) bool
+	}{
+		"a full disk":    {fmt.Errorf("propose: %w: 3 MiB are free", raftstore.ErrNoSpace), func(err error) bool { return errors.Is(err, raftstore.ErrNoSpace) }},
+		"no leader":      {apierrors.NewServiceUnavailable("this server is stopping"), apierrors.IsServiceUnavailable},
+		"a bad request":  {apierrors.NewBadRequest("no such thing"), apierrors.IsBadRequest},
+		"too many":       {tooManyTxns(), apierrors.IsTooManyRequests},
+		"not the leader": {errAgain, func(err error) bool { return errors.Is(err, errAgain) }},
+		"unknown":        {unknownOutcome(errors.New("lost")), apierrors.IsTimeout},
+		"a fault": {errors.New("a controller panicked"), func(err error) bool {
+			return !apierrors.IsBadRequest(err) && !apierrors.IsTimeout(err) && strings.Contains(err.Error(), "a controller panicked")
+		}},
+	} {
+		frame := appendAnswer(binary.AppendUvarint([]byte{txnFrame}, 1), &txnAnswer{err: tc.err})
+		j := newTxnJob(program{})
+		if err := s.readAnswers(frame, []*txnJob{j}); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if a := <-j.done; a.err == nil || !tc.same(a.err) {
+			t.Errorf("%s: %q came back as %v", name, tc.err, a.err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package sequencer
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -19,7 +20,7 @@ import (
 //
 // and the leader answers with one answer each, in the same order:
 //
-//	'T' | count uvarint | count * ( code u8 | length uvarint | the answer, or the error's text )
+//	'T' | count uvarint | count * ( code u8 | length uvarint | the answer, or the error (codes) )
 const txnFrame = 'T'
 
 // The codes of a frame's answers.
@@ -28,7 +29,10 @@ const (
 	codeAgain
 	codeUnknown
 	codeTooMany
+	// codeRefused is a BadRequest's text, as servers of before codeError send it.
 	codeRefused
+	// codeError is any other error, as wireError carries it: a follower's client hears what the leader's does.
+	codeError
 )
 
 // frameBytes bounds the transactions of a frame, frames how many are on their way at once: one would make every transaction wait for
@@ -183,6 +187,12 @@ func (s *Sequencer) readAnswer(code byte, body []byte) (Answer, error) {
 		return nil, tooManyTxns()
 	case codeRefused:
 		return nil, apierrors.NewBadRequest(string(body))
+	case codeError:
+		var e wireError
+		if err := json.Unmarshal(body, &e); err != nil {
+			return nil, unknownOutcome(fmt.Errorf("read the leader's answer: %w", err))
+		}
+		return nil, e.err()
 	}
 	return nil, unknownOutcome(errors.New(string(body)))
 }
@@ -252,7 +262,11 @@ func appendAnswer(b []byte, a *txnAnswer) []byte {
 	case apierrors.IsTimeout(a.err):
 		return appendSized(append(b, codeUnknown), text(a.err.Error()))
 	}
-	return appendSized(append(b, codeRefused), text(a.err.Error()))
+	e, err := json.Marshal(wireErrorOf(a.err))
+	if err != nil {
+		return appendSized(append(b, codeUnknown), text(a.err.Error()))
+	}
+	return appendSized(append(b, codeError), text(e))
 }
 
 // txnPatience is the default of Config.TxnPatience.
