@@ -84,8 +84,10 @@ type Server struct {
 	reads *reads
 	// senders are the open streams.
 	senders *senders
-	wg      sync.WaitGroup
-	grpc    *grpc.Server
+	// snapshots holds a token while a snapshot is made and sent.
+	snapshots chan struct{}
+	wg        sync.WaitGroup
+	grpc      *grpc.Server
 	// life ends when Run does, and streams with it.
 	life context.Context
 	end  context.CancelFunc
@@ -113,7 +115,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.SendTimeout = 30 * time.Second
 	}
 	id := cfg.Store.Identity()
-	s := &Server{cfg: cfg, clusterID: number(id.ClusterID), memberID: number(id.ServerID), senders: newSenders()}
+	s := &Server{cfg: cfg, clusterID: number(id.ClusterID), memberID: number(id.ServerID), senders: newSenders(), snapshots: make(chan struct{}, 1)}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.reads = &reads{ask: s.readIndex, wg: &s.wg}
 	s.term.Store(cfg.Store.Leader().Term)

@@ -9,11 +9,11 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"go.etcd.io/bbolt"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -24,30 +24,39 @@ import (
 const snapshotChunk = 32 << 10
 
 // Snapshot implements etcdserverpb.MaintenanceServer: the newest state as a database of etcd, behind which stands its SHA-256, so that
-// `etcdutl snapshot restore` makes a cluster of etcd from it. Our own keys are left out. The file is made beside, and gone when it is sent.
-func (m maintenanceService) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) (err error) {
-	c, err := m.s.clientOf(stream.Context())
+// `etcdutl snapshot restore` makes a cluster of etcd from it. Our own keys are left out. The database is made first, in a file without a name
+// (raftstore.Scratch), for one client at a time: the others wait.
+func (m maintenanceService) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) error {
+	ctx := stream.Context()
+	c, err := m.s.clientOf(ctx)
 	if err != nil {
 		return err
 	}
 	if err := c.mayRead(raftstore.Span{}); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "reconcile-snapshot-")
-	if err != nil {
-		return snapshotError(err)
+	select {
+	case m.s.snapshots <- struct{}{}:
+		defer func() { <-m.s.snapshots }()
+	case <-ctx.Done():
+		return contextError(ctx)
+	case <-m.s.life.Done():
+		return rpctypes.ErrGRPCStopped
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	v := m.s.cfg.Store.View()
-	path := filepath.Join(dir, "db")
-	if err := writeDatabase(path, v, m.s.cfg.Store.Leader().Term, m.s.cfg.Store.Stats().AppliedIndex); err != nil {
-		return snapshotError(err)
-	}
-	f, err := os.Open(path)
+	f, err := m.s.cfg.Store.Scratch()
 	if err != nil {
 		return snapshotError(err)
 	}
 	defer f.Close()
+	v := m.s.cfg.Store.View()
+	if err := writeDatabase(f, v, m.s.cfg.Store.Leader().Term, m.s.cfg.Store.Stats().AppliedIndex); err != nil {
+		return snapshotError(err)
+	}
+	return m.sendDatabase(stream, f, v.Rev())
+}
+
+// sendDatabase sends a file and its checksum.
+func (m maintenanceService) sendDatabase(stream pb.Maintenance_SnapshotServer, f *os.File, rev uint64) error {
 	info, err := f.Stat()
 	if err != nil {
 		return snapshotError(err)
@@ -56,11 +65,12 @@ func (m maintenanceService) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenanc
 	left := uint64(info.Size())
 	send := func(b []byte) error {
 		left -= min(left, uint64(len(b)))
-		return stream.Send(&pb.SnapshotResponse{Header: m.s.header(v.Rev()), RemainingBytes: left, Blob: b, Version: storageVersion})
+		return stream.Send(&pb.SnapshotResponse{Header: m.s.header(rev), RemainingBytes: left, Blob: b, Version: storageVersion})
 	}
+	all := io.NewSectionReader(f, 0, info.Size())
 	for {
 		b := make([]byte, snapshotChunk)
-		n, err := io.ReadFull(f, b)
+		n, err := io.ReadFull(all, b)
 		if n > 0 {
 			_, _ = sum.Write(b[:n]) // never fails
 			if err := send(b[:n]); err != nil {
@@ -77,15 +87,23 @@ func (m maintenanceService) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenanc
 }
 
 func snapshotError(err error) error {
+	if errors.Is(err, raftstore.ErrNoSpace) {
+		return rpctypes.ErrGRPCNoSpace
+	}
 	return status.Errorf(codes.Internal, "etcdserver: make a snapshot: %v", err)
 }
 
 // databaseBatch is how many keys one transaction of the database writes.
 const databaseBatch = 10_000
 
-// writeDatabase writes a state in the schema of etcd's database (server/storage/schema): each key once, at the revision of its newest version.
-func writeDatabase(path string, v *raftstore.View, term, index uint64) error {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoSync: true, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+// writeDatabase writes a state to an empty file in the schema of etcd's database (server/storage/schema): each key once, at the revision of its
+// newest version.
+func writeDatabase(f *os.File, v *raftstore.View, term, index uint64) error {
+	// The database closes the file that it opens: it gets one of its own, by the descriptor, for there is no name.
+	again := func(string, int, os.FileMode) (*os.File, error) {
+		return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR, 0)
+	}
+	db, err := bbolt.Open("", 0, &bbolt.Options{OpenFile: again, NoSync: true, NoGrowSync: true, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		return fmt.Errorf("make the database: %w", err)
 	}

@@ -217,6 +217,15 @@ func (f *folder) sweep() error {
 			half = append(half, name+".tmp")
 		}
 	}
+	tops, err := f.fs.List(f.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range tops {
+		if strings.HasSuffix(name, scratchSuffix) {
+			half = append(half, name)
+		}
+	}
 	names, err := f.fs.List(f.path(blobsName))
 	if err != nil {
 		return err
