@@ -1,6 +1,10 @@
 package etcdapi
 
 import (
+	"slices"
+	"sort"
+	"strings"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
@@ -46,7 +50,20 @@ func (c client) checkDelete(r *pb.DeleteRangeRequest) error {
 	return c.mayWrite(spanOf(r.Key, r.RangeEnd))
 }
 
-func (c client) checkTxn(r *pb.TxnRequest, most int) error {
+func (c client) checkTxn(r *pb.TxnRequest) error {
+	if err := c.checkOps(r, maxTxnOps); err != nil {
+		return err
+	}
+	for _, list := range [][]*pb.RequestOp{r.Success, r.Failure} {
+		if _, err := writesOf(list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkOps looks at each operation of a transaction, which may have at most so many.
+func (c client) checkOps(r *pb.TxnRequest, most int) error {
 	n := max(len(r.Compare), len(r.Success), len(r.Failure))
 	if n > most {
 		return rpctypes.ErrGRPCTooManyOps
@@ -65,9 +82,6 @@ func (c client) checkTxn(r *pb.TxnRequest, most int) error {
 				return err
 			}
 		}
-		if _, err := writesOf(list); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -81,7 +95,7 @@ func (c client) checkOp(op *pb.RequestOp, most int) error {
 	case *pb.RequestOp_RequestDeleteRange:
 		return c.checkDelete(op.RequestDeleteRange)
 	case *pb.RequestOp_RequestTxn:
-		return c.checkTxn(op.RequestTxn, most)
+		return c.checkOps(op.RequestTxn, most)
 	}
 	return rpctypes.ErrGRPCKeyNotFound // what etcd says of an empty operation
 }
@@ -89,27 +103,67 @@ func (c client) checkOp(op *pb.RequestOp, most int) error {
 // wants are the keys that a list of operations puts and the spans that it deletes.
 type wants struct {
 	puts map[string]bool
-	dels []raftstore.Span
+	dels spans
 }
 
-func (w *wants) deletes(key string) bool {
-	for _, sp := range w.dels {
-		if sp.Contains(key) {
-			return true
+// put notes a put, and refuses one of a key that is put or deleted already.
+func (w *wants) put(key string) error {
+	if w.puts[key] || w.dels.contain(key) {
+		return rpctypes.ErrGRPCDuplicateKey
+	}
+	w.puts[key] = true
+	return nil
+}
+
+// spans are in order and do not overlap.
+type spans []raftstore.Span
+
+// spansOf are the spans of deletions.
+func spansOf(list []*pb.RequestOp) spans {
+	var all spans
+	for _, op := range list {
+		if d := op.GetRequestDeleteRange(); d != nil {
+			all = append(all, spanOf(d.Key, d.RangeEnd))
 		}
 	}
-	return false
+	slices.SortFunc(all, func(a, b raftstore.Span) int { return strings.Compare(a.From, b.From) })
+	return spans(nil).with(all)
+}
+
+// contain tells whether one of the spans holds a key.
+func (s spans) contain(key string) bool {
+	i := sort.Search(len(s), func(i int) bool { return s[i].From > key })
+	return i > 0 && s[i-1].Contains(key)
+}
+
+// with adds spans in the order of their beginnings. Both lists are gone through once.
+func (s spans) with(more spans) spans {
+	if len(more) == 0 {
+		return s
+	}
+	out := make(spans, 0, len(s)+len(more))
+	for len(s) > 0 || len(more) > 0 {
+		from := &s
+		if len(s) == 0 || len(more) > 0 && more[0].From < s[0].From {
+			from = &more
+		}
+		sp := (*from)[0]
+		*from = (*from)[1:]
+		last := len(out) - 1
+		switch {
+		case last < 0 || out[last].To != "" && out[last].To < sp.From:
+			out = append(out, sp)
+		case out[last].To != "" && (sp.To == "" || sp.To > out[last].To):
+			out[last].To = sp.To
+		}
+	}
+	return out
 }
 
 // writesOf collects the writes of a branch, and refuses one that would write a key twice. The two branches of a nested transaction may write
-// the same: only one of them runs.
+// the same: only one of them runs. It takes little more than one step an operation, for a request may nest a hundred thousand.
 func writesOf(list []*pb.RequestOp) (wants, error) {
-	w := wants{puts: map[string]bool{}}
-	for _, op := range list {
-		if d := op.GetRequestDeleteRange(); d != nil {
-			w.dels = append(w.dels, spanOf(d.Key, d.RangeEnd))
-		}
-	}
+	w := wants{puts: map[string]bool{}, dels: spansOf(list)}
 	for _, op := range list {
 		t := op.GetRequestTxn()
 		if t == nil {
@@ -127,23 +181,18 @@ func writesOf(list []*pb.RequestOp) (wants, error) {
 			yes.puts[k] = true
 		}
 		for k := range yes.puts {
-			if w.puts[k] || w.deletes(k) {
-				return w, rpctypes.ErrGRPCDuplicateKey
+			if err := w.put(k); err != nil {
+				return w, err
 			}
-			w.puts[k] = true
 		}
-		w.dels = append(append(w.dels, yes.dels...), no.dels...)
+		w.dels = w.dels.with(yes.dels).with(no.dels)
 	}
 	for _, op := range list {
-		p := op.GetRequestPut()
-		if p == nil {
-			continue
+		if p := op.GetRequestPut(); p != nil {
+			if err := w.put(string(p.Key)); err != nil {
+				return w, err
+			}
 		}
-		k := string(p.Key)
-		if w.puts[k] || w.deletes(k) {
-			return w, rpctypes.ErrGRPCDuplicateKey
-		}
-		w.puts[k] = true
 	}
 	return w, nil
 }

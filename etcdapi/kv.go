@@ -182,7 +182,7 @@ func (s *Server) deleteRange(ctx context.Context, c client, r *pb.DeleteRangeReq
 
 // txn commits a transaction. One that only reads is no entry: it is decided on a view behind a read index.
 func (s *Server) txn(ctx context.Context, c client, r *pb.TxnRequest) (any, error) {
-	if err := c.checkTxn(r, maxTxnOps); err != nil {
+	if err := c.checkTxn(r); err != nil {
 		return nil, err
 	}
 	var a *answer
@@ -191,7 +191,7 @@ func (s *Server) txn(ctx context.Context, c client, r *pb.TxnRequest) (any, erro
 		if err != nil {
 			return nil, err
 		}
-		out, _ := (&write{kind: kindTxn, msg: r}).Decide(sequencer.ReadKV(v))
+		out, _ := (&write{kind: kindTxn, msg: r, reads: true}).Decide(sequencer.ReadKV(v))
 		if a = out.(*answer); a.err != nil {
 			return nil, a.err
 		}

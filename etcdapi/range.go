@@ -41,14 +41,27 @@ func (v viewSource) scan(sp raftstore.Span, limit int, match func(*raftstore.Rec
 
 func (v viewSource) count(sp raftstore.Span) (int64, error) { return int64(v.Count(sp)), v.Err() }
 
-// headSource is the state inside a transaction.
-type headSource struct{ *sequencer.KV }
+// headSource is the state inside a transaction, which may walk most keys of it.
+type headSource struct {
+	*sequencer.KV
+	most int
+}
+
+func (h headSource) far() error {
+	if h.Walked() > h.most {
+		return errTooFar
+	}
+	return nil
+}
 
 // Err implements source: what is newest goes with no compaction.
 func (headSource) Err() error { return nil }
 
 func (h headSource) scan(sp raftstore.Span, limit int, match func(*raftstore.Record) bool) (p raftstore.Page, err error) {
 	for r := range h.Range(sp.From, sp.To) {
+		if err := h.far(); err != nil {
+			return raftstore.Page{}, err
+		}
 		p.Count++
 		switch {
 		case match != nil && !match(r):
@@ -63,6 +76,9 @@ func (h headSource) scan(sp raftstore.Span, limit int, match func(*raftstore.Rec
 
 func (h headSource) count(sp raftstore.Span) (n int64, err error) {
 	for range h.Range(sp.From, sp.To) {
+		if err := h.far(); err != nil {
+			return 0, err
+		}
 		n++
 	}
 	return n, nil

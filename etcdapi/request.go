@@ -68,6 +68,8 @@ type write struct {
 	msg  proto.Message
 	// objects tells that values below /registry are objects (Codec.Objects).
 	objects bool
+	// reads tells that it is a transaction that only reads, and keeps nobody waiting.
+	reads bool
 }
 
 // AppendTo implements sequencer.Txn.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"strconv"
 	"strings"
 
@@ -21,7 +22,7 @@ import (
 
 // Decide implements sequencer.Txn: what the request means on the state that all before it have made.
 func (w *write) Decide(kv *sequencer.KV) (sequencer.Answer, bool) {
-	d := decision{kv: kv, objects: w.objects}
+	d := decision{kv: kv, objects: w.objects, most: w.most()}
 	a := &answer{kind: w.kind}
 	switch m := w.msg.(type) {
 	case *pb.PutRequest:
@@ -52,14 +53,42 @@ func (w *write) Decide(kv *sequencer.KV) (sequencer.Answer, bool) {
 type decision struct {
 	kv      *sequencer.KV
 	objects bool
+	// most is how many keys it may walk.
+	most int
 	// err is why a read of a transaction found no answer: it fails as a whole then, and what it has written is taken back.
 	err error
+}
+
+// maxWalk is how many keys the ranges, comparisons and deletions of a transaction that writes may walk, all together: it runs in the one goroutine
+// that decides every write of the cluster, and one of 128 ranges over everything would hold up all others for seconds.
+const maxWalk = 1 << 18
+
+// errTooFar refuses the transaction.
+var errTooFar = status.Errorf(codes.ResourceExhausted, "etcdserver: the transaction's ranges, comparisons and deletions walk more than %d keys: narrow them, or read them before in a transaction that writes nothing", maxWalk)
+
+// most is how many keys a request may walk while others wait. A deletion of its own is as long as what it deletes.
+func (w *write) most() int {
+	if w.kind == kindTxn && !w.reads {
+		return maxWalk
+	}
+	return math.MaxInt
+}
+
+// tired tells whether a decision has walked too far, which ends it.
+func (d *decision) tired() bool {
+	if d.kv.Walked() > d.most {
+		d.err = errTooFar
+	}
+	return d.err != nil
 }
 
 // run performs a transaction.
 func (d *decision) run(r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	paths := map[*pb.TxnRequest]bool{}
 	d.choose(r, paths)
+	if d.err != nil {
+		return nil, d.err
+	}
 	if err := d.checkPath(r, paths); err != nil {
 		return nil, err
 	}
@@ -110,6 +139,9 @@ func (d *decision) checkPath(r *pb.TxnRequest, paths map[*pb.TxnRequest]bool) er
 func (d *decision) perform(r *pb.TxnRequest, paths map[*pb.TxnRequest]bool) *pb.TxnResponse {
 	out := &pb.TxnResponse{Succeeded: paths[r]}
 	for _, op := range branch(r, paths[r]) {
+		if d.err != nil {
+			return out // all of it is taken back
+		}
 		res := &pb.ResponseOp{}
 		switch op := op.Request.(type) {
 		case *pb.RequestOp_RequestPut:
@@ -140,7 +172,7 @@ func (d *decision) header() *pb.ResponseHeader {
 // at is the state that a range inside a transaction reads.
 func (d *decision) at(r *pb.RangeRequest) (source, error) {
 	if r.Revision <= 0 || uint64(r.Revision) == d.kv.Rev() {
-		return headSource{d.kv}, nil
+		return headSource{d.kv, d.most}, nil
 	}
 	if uint64(r.Revision) < d.kv.Compacted() {
 		return nil, rpctypes.ErrGRPCCompacted
@@ -149,7 +181,28 @@ func (d *decision) at(r *pb.RangeRequest) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return viewSource{v}, nil
+	return pastSource{viewSource{v}, d}, nil
+}
+
+// pastSource is an earlier state that a transaction reads. What it walks counts afterwards.
+type pastSource struct {
+	viewSource
+	d *decision
+}
+
+func (p pastSource) scan(sp raftstore.Span, limit int, match func(*raftstore.Record) bool) (raftstore.Page, error) {
+	page, err := p.viewSource.scan(sp, limit, match)
+	return page, cmp.Or(err, p.walked(int64(page.Count)))
+}
+
+func (p pastSource) count(sp raftstore.Span) (int64, error) {
+	n, err := p.viewSource.count(sp)
+	return n, cmp.Or(err, p.walked(n))
+}
+
+func (p pastSource) walked(n int64) error {
+	p.d.kv.Walk(int(n))
+	return headSource{p.d.kv, p.d.most}.far()
 }
 
 func (d *decision) lookup(r *pb.RangeRequest) *pb.RangeResponse {
@@ -240,6 +293,9 @@ func (d *decision) remove(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
 	} else {
 		for _, sp := range shown(spanOf(r.Key, r.RangeEnd)) {
 			for rec := range d.kv.Range(sp.From, sp.To) {
+				if d.tired() {
+					return &pb.DeleteRangeResponse{}
+				}
 				keys = append(keys, rec.Key)
 			}
 		}
@@ -270,7 +326,7 @@ func (d *decision) compare(c *pb.Compare) bool {
 	none := true
 	for _, sp := range shown(spanOf(c.Key, c.RangeEnd)) {
 		for r := range d.kv.Range(sp.From, sp.To) {
-			if none = false; !compareRecord(c, r) {
+			if none = false; d.tired() || !compareRecord(c, r) {
 				return false
 			}
 		}

@@ -25,6 +25,8 @@ type KV struct {
 	// began is where the present transaction began: its writes are ops[began.ops:], and undone is what the layer held before each.
 	began  kvMark
 	undone []kvUndo
+	// walked is how many records the transaction's ranges have looked at.
+	walked int
 }
 
 type kvMark struct {
@@ -54,7 +56,9 @@ func newKVLayer() *kvLayer { return &kvLayer{own: map[string]*raftstore.Record{}
 
 func (l *kvLayer) set(key string, r *raftstore.Record) {
 	if l.sorted != nil && l.own[key] == nil {
-		l.sorted = nil
+		// Into its place: to sort all anew for each range would take a transaction that writes and reads by turns too long.
+		at, _ := slices.BinarySearch(l.sorted, key)
+		l.sorted = slices.Insert(l.sorted, at, key)
 	}
 	l.own[key] = r
 }
@@ -110,12 +114,14 @@ func (kv *KV) Range(start, end string) iter.Seq[*raftstore.Record] {
 	}
 	slices.Sort(over)
 	over = slices.Compact(over)
+	kv.walked += len(over)
 	return func(yield func(*raftstore.Record) bool) {
 		rest := over
 		for r := range kv.view.RangeFrom("", start) {
 			if end != "" && r.Key >= end {
 				break
 			}
+			kv.walked++
 			for len(rest) > 0 && rest[0] < r.Key {
 				if n, ok := kv.Get(rest[0]); ok && !yield(n) {
 					return
@@ -145,7 +151,14 @@ func (kv *KV) Range(start, end string) iter.Seq[*raftstore.Record] {
 func (kv *KV) begin() {
 	kv.began = kvMark{ops: len(kv.ops), rev: kv.rev}
 	kv.undone = kv.undone[:0]
+	kv.walked = 0
 }
+
+// Walked is how many records the present transaction's ranges have looked at, those under way too: what it has cost all others, who wait.
+func (kv *KV) Walked() int { return kv.walked }
+
+// Walk counts records that the transaction has looked at elsewhere, such as in an earlier state.
+func (kv *KV) Walk(n int) { kv.walked += n }
 
 // undo takes back what the transaction has written.
 func (kv *KV) undo() {
