@@ -7,5 +7,5 @@
 //
 // A write: gRPC -> check (check.go) -> write (txn.go) -> sequencer, on a follower to the leader -> Decide at the head -> answer.
 // A read: gRPC -> reads (read.go), one read index for all that wait -> view -> selection (range.go) -> bytes (wire.go).
-// A watch: the store's history, which keeps each event's encoding and wakes what wants it (raftstore.WatchGroup) -> stream (watch.go).
+// A watch: the store's history, which keeps each event's encoding and wakes what wants it (raftstore.WatchGroup) -> stream (watch.go)
 package etcdapi
