@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds etcd, etcdctl and etcd's benchmark from their Go modules, once, into the project's cache folder, and prints it. The benchmark comes from
+# Builds etcd, etcdctl, etcdutl and etcd's benchmark from their Go modules, once, into the project's cache folder, and prints it. The benchmark comes from
 # a module of its own: etcd 3.7's is not published, and 3.6's does not build beside 3.7.
 set -euo pipefail
 server=v3.7.3 benchmark=v3.6.8
@@ -17,6 +17,12 @@ mkdir -p "$dir"
 	module etcdctl
 	go get -tool "go.etcd.io/etcd/etcdctl/v3@$server" 2>/dev/null
 	go build -o "$dir/etcdctl" go.etcd.io/etcd/etcdctl/v3
+)
+[ -x "$dir/etcdutl" ] || (
+	echo "etcd-tools: building etcdutl $server (once)" >&2
+	module etcdutl
+	go get -tool "go.etcd.io/etcd/etcdutl/v3@$server" 2>/dev/null
+	go build -o "$dir/etcdutl" go.etcd.io/etcd/etcdutl/v3
 )
 [ -x "$dir/etcd" ] || (
 	echo "etcd-tools: building etcd $server (once)" >&2
