@@ -2,7 +2,6 @@ package etcdapi
 
 import (
 	"context"
-	"errors"
 	"hash/crc32"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -24,7 +23,7 @@ type maintenanceService struct {
 }
 
 // Status implements etcdserverpb.MaintenanceServer.
-func (m maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+func (m maintenanceService) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
 	store := m.s.cfg.Store
 	v, l, st := store.View(), store.Leader(), store.Stats()
 	out := &pb.StatusResponse{
@@ -46,25 +45,27 @@ func (m maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.Stat
 			out.IsLearner = !sv.Voter
 		}
 	}
+	alarms, err := m.s.alarms(ctx, pb.AlarmType_NONE)
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, "etcdserver: "+err.Error())
+	}
+	for _, a := range alarms {
+		out.Errors = append(out.Errors, alarmText(a))
+	}
 	return out, nil
 }
 
-// Alarm implements etcdserverpb.MaintenanceServer: the alarms are a store that has stopped because it found corrupt data, and a disk that
-// has too little room.
-func (m maintenanceService) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+// Alarm implements etcdserverpb.MaintenanceServer: the alarms of all members, a store that has stopped because it found corrupt data, and a disk
+// that has too little room. They end with their cause: there is nothing to disarm.
+func (m maintenanceService) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	if r.Action == pb.AlarmRequest_ACTIVATE {
 		return nil, status.Error(codes.Unimplemented, "etcdserver: alarms follow from the state of the store and are not set from outside")
 	}
-	out := &pb.AlarmResponse{Header: m.s.header(m.s.cfg.Store.View().Rev())}
-	select {
-	case <-m.s.cfg.Store.Failed():
-		out.Alarms = []*pb.AlarmMember{{MemberID: m.s.memberID, Alarm: pb.AlarmType_CORRUPT}}
-	default:
+	alarms, err := m.s.alarms(ctx, r.Alarm)
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, "etcdserver: "+err.Error())
 	}
-	if err := m.s.cfg.Store.Space(); errors.Is(err, raftstore.ErrNoSpace) {
-		out.Alarms = append(out.Alarms, &pb.AlarmMember{MemberID: m.s.memberID, Alarm: pb.AlarmType_NOSPACE})
-	}
-	return out, nil
+	return &pb.AlarmResponse{Header: m.s.header(m.s.cfg.Store.View().Rev()), Alarms: alarms}, nil
 }
 
 // Defragment implements etcdserverpb.MaintenanceServer: there is nothing to defragment, for the state is in memory.

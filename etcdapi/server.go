@@ -31,6 +31,8 @@ type Config struct {
 	Sequencer *sequencer.Sequencer
 	// Members tells names and URLs of the cluster's members; MemberList adds what the store knows of them.
 	Members func() []Member
+	// AskAlarm asks another member for its AlarmOf. Nil asks none: this member's own alarms are all that are shown.
+	AskAlarm func(ctx context.Context, of raftstore.Server) (Alarm, error)
 	// TLS serves with certificates and asks clients for theirs. Nil serves everybody in the clear, which only tests and measurements want.
 	TLS *tls.Config
 	// Objects is that of the Codec.

@@ -32,7 +32,7 @@ func (s *Server) openEtcd(ctx context.Context) error {
 		return fmt.Errorf("listen on %s: %w; choose another address with --etcd-addr", s.cfg.EtcdListen, err)
 	}
 	s.etcd, err = etcdapi.New(etcdapi.Config{
-		Store: s.store, Sequencer: s.seq, Members: s.etcdMembers, Objects: true, AllowRegistryWrites: s.cfg.EtcdRegistryWrites, Log: s.cfg.Log,
+		Store: s.store, Sequencer: s.seq, Members: s.etcdMembers, AskAlarm: s.peers.AskAlarm, Objects: true, AllowRegistryWrites: s.cfg.EtcdRegistryWrites, Log: s.cfg.Log,
 		TLS: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{s.identity.Cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: s.pool},
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reconcile/etcdapi"
 	"reconcile/pki"
 	"reconcile/raftstore"
 )
@@ -23,6 +24,7 @@ const (
 	pathCluster = "/cluster"
 	pathJoin    = "/members"
 	pathBlob    = "/blob"
+	pathAlarm   = "/alarm"
 )
 
 // maxMessage bounds a forwarded message.
@@ -94,6 +96,15 @@ func (p *peers) FetchBlob(ctx context.Context, from []raftstore.Server, digest s
 	return nil, errors.Join(errs...)
 }
 
+// AskAlarm is etcdapi.Config.AskAlarm.
+func (p *peers) AskAlarm(ctx context.Context, of raftstore.Server) (a etcdapi.Alarm, err error) {
+	b, err := p.post(ctx, of.Address, pathAlarm, nil)
+	if err != nil {
+		return a, err
+	}
+	return a, json.Unmarshal(b, &a)
+}
+
 // member is the message by which a server asks to be taken in.
 type member struct {
 	ID      string `json:"id"`
@@ -134,6 +145,10 @@ func (s *peerService) handler() http.Handler {
 	mux.HandleFunc("POST "+pathCluster, func(w http.ResponseWriter, _ *http.Request) {
 		id := s.store.Identity()
 		b, err := json.Marshal(welcome{ClusterID: id.ClusterID, ServerID: id.ServerID})
+		respond(w, b, err)
+	})
+	mux.HandleFunc("POST "+pathAlarm, func(w http.ResponseWriter, _ *http.Request) {
+		b, err := json.Marshal(etcdapi.AlarmOf(s.store))
 		respond(w, b, err)
 	})
 	mux.HandleFunc("POST "+pathBlob, func(w http.ResponseWriter, r *http.Request) {

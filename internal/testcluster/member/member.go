@@ -9,6 +9,7 @@ package member
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -95,7 +96,7 @@ func Start(cfg Config) (*Member, error) {
 		return nil, errors.Join(err, store.Close())
 	}
 	api, err := etcdapi.New(etcdapi.Config{
-		Store: store, Sequencer: m.Sequencer, AllowRegistryWrites: cfg.AllowRegistryWrites, ProgressEvery: cfg.ProgressEvery, SendTimeout: cfg.SendTimeout, Log: cfg.Log,
+		Store: store, Sequencer: m.Sequencer, AllowRegistryWrites: cfg.AllowRegistryWrites, ProgressEvery: cfg.ProgressEvery, SendTimeout: cfg.SendTimeout, Log: cfg.Log, AskAlarm: f.askAlarm,
 		Members: func() (out []etcdapi.Member) {
 			for _, p := range cfg.Peers {
 				out = append(out, etcdapi.Member{ID: p.ID, Name: p.ID, PeerURLs: []string{"http://" + p.Raft}, ClientURLs: []string{"http://" + p.Etcd}})
@@ -179,8 +180,20 @@ func newForwarder(peers []Peer) *forwarder {
 	return f
 }
 
-// blobPath is where a member serves blobs to the others.
-const blobPath = "/blob"
+// blobPath is where a member serves blobs to the others, alarmPath where it tells its alarms.
+const (
+	blobPath  = "/blob"
+	alarmPath = "/alarm"
+)
+
+// askAlarm is etcdapi.Config.AskAlarm.
+func (f *forwarder) askAlarm(ctx context.Context, of raftstore.Server) (a etcdapi.Alarm, err error) {
+	b, err := f.post(ctx, of.ID, alarmPath, nil)
+	if err != nil {
+		return a, err
+	}
+	return a, json.Unmarshal(b, &a)
+}
 
 // fetchBlob is raftstore.Config.Fetch.
 func (f *forwarder) fetchBlob(ctx context.Context, from []raftstore.Server, digest string) ([]byte, error) {
@@ -237,6 +250,8 @@ func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 	case r.URL.Path == blobPath:
 		b, err = a.store.ServeBlob(string(b))
+	case r.URL.Path == alarmPath:
+		b, err = json.Marshal(etcdapi.AlarmOf(a.store))
 	default:
 		b, err = a.seq.Serve(r.Context(), b)
 	}
