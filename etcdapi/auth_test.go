@@ -10,6 +10,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -53,6 +54,9 @@ func secured(t *testing.T, b *bare) (dial func(pki.Spec) *grpc.ClientConn) {
 var services = []*grpc.ServiceDesc{
 	&pb.KV_ServiceDesc, &pb.Watch_ServiceDesc, &pb.Lease_ServiceDesc, &pb.Cluster_ServiceDesc, &pb.Maintenance_ServiceDesc, &pb.Auth_ServiceDesc,
 	&healthpb.Health_ServiceDesc,
+	{ServiceName: "v3lockpb.Lock", Methods: []grpc.MethodDesc{{MethodName: "Lock"}, {MethodName: "Unlock"}}},
+	{ServiceName: "v3electionpb.Election", Methods: []grpc.MethodDesc{{MethodName: "Campaign"}, {MethodName: "Proclaim"}, {MethodName: "Leader"}, {MethodName: "Resign"}},
+		Streams: []grpc.StreamDesc{{StreamName: "Observe", ServerStreams: true}}},
 }
 
 // TestStrangers: a certificate of the cluster that is of neither group, such as an agent's, may call nothing.
@@ -104,6 +108,53 @@ func TestClientsDoNotCompact(t *testing.T) {
 	// What a client needs to find the members and to see that they live stays open to it.
 	must(pb.NewClusterClient(other).MemberList(ctx, &pb.MemberListRequest{}))(t)
 	must(pb.NewMaintenanceClient(other).Status(ctx, &pb.StatusRequest{}))(t)
-	must(pb.NewMaintenanceClient(other).HashKV(ctx, &pb.HashKVRequest{}))(t)
 	must(healthpb.NewHealthClient(other).Check(ctx, &healthpb.HealthCheckRequest{}))(t)
+}
+
+// TestClientsAreKeptFromTheCluster: what a client may not read or write it cannot learn of, or change, by a detour.
+func TestClientsAreKeptFromTheCluster(t *testing.T) {
+	t.Parallel()
+	b := newBare(t, 1, nil)
+	dial, ctx, all := secured(t, b), t.Context(), b.client()
+	client, admin := dial(pki.Spec{Name: "etcd-client", CommonName: "etcd-client", Groups: []string{etcdapi.GroupClients}}), dial(pki.AdminSpec())
+	lease := int64(must(all.Grant(ctx, 60))(t).ID)
+	for _, key := range []string{"/registry/secrets/default/s", "free"} {
+		must(all.Put(ctx, key, "v", clientv3.WithLease(clientv3.LeaseID(lease))))(t)
+	}
+	m := pb.NewMaintenanceClient(client)
+	for what, ask := range map[string]func() error{
+		"Hash":       func() error { _, err := m.Hash(ctx, &pb.HashRequest{}); return err },
+		"HashKV":     func() error { _, err := m.HashKV(ctx, &pb.HashKVRequest{}); return err },
+		"MoveLeader": func() error { _, err := m.MoveLeader(ctx, &pb.MoveLeaderRequest{}); return err },
+		"Snapshot": func() error {
+			r, err := m.Snapshot(ctx, &pb.SnapshotRequest{})
+			if err == nil {
+				_, err = r.Recv()
+			}
+			return err
+		},
+		"LeaseRevoke": func() error {
+			_, err := pb.NewLeaseClient(client).LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: lease})
+			return err
+		},
+		"Lock": func() error {
+			return invoke(ctx, client, "v3lockpb.Lock/Lock", msg(1, "/registry/secrets/default", 2, lease)).err
+		},
+		"Leader": func() error {
+			return invoke(ctx, client, "v3electionpb.Election/Leader", msg(1, "/registry/secrets/default")).err
+		},
+		"Proclaim": func() error {
+			return invoke(ctx, client, "v3electionpb.Election/Proclaim", msg(1, string(msg(2, "/registry/secrets/default/s", 3, int64(1))), 2, "x")).err
+		},
+	} {
+		if err := ask(); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("a client's %s says %v", what, err)
+		}
+	}
+	ttl := must(pb.NewLeaseClient(client).LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: lease, Keys: true}))(t)
+	if len(ttl.Keys) != 1 || string(ttl.Keys[0]) != "free" {
+		t.Errorf("a client is told that the keys %q hang on the lease", ttl.Keys)
+	}
+	must(pb.NewMaintenanceClient(admin).Hash(ctx, &pb.HashRequest{}))(t)
+	must(pb.NewMaintenanceClient(admin).HashKV(ctx, &pb.HashKVRequest{}))(t)
 }

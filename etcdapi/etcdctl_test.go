@@ -87,7 +87,11 @@ func TestEtcdctl(t *testing.T) {
 		{"", "endpoint status -w fields", `"Version" : "3.7.3"`},
 		{"", "endpoint health", b.peers[2].Etcd + " is healthy"},
 		{"", "endpoint hashkv", b.peers[2].Etcd},
+		{"", "endpoint hashkv --rev 4", b.peers[0].Etcd},
 		{"", "alarm list", ""},
+		{"", "alarm disarm", ""},
+		{"", "defrag", "Finished defragmenting etcd member"},
+		{"", "member list -w json", `"peerURLs"`},
 		{"", "snapshot save " + snap, "Snapshot saved"},
 		{"", "version", "API version: 3.7"},
 	} {
@@ -95,6 +99,14 @@ func TestEtcdctl(t *testing.T) {
 		if out := run(tc.input, ctl, strings.Fields(tc.args)...); !strings.Contains(out, tc.want) || tc.want == "" && out != "" {
 			t.Errorf("etcdctl %s prints %q, not %q", tc.args, out, tc.want)
 		}
+	}
+	to := b.follower()
+	id := regexp.MustCompile(`([0-9a-f]+), started, ` + b.peers[to].ID).FindStringSubmatch(run("", ctl, "member", "list"))
+	if id == nil {
+		t.Fatal("the follower is not listed")
+	}
+	if out := run("", ctl, "move-leader", id[1]); !strings.Contains(out, "Leadership transferred") || b.leader() != to {
+		t.Errorf("etcdctl move-leader prints %q, and member %d leads, not %d", out, b.leader(), to)
 	}
 	watched := follow(t, ctl, endpoints, "PUT\nw\n1\n", "watch", "w", "--rev", "4")
 	run("", ctl, "put", "w", "1")

@@ -49,6 +49,9 @@ func (l leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (
 
 // LeaseRevoke implements etcdserverpb.LeaseServer.
 func (l leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	if err := l.mayRevoke(ctx, r.ID); err != nil {
+		return nil, err
+	}
 	a, err := l.s.submit(ctx, kindRevoke, r)
 	if err != nil {
 		return nil, err
@@ -56,6 +59,24 @@ func (l leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest)
 	m := a.msg.(*pb.LeaseRevokeResponse)
 	m.Header = l.s.header(a.rev)
 	return m, nil
+}
+
+// mayRevoke refuses those who may not delete what hangs on the lease. It goes by what hangs on it now.
+func (l leaseService) mayRevoke(ctx context.Context, id int64) error {
+	c, err := l.s.clientOf(ctx)
+	if err != nil || c.registry {
+		return err
+	}
+	v, err := l.s.view(ctx, false)
+	if err != nil {
+		return err
+	}
+	for key := range v.LeaseKeys(id) {
+		if err := c.mayWrite(raftstore.Key(key)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // LeaseLeases implements etcdserverpb.LeaseServer.
@@ -95,8 +116,12 @@ func (l leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 		return out, nil
 	}
 	out.GrantedTTL = lease.TTL
-	if r.Keys {
-		for key := range v.LeaseKeys(r.ID) {
+	c, err := l.s.clientOf(ctx)
+	if err != nil || !r.Keys {
+		return out, err
+	}
+	for key := range v.LeaseKeys(r.ID) {
+		if c.mayRead(raftstore.Key(key)) == nil {
 			out.Keys = append(out.Keys, []byte(key))
 		}
 	}

@@ -3,11 +3,14 @@ package etcdapi
 import (
 	"context"
 	"hash/crc32"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"reconcile/authz"
 	"reconcile/raftstore"
 )
 
@@ -73,14 +76,55 @@ func (m maintenanceService) Defragment(context.Context, *pb.DefragmentRequest) (
 	return &pb.DefragmentResponse{Header: m.s.header(m.s.cfg.Store.View().Rev())}, nil
 }
 
-// Hash implements etcdserverpb.MaintenanceServer.
-func (m maintenanceService) Hash(context.Context, *pb.HashRequest) (*pb.HashResponse, error) {
+// MoveLeader implements etcdserverpb.MaintenanceServer.
+func (m maintenanceService) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if err := m.s.mastersOnly(ctx, "to move the lead"); err != nil {
+		return nil, err
+	}
+	store := m.s.cfg.Store
+	if !store.Leader().Self {
+		return nil, rpctypes.ErrGRPCNotLeader
+	}
+	servers, err := store.Servers()
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, "etcdserver: "+err.Error())
+	}
+	i := slices.IndexFunc(servers, func(sv raftstore.Server) bool { return sv.Voter && number(sv.ID) == r.TargetID })
+	if i < 0 {
+		return nil, rpctypes.ErrGRPCBadLeaderTransferee
+	}
+	if servers[i].ID != store.Identity().ServerID {
+		if err := store.TransferLeadershipTo(ctx, servers[i]); err != nil {
+			m.s.cfg.Log.Info("the lead was not moved", "to", servers[i].ID, "error", err)
+			return nil, rpctypes.ErrGRPCTimeoutDueToLeaderFail
+		}
+	}
+	return &pb.MoveLeaderResponse{Header: m.s.header(store.View().Rev())}, nil
+}
+
+// mastersOnly refuses all others what is a word about every key, or changes how the cluster works.
+func (s *Server) mastersOnly(ctx context.Context, what string) error {
+	c, err := s.clientOf(ctx)
+	if err == nil && !c.masters {
+		err = status.Errorf(codes.PermissionDenied, "etcdserver: permission denied: %s is for certificates of %s only", what, authz.GroupMasters)
+	}
+	return err
+}
+
+// Hash implements etcdserverpb.MaintenanceServer. A checksum over everything would let a client try what it guesses of keys that it may not read.
+func (m maintenanceService) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	if err := m.s.mastersOnly(ctx, "a checksum of all keys"); err != nil {
+		return nil, err
+	}
 	v := m.s.cfg.Store.View()
 	return &pb.HashResponse{Header: m.s.header(v.Rev()), Hash: hashOf(v)}, nil
 }
 
 // HashKV implements etcdserverpb.MaintenanceServer: all members give the same for a revision.
-func (m maintenanceService) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+func (m maintenanceService) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	if err := m.s.mastersOnly(ctx, "a checksum of all keys"); err != nil {
+		return nil, err
+	}
 	v := m.s.cfg.Store.View()
 	at, err := past(v, r.Revision)
 	if err != nil {

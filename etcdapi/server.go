@@ -139,6 +139,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.grpc = grpc.NewServer(opts...)
 	s.grpc.RegisterService(s.kvService(), s)
+	s.grpc.RegisterService(s.lockService(), s)
+	s.grpc.RegisterService(s.electionService(), s)
 	pb.RegisterWatchServer(s.grpc, watchService{s: s})
 	pb.RegisterLeaseServer(s.grpc, leaseService{s: s})
 	pb.RegisterClusterServer(s.grpc, clusterService{s: s})

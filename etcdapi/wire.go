@@ -34,6 +34,14 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return b, nil
 }
 
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if m, ok := v.(message); ok {
+		return readMessage(m, data.Materialize())
+	}
+	return c.CodecV2.Unmarshal(data, v)
+}
+
 // The numbers of the fields that are encoded here (etcdserverpb/rpc.proto, mvccpb/kv.proto).
 const (
 	fieldHeader = 1

@@ -93,6 +93,11 @@ func (s *Store) TransferLeadership(ctx context.Context) error {
 	return s.change(ctx, "transfer leadership", s.raft.LeadershipTransfer())
 }
 
+// TransferLeadershipTo hands leadership to a voter.
+func (s *Store) TransferLeadershipTo(ctx context.Context, to Server) error {
+	return s.change(ctx, "transfer leadership to "+to.ID, s.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address)))
+}
+
 func (s *Store) change(ctx context.Context, what string, f raft.Future) error {
 	if err := s.await(ctx, f); err != nil {
 		return fmt.Errorf("%s: %w", what, s.leadership(err))

@@ -15,11 +15,11 @@ fault() { # fault TAG TRAFFIC LENGTH
 	"$bin/judge" -member "$bin/member_$1" -traffic "$2" -length "$3" -kill 0s -expect failure
 }
 if [ "${1:-}" = short ]; then
-	"$bin/judge" -member "$bin/member" -traffic EtcdPutDeleteLease -length 8s -kill 3s ${keep:+-keep "$keep"}
+	"$bin/judge" -member "$bin/member" -traffic Locks,EtcdPutDeleteLease -length 8s -kill 3s ${keep:+-keep "$keep"}
 	fault stale_read EtcdPut 5s
 	exit
 fi
-"$bin/judge" -member "$bin/member" -length "${JUDGE_LENGTH:-30s}" -kill 4s ${keep:+-keep "$keep"}
+"$bin/judge" -member "$bin/member" -traffic Locks,EtcdPut,EtcdPutDeleteLease,Kubernetes -length "${JUDGE_LENGTH:-30s}" -kill 4s ${keep:+-keep "$keep"}
 fault stale_read EtcdPut 10s
 fault lost_event EtcdPut 10s
 fault lost_write EtcdPut 10s

@@ -40,7 +40,7 @@ type options struct {
 
 func main() {
 	o := options{}
-	list := flag.String("traffic", "EtcdPut,EtcdPutDeleteLease,Kubernetes", "etcd's names of the traffics to run")
+	list := flag.String("traffic", "EtcdPut,EtcdPutDeleteLease,Kubernetes", "etcd's names of the traffics to run, or Locks for its Lock and Election services")
 	flag.StringVar(&o.member, "member", "", "binary of a member (bench/store/member)")
 	flag.DurationVar(&o.length, "length", 20*time.Second, "of the traffic of each run")
 	flag.DurationVar(&o.kill, "kill", 3*time.Second, "how often the next member is killed; 0 never")
@@ -78,6 +78,10 @@ func traffics(name string) (traffic.Traffic, bool) {
 
 // run is one traffic on a new cluster. verdict is the judge's, err a fault of the run.
 func run(name string, o options) (verdict error, counts string, err error) {
+	if name == locksName {
+		counts, verdict, err = runLocks(o)
+		return verdict, counts, err
+	}
 	kind, ok := traffics(name)
 	if !ok {
 		return nil, "", fmt.Errorf("no traffic is called %q", name)
