@@ -289,10 +289,11 @@ func (st *watchStream) advance(src *raftstore.Watch) error {
 	return st.deliver(w, events, upTo)
 }
 
-// seen sends all that there is for a watch, and returns the revision up to which it is complete then.
-func (st *watchStream) seen(w *watch) (uint64, error) {
+// seen sends what there is for a watch, up to a revision at least, and returns the one up to which it is complete then. It does not wait for the end of
+// what comes meanwhile: while much is written there is none, and the stream's other watches and requests wait.
+func (st *watchStream) seen(w *watch, enough uint64) (uint64, error) {
 	for {
-		if rev, ok := st.group.Seen(w.src); ok {
+		if rev, ok := st.group.Seen(w.src); ok || rev >= enough {
 			return rev, nil
 		}
 		if err := st.advance(w.src); err != nil {
@@ -408,7 +409,7 @@ func (st *watchStream) head(w *watch, b []byte, upTo uint64) []byte {
 func (st *watchStream) progressAll() error {
 	rev := st.s.cfg.Store.View().Rev()
 	for _, w := range st.watches {
-		r, err := st.seen(w)
+		r, err := st.seen(w, rev)
 		if err != nil {
 			return err
 		}
@@ -419,6 +420,7 @@ func (st *watchStream) progressAll() error {
 
 // notify tells the watches that asked for it, and sent nothing since, how far they have come.
 func (st *watchStream) notify() error {
+	now := st.s.cfg.Store.View().Rev()
 	for _, w := range st.watches {
 		if !w.req.ProgressNotify {
 			continue
@@ -428,7 +430,7 @@ func (st *watchStream) notify() error {
 		if !quiet {
 			continue
 		}
-		rev, err := st.seen(w)
+		rev, err := st.seen(w, now)
 		if err != nil {
 			return err
 		}
