@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -36,10 +37,13 @@ func pod(ns, name, node, owner string) *corev1.Pod {
 }
 
 // openStore is a store of one member that leads.
-func openStore(t testing.TB) *raftstore.Store {
+func openStore(t testing.TB) *raftstore.Store { return openRing(t, 0) }
+
+// openRing is openStore with so many events for watches to share; what is older they read from the versions.
+func openRing(t testing.TB, events int) *raftstore.Store {
 	t.Helper()
 	_, transport := raft.NewInmemTransport("one")
-	s, err := raftstore.Open(raftstore.Config{Storage: raftstore.MemoryStorage(), ServerID: "one", Bootstrap: true, Transport: transport, Index: cluster.Index, Heartbeat: 50 * time.Millisecond})
+	s, err := raftstore.Open(raftstore.Config{HistoryEvents: events, Storage: raftstore.MemoryStorage(), ServerID: "one", Bootstrap: true, Transport: transport, Index: cluster.Index, Heartbeat: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,6 +158,44 @@ func TestWatchGivesTypedEventsWithTheObjectBefore(t *testing.T) {
 			t.Errorf("events %q, want %q", got, want)
 		}
 	})
+}
+
+// The events of the oldest revision that the history shows do not tell what was before. A watch of objects that begins there has come too late, and
+// says so: it cannot tell a deletion, and would call a change a creation.
+func TestWatchAtTheFloorOfTheHistory(t *testing.T) {
+	for name, tc := range map[string]struct {
+		floor uint64
+		late  bool
+	}{"a change": {3, true}, "a deletion": {4, true}, "a creation": {5, false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := openRing(t, 1)
+				defer s.Close()
+				store(t, s, pod("d", "a", "", ""), pod("d", "b", "", ""))
+				store(t, s, pod("d", "b", "n1", ""))
+				remove(t, s, object.Key{Resource: "pods", Namespace: "d", Name: "a"})
+				store(t, s, pod("d", "c", "", ""))
+				store(t, s, pod("d", "d", "", ""))
+				if _, err := s.Propose(t.Context(), raftstore.Entry{Base: s.View().Rev(), Ops: []raftstore.Op{raftstore.Compaction(tc.floor)}}); err != nil {
+					t.Fatal(err)
+				}
+				for _, behind := range []bool{false, true} {
+					after := tc.floor
+					if !behind {
+						after--
+					}
+					w, err := cluster.WatchObjects(s, "pods", "d", after)
+					var events []cluster.Event
+					if err == nil {
+						events, _, err = w.Next(t.Context())
+					}
+					if late := tc.late && !behind; late != errors.Is(err, raftstore.ErrCompacted) || !late && (err != nil || events[0].Rev != after+1) {
+						t.Errorf("a watch after %d of the floor %d was told %d events: %v", after, tc.floor, len(events), err)
+					}
+				}
+			})
+		})
+	}
 }
 
 // naive is a map of objects that answers as a View must.

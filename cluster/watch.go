@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"reconcile/object"
@@ -44,7 +45,8 @@ func WatchObjects(s *raftstore.Store, resource, namespace string, rev uint64) (*
 }
 
 // Next blocks until something happened, and returns it in order, with the revision up to which the watch is now complete. If ctx ends
-// first, it returns no events, the revision (for a bookmark) and ctx's error, and may be called again.
+// first, it returns no events, the revision (for a bookmark) and ctx's error, and may be called again. ErrCompacted may also come at the first events: those
+// of the oldest revision that the history shows do not tell what was before.
 func (w *Watch) Next(ctx context.Context) ([]Event, uint64, error) {
 	events, rev, err := w.w.Next(ctx)
 	if err != nil {
@@ -52,6 +54,10 @@ func (w *Watch) Next(ctx context.Context) ([]Event, uint64, error) {
 	}
 	out := make([]Event, 0, len(events))
 	for i := range events {
+		if events[i].PrevLost() {
+			// Whether it has entered or left a selection cannot be told any more, nor what was deleted.
+			return nil, rev, fmt.Errorf("what %s was before revision %d: %w", events[i].Key, events[i].Rev, raftstore.ErrCompacted)
+		}
 		if e, ok := typed(events[i]); ok {
 			out = append(out, e)
 		}

@@ -21,6 +21,9 @@ type Event struct {
 	encoded atomic.Pointer[[]byte]
 }
 
+// PrevLost tells that there was a version before, and that a compaction has taken it.
+func (e *Event) PrevLost() bool { return e.Prev == nil && (e.Deleted || e.Rec.CreateRev != e.Rev) }
+
 // Encoded returns what encode made of the event the first time it was asked, for all watches together: it must always make the same of it.
 // Nobody may change the bytes.
 func (e *Event) Encoded(encode func(*Event) []byte) []byte {

@@ -279,6 +279,9 @@ func (s *Sequencer) takeBack(o *cluster.Overlay, from, to uint64) error {
 			if e.Rev > to || none != nil || taken[key] {
 				continue // of several changes of an object the first one knows what it was
 			}
+			if e.PrevLost() {
+				return fmt.Errorf("what %s was before revision %d: %w", key, e.Rev, raftstore.ErrCompacted)
+			}
 			taken[key] = true
 			var was object.Object
 			if e.Prev != nil {

@@ -118,6 +118,9 @@ func (o *Observer) follow(ctx context.Context, s *Server, rev uint64) uint64 {
 		}
 		rev = max(rev, upTo)
 	}
+	if errors.Is(err, raftstore.ErrCompacted) {
+		return o.relist(s, rev)
+	}
 	return rev
 }
 
