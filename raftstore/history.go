@@ -63,10 +63,11 @@ type history struct {
 
 	maxEvents, maxBytes int
 	waits               waits
+	walks               *pastWalks
 }
 
 func newHistory(maxEvents, maxBytes int) *history {
-	return &history{maxEvents: maxEvents, maxBytes: maxBytes, waits: newWaits()}
+	return &history{maxEvents: maxEvents, maxBytes: maxBytes, waits: newWaits(), walks: newPastWalks()}
 }
 
 // publish appends one entry's events and wakes the watches that want them. It is called by one goroutine at a time.

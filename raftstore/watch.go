@@ -187,29 +187,11 @@ func (w *Watch) catchUp() error {
 	if w.after+1 < v.Floor() {
 		return w.compacted(v)
 	}
-	var events []*Event
-	collect := func(r *Record) bool {
-		for ; r != nil && r.ModRev > w.after; r = r.prev.Load() {
-			e := &Event{Rev: r.ModRev, Key: r.Key, Rec: r, Deleted: r.tomb}
-			if p := r.prev.Load(); p != nil && !p.tomb && r.ModRev > v.Floor() {
-				e.Prev = p
-			}
-			events = append(events, e)
-		}
-		return true
-	}
-	walkTree(v.keys, w.span, false, collect)
-	walkTree(v.graves, w.span, false, collect)
-	if w.after+1 < v.Floor() { // versions may have gone while they were read
+	events, upTo, gone := w.h.walks.after(w.h.view, w.span, w.after)
+	if gone || w.after+1 < v.Floor() { // the history may have been cut meanwhile
 		return w.compacted(v)
 	}
-	slices.SortFunc(events, func(a, b *Event) int {
-		if a.Rec.before(b.Rec) {
-			return -1
-		}
-		return 1
-	})
-	w.upTo = v.Rev()
+	w.upTo = upTo
 	if n := wholeRevisions(events, maxBacklog); n < len(events) {
 		events, w.upTo = slices.Clone(events[:n]), events[n-1].Rev
 	}
