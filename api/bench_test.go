@@ -75,7 +75,7 @@ func work(b *testing.B, clients int, f func() error) {
 	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "ops/s")
 }
 
-func waitForNamespace(b *testing.B, c kubernetes.Interface) {
+func waitForNamespace(b testing.TB, c kubernetes.Interface) {
 	b.Helper()
 	eventually(b, "the namespace default", func() bool {
 		_, err := c.CoreV1().Namespaces().Get(b.Context(), "default", metav1.GetOptions{})

@@ -2,10 +2,10 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -50,18 +50,26 @@ func (s *Server) collect(r *http.Request, t target, o listOptions) ([]object.Obj
 	if err != nil {
 		return nil, listMeta{}, err
 	}
+	items, m := onePage(view, from, t, o)
+	if forgotten(view) {
+		return nil, listMeta{}, expired(o, from)
+	}
+	return items, m, nil
+}
+
+// onePage reads a page from a view, behind a place.
+func onePage(view View, from string, t target, o listOptions) ([]object.Object, listMeta) {
 	m := listMeta{rev: formatRev(view.Rev())}
+	var items []object.Object
 	// A name in the selector is a read of one object: rollout status, wait and describe ask like this.
 	if name, ok := o.sel.fields.RequiresExactMatch("metadata.name"); ok && (t.namespace != "" || !t.kind.Namespaced) && from == "" {
-		var items []object.Object
 		one := t
 		one.name = name
 		if x, ok := view.Get(one.key()); ok && o.sel.matches(x) {
 			items = append(items, x)
 		}
-		return items, m, nil
+		return items, m
 	}
-	var items []object.Object
 	var last object.Object
 	more := int64(0)
 	for x := range view.List(t.resource, t.namespace) {
@@ -78,30 +86,60 @@ func (s *Server) collect(r *http.Request, t target, o listOptions) ([]object.Obj
 		items, last = append(items, x), x
 	}
 	if more > 0 {
-		m.next = s.pages.keep(view, place(last), s.cfg.Now())
+		m.next = pageToken{Rev: view.Rev(), After: place(last)}.encode()
 		if o.sel.everything() {
 			m.remaining = &more
 		}
 	}
-	return items, m, nil
+	return items, m
 }
 
 // page returns the view of a page and the place after which it begins.
 func (s *Server) page(r *http.Request, o listOptions) (View, string, error) {
 	if o.Continue != "" {
-		if o.ResourceVersion != "" && o.ResourceVersion != "0" {
-			return nil, "", badRequest("specifying resource version is not allowed when using continue")
-		}
-		return s.pages.find(o.Continue, s.cfg.Store, s.cfg.Now())
+		return s.nextPage(r, o)
 	}
 	view, err := s.fresh(r.Context(), o.ResourceVersion)
 	if err != nil {
 		return nil, "", err
 	}
-	if o.ResourceVersionMatch == metav1.ResourceVersionMatchExact && formatRev(view.Rev()) != o.ResourceVersion {
-		return nil, "", apierrors.NewResourceExpired("The resourceVersion for the provided list is too old.")
+	if o.exact() {
+		rev, err := parseRev(o.ResourceVersion)
+		if err == nil {
+			view, err = s.at(view, rev)
+		}
+		if errors.Is(err, ErrCompacted) {
+			err = expired(o, "")
+		}
+		return view, "", err
 	}
 	return view, "", nil
+}
+
+// exact tells whether a list wants the state of its resource version and no later one. Who asks for a first page and says nothing wants that too:
+// Kubernetes' legacy.
+func (o listOptions) exact() bool {
+	return o.ResourceVersionMatch == metav1.ResourceVersionMatchExact ||
+		o.ResourceVersionMatch == "" && o.Limit > 0 && o.ResourceVersion != "" && o.ResourceVersion != "0"
+}
+
+// nextPage returns the view and the place of a continue token, which may be of another server.
+func (s *Server) nextPage(r *http.Request, o listOptions) (View, string, error) {
+	if o.ResourceVersion != "" && o.ResourceVersion != "0" {
+		return nil, "", badRequest("specifying resource version is not allowed when using continue")
+	}
+	t, err := readToken(o.Continue)
+	if err != nil || t.Rev == 0 {
+		return s.cfg.Store.View(), t.After, err
+	}
+	if err := s.await(r.Context(), t.Rev); err != nil {
+		return nil, "", err
+	}
+	view, err := s.at(s.cfg.Store.View(), t.Rev)
+	if errors.Is(err, ErrCompacted) {
+		err = expired(o, t.After)
+	}
+	return view, t.After, err
 }
 
 // listBody encodes a list as agreed, as parts to be sent one after another. The parts are shared bytes.

@@ -18,7 +18,6 @@ import (
 type Server struct {
 	cfg       Config
 	enc       encoder
-	pages     pages
 	discovery discoveryDocs
 	openapi   openAPIDocs
 	managers  fieldManagers

@@ -20,10 +20,19 @@ type View interface {
 	List(resource, namespace string) iter.Seq[object.Object]
 }
 
+// PastView is a View of an earlier state. Err is ErrCompacted once the store has begun to forget it.
+type PastView interface {
+	View
+	Err() error
+}
+
 // Store is what api reads.
 type Store interface {
 	// View is the newest committed state that this server has.
 	View() View
+	// ViewAt is the state as it was at a revision that View has come to. Reading it shows nothing wrong as long as Err, asked afterwards, is
+	// nil. ErrCompacted tells that it is no longer kept.
+	ViewAt(rev uint64) (PastView, error)
 	// Barrier returns when View shows everything that was committed anywhere before the call.
 	Barrier(ctx context.Context) error
 	// Wait returns when View is at rev or later.

@@ -27,6 +27,21 @@ func (o objects) View() api.View { return shown{cluster.NewView(o.store.View())}
 // shown is a view as clients see it: rows of commits tell the entry by which the commit was made, which is not stored in them.
 type shown struct{ *cluster.View }
 
+// ViewAt implements api.Store.
+func (o objects) ViewAt(rev uint64) (api.PastView, error) {
+	v, err := o.store.View().At(rev)
+	if err != nil {
+		return nil, compacted(err)
+	}
+	return past{shown{cluster.NewView(v)}}, nil
+}
+
+// past is an earlier view.
+type past struct{ shown }
+
+// Err implements api.PastView.
+func (p past) Err() error { return compacted(p.Raw().Err()) }
+
 // Get implements api.View.
 func (s shown) Get(k object.Key) (object.Object, bool) {
 	o, ok := s.View.Get(k)

@@ -40,11 +40,13 @@ type Store struct {
 	events []cluster.Event
 	floor  uint64
 	woken  chan struct{}
+	// past are the rows as they were at each revision since floor.
+	past map[uint64]*btree.BTreeG[row]
 }
 
 // New makes a store that holds the four preset namespaces.
 func New() *Store {
-	s := &Store{rows: btree.NewG(32, func(a, b row) bool { return a.path < b.path }), woken: make(chan struct{}), rev: 1, floor: 1}
+	s := &Store{rows: btree.NewG(32, func(a, b row) bool { return a.path < b.path }), woken: make(chan struct{}), rev: 1, floor: 1, past: map[uint64]*btree.BTreeG[row]{}}
 	for _, name := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		admission.Default(ns)
@@ -88,6 +90,7 @@ func (s *Store) drop(o object.Object) object.Object {
 
 func (s *Store) publish(e cluster.Event) {
 	s.events = append(s.events, e)
+	s.past[e.Rev] = s.rows.Clone()
 	close(s.woken)
 	s.woken = make(chan struct{})
 }
@@ -97,6 +100,7 @@ func (s *Store) Compact() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events, s.floor = nil, s.rev
+	s.past = map[uint64]*btree.BTreeG[row]{s.rev: s.rows.Clone()}
 	close(s.woken)
 	s.woken = make(chan struct{})
 }
@@ -127,6 +131,33 @@ func (s *Store) View() api.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return view{s.rev, s.rows.Clone()}
+}
+
+// ViewAt implements api.Store.
+func (s *Store) ViewAt(rev uint64) (api.PastView, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rows, ok := s.past[rev]
+	if !ok {
+		return nil, api.ErrCompacted
+	}
+	return pastView{view{rev, rows}, s}, nil
+}
+
+// pastView is an earlier state.
+type pastView struct {
+	view
+	s *Store
+}
+
+// Err implements api.PastView.
+func (v pastView) Err() error {
+	v.s.mu.Lock()
+	defer v.s.mu.Unlock()
+	if v.rev < v.s.floor {
+		return api.ErrCompacted
+	}
+	return nil
 }
 
 // Barrier implements api.Store: this store is always fresh.
