@@ -232,3 +232,32 @@ func TestSlowReader(t *testing.T) {
 		}
 	}
 }
+
+// TestSlowInitialEvents: a watcher that reads, but so slowly that it would pin an old state for long, is told to begin again.
+func TestSlowInitialEvents(t *testing.T) {
+	t.Parallel()
+	s, _ := impatient(t, func(c *api.Config) { c.WriteTimeout = 200 * time.Millisecond })
+	for i := range 400 {
+		s.Store.Put(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("c%03d", i)}, BinaryData: map[string][]byte{"b": bytes.Repeat([]byte("x"), 48<<10)}})
+	}
+	res, err := admin(t, s, true, nil).Get(s.URL + "/api/v1/configmaps?watch=1&timeoutSeconds=60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	last, total := make([]byte, 64<<10), 0
+	for {
+		n, err := io.ReadFull(res.Body, last)
+		if total += n; err != nil {
+			last = last[:n]
+			break
+		}
+		select {
+		case <-time.After(20 * time.Millisecond): // slow, but never as slow as WriteTimeout
+		case <-t.Context().Done():
+		}
+	}
+	if !bytes.Contains(last, []byte(`"reason":"Expired"`)) {
+		t.Errorf("after %d bytes the watch ended with %.300s", total, last)
+	}
+}

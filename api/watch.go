@@ -82,9 +82,18 @@ func life(o listOptions) time.Duration {
 	return watchLife + rand.N(watchLife)
 }
 
+// initialLimits is how many times Config.WriteTimeout a watcher may take for the present objects: ten minutes. The state that they are of, with every
+// version that was replaced since, is kept for it as long.
+const initialLimits = 20
+
 // sendInitial reports the present objects as added, and where they end if the watcher asked for it.
 func (s *Server) sendInitial(out *eventWriter, view View, t target, o listOptions) bool {
+	limit := time.Now().Add(initialLimits * s.cfg.WriteTimeout)
 	for x := range view.List(t.resource, t.namespace) {
+		if time.Now().After(limit) {
+			out.fail(watchFault(ErrCompacted, view.Rev()))
+			return false
+		}
 		if o.sel.matches(x) && !out.event(apiwatch.Added, x, stored) {
 			return false
 		}
