@@ -36,6 +36,7 @@ import (
 //	kill OWNER [n=N] [index=I]                     deletes N of an owner's pods
 //	unready POD                                    has a pod fail its readiness probe
 //	label NODE KEY[=VALUE] · taint NODE [KEY=EFFECT]   changes a node
+//	grant BUDGET                                   lets one pod be evicted, whose eviction does not begin
 //	show WHAT                                      prints objects
 func TestGolden(t *testing.T) {
 	datadriven.Walk(t, "testdata/golden", func(t *testing.T, path string) {

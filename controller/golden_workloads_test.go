@@ -13,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -56,11 +57,29 @@ func (w *world) workload(d *datadriven.TestData) error {
 			}
 		}
 		w.state.Put(c)
+	case "grant":
+		return w.grant(d.CmdArgs[0].Key)
 	case "label", "taint":
 		return w.changeNode(d)
 	default:
 		w.t.Fatalf("unknown command %s", d.Cmd)
 	}
+	return nil
+}
+
+// grant notes in a budget that the first of its pods may be evicted, as the eviction subresource does.
+func (w *world) grant(budget string) error {
+	o, ok := w.state.Get(object.Key{Resource: "poddisruptionbudgets", Namespace: "default", Name: budget})
+	if !ok {
+		return fmt.Errorf("there is no budget %s", budget)
+	}
+	b := object.Copy(o.(*policyv1.PodDisruptionBudget))
+	for p := range w.state.List("pods", "default") {
+		b.Status.DisruptionsAllowed--
+		b.Status.DisruptedPods = map[string]metav1.Time{p.GetName(): metav1.NewTime(w.now)}
+		break
+	}
+	w.state.Put(b)
 	return nil
 }
 
@@ -231,6 +250,12 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 			s := set.Status
 			fmt.Fprintf(b, "%s gen=%d/%d replicas=%d/%d ready=%d available=%d current=%d updated=%d revisions=%s→%s\n", set.Name, s.ObservedGeneration, set.Generation, s.Replicas,
 				*set.Spec.Replicas, s.ReadyReplicas, s.AvailableReplicas, s.CurrentReplicas, s.UpdatedReplicas, w.image(s.CurrentRevision), w.image(s.UpdateRevision))
+		}
+	case "budgets":
+		for o := range w.state.List("poddisruptionbudgets", "") {
+			s := o.(*policyv1.PodDisruptionBudget).Status
+			fmt.Fprintf(b, "%s allowed=%d healthy=%d/%d expected=%d going=%d %s=%s\n", o.GetName(), s.DisruptionsAllowed, s.CurrentHealthy, s.DesiredHealthy, s.ExpectedPods,
+				len(s.DisruptedPods), s.Conditions[0].Status, s.Conditions[0].Reason)
 		}
 	case "daemonsets":
 		for o := range w.state.List("daemonsets", "") {

@@ -6,6 +6,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 
 	"reconcile/object"
 )
@@ -50,6 +51,10 @@ func kstatusOf(v View, key object.Key) (status, message string) {
 	case *corev1.PersistentVolumeClaim:
 		if o.Status.Phase != corev1.ClaimBound {
 			return statusInProgress, fmt.Sprintf("the claim is not Bound, its phase is %s", o.Status.Phase)
+		}
+	case *policyv1.PodDisruptionBudget:
+		if o.Status.ObservedGeneration < o.Generation {
+			return behind(o.Generation, o.Status.ObservedGeneration)
 		}
 	case *corev1.Pod:
 		return podStatus(o)

@@ -20,6 +20,7 @@ func standard(cfg Config) []Controller {
 		endpoints{},
 		apiService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		dnsService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
+		disruption{},
 		commits{},
 		eventTTL{},
 		finishedTTL{},

@@ -145,6 +145,9 @@ func (d *decider) terminate() {
 	if d.stopAll("Stopping container") {
 		return
 	}
+	if p := d.pod.Status.Phase; Held(d.pod) && !d.have.Orphan && p != corev1.PodSucceeded && p != corev1.PodFailed {
+		return // the report of its end comes first
+	}
 	if !d.have.Gone {
 		// Nothing may write below the pod's folder while it is removed.
 		if !d.have.Busy[busyRefresh] {

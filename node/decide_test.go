@@ -70,6 +70,8 @@ func (s *script) command(t *testing.T, d *datadriven.TestData) string {
 	case "delete":
 		now := metav1.NewTime(s.now)
 		s.pod.DeletionTimestamp = &now
+	case "reported": // reported PHASE: the server has the status with it
+		s.pod.Status.Phase = corev1.PodPhase(d.CmdArgs[0].Key)
 	case "orphan":
 		s.have.Orphan = true
 	case "gone":
@@ -97,6 +99,8 @@ func (s *script) newPod(d *datadriven.TestData) {
 	for _, l := range strings.Split(strings.TrimSpace(d.Input), "\n") {
 		f := strings.Fields(l)
 		switch f[0] {
+		case "held":
+			s.pod.Finalizers = []string{"example.com/hold"}
 		case "restart":
 			s.pod.Spec.RestartPolicy = corev1.RestartPolicy(f[1])
 		case "container", "init":

@@ -34,9 +34,17 @@ func Phase(pod *corev1.Pod, have Have) corev1.PodPhase {
 		}
 	}
 	running, waiting, good, bad := 0, 0, 0, 0
+	// One that is deleted, and that somebody holds to see how it ends, starts nothing again: what has stopped has ended.
+	held := Held(pod)
 	for _, c := range pod.Spec.Containers {
 		l := latest(have, c.Name)
 		switch {
+		case held && (l == nil || l.State != runtime.Running):
+			if l != nil && l.Exit.Code == 0 {
+				good++
+			} else {
+				bad++
+			}
 		case l == nil:
 			if newest(have, c.Name) == nil {
 				waiting++
@@ -61,6 +69,10 @@ func Phase(pod *corev1.Pod, have Have) corev1.PodPhase {
 	}
 	return corev1.PodSucceeded
 }
+
+// Held tells whether a pod that is being deleted stays in the store until somebody who holds it by a finalizer has seen its end, as a Job
+// does. Its last status must tell the end before anything of it is removed.
+func Held(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil && len(pod.Finalizers) > 0 }
 
 // StatusInput is what a status says beyond what stands of the pod.
 type StatusInput struct {

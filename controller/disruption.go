@@ -1,0 +1,214 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"reconcile/object"
+)
+
+// disruptionTime is for how long an eviction that was granted counts as under way though the pod is still there.
+const disruptionTime = 2 * time.Minute
+
+// disruption keeps the status of PodDisruptionBudgets, which the eviction subresource spends. Its input are budgets, the pods that
+// they select and the sizes of what owns those, its output the budgets' status.
+type disruption struct{}
+
+func (disruption) Name() string { return "disruption" }
+func (disruption) Watches() []string {
+	return []string{"poddisruptionbudgets", "pods", "deployments", "replicasets", "replicationcontrollers", "statefulsets"}
+}
+
+func (disruption) Keys(v View, ch Change, emit func(object.Key)) {
+	if ch.Key.Resource == "poddisruptionbudgets" {
+		if ch.New != nil {
+			emit(ch.Key)
+		}
+		return
+	}
+	if ch.Old != nil && ch.New != nil {
+		if p, ok := ch.New.(*corev1.Pod); ok && samePodForOwner(ch.Old.(*corev1.Pod), p) || !ok && ch.Old.GetGeneration() == ch.New.GetGeneration() {
+			return
+		}
+	}
+	for o := range v.List("poddisruptionbudgets", ch.Key.Namespace) {
+		b := o.(*policyv1.PodDisruptionBudget)
+		if _, isPod := firstObject(ch.Old, ch.New).(*corev1.Pod); !isPod || selectsAny(b, ch.Old, ch.New) {
+			emit(object.KeyOf(b))
+		}
+	}
+}
+
+func firstObject(a, b object.Object) object.Object {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// selectsAny tells whether a budget selects one of the objects.
+func selectsAny(b *policyv1.PodDisruptionBudget, objects ...object.Object) bool {
+	sel, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+	return err == nil && slices.ContainsFunc(objects, func(o object.Object) bool { return o != nil && sel.Matches(labels.Set(o.GetLabels())) })
+}
+
+func (disruption) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+	o, ok := v.Get(key)
+	if !ok {
+		return Result{}, nil
+	}
+	live := o.(*policyv1.PodDisruptionBudget)
+	sel, err := metav1.LabelSelectorAsSelector(live.Spec.Selector)
+	if err != nil {
+		return Result{}, fmt.Errorf("read the selector of %s: %w", key, err)
+	}
+	b := *live
+	r := budgetRun{v: v, now: now, b: &b}
+	for p := range v.List("pods", live.Namespace) {
+		if sel.Matches(labels.Set(p.GetLabels())) {
+			r.pods = append(r.pods, p.(*corev1.Pod))
+		}
+	}
+	r.run(live)
+	r.res.Put = append(r.res.Put, &b)
+	return r.res, nil
+}
+
+// budgetRun is one run for one budget.
+type budgetRun struct {
+	v    View
+	now  time.Time
+	b    *policyv1.PodDisruptionBudget
+	pods []*corev1.Pod
+	res  Result
+}
+
+func (r *budgetRun) run(live *policyv1.PodDisruptionBudget) {
+	st := *live.Status.DeepCopy()
+	st.ObservedGeneration = live.Generation
+	st.ExpectedPods, st.DesiredHealthy = r.wanted(live)
+	st.DisruptedPods = r.underWay(live.Status.DisruptedPods)
+	st.CurrentHealthy = 0
+	for _, p := range r.pods {
+		if _, going := st.DisruptedPods[p.Name]; !going && p.DeletionTimestamp == nil && podReady(p) {
+			st.CurrentHealthy++
+		}
+	}
+	st.DisruptionsAllowed = 0
+	if st.ExpectedPods > 0 {
+		st.DisruptionsAllowed = max(0, st.CurrentHealthy-st.DesiredHealthy)
+	}
+	st.Conditions = allowedCondition(live, st.DisruptionsAllowed, r.now)
+	r.b.Status = st
+}
+
+// wanted are how many pods there should be, and how many of them must stay healthy. Shares are of what the pods' owners ask for, and
+// are rounded up.
+func (r *budgetRun) wanted(b *policyv1.PodDisruptionBudget) (expected, healthy int32) {
+	switch most, least := b.Spec.MaxUnavailable, b.Spec.MinAvailable; {
+	case most != nil:
+		expected = r.asked(b)
+		return expected, max(0, expected-int32(share(most, int(expected))))
+	case least != nil && least.Type == intstr.Int:
+		return int32(len(r.pods)), least.IntVal
+	case least != nil:
+		expected = r.asked(b)
+		return expected, int32(share(least, int(expected)))
+	}
+	return int32(len(r.pods)), 0
+}
+
+// asked is the sum of the sizes of what owns the pods.
+func (r *budgetRun) asked(b *policyv1.PodDisruptionBudget) int32 {
+	sizes := map[object.Key]int32{}
+	alone := 0
+	for _, p := range r.pods {
+		key := TopOwner(r.v, p)
+		if key == (object.Key{}) {
+			alone++
+			continue
+		}
+		if o, ok := r.v.Get(key); ok {
+			sizes[key] = sizeOf(o)
+		}
+	}
+	if alone > 0 {
+		r.res.Events = append(r.res.Events, Event{Regarding: b, Type: corev1.EventTypeWarning, Reason: "UnmanagedPods", Component: "controllermanager",
+			Message: fmt.Sprintf("%d pods selected by this PodDisruptionBudget have no controller. Use a number for minAvailable with such pods", alone)})
+	}
+	n := int32(0)
+	for size := range maps.Values(sizes) {
+		n += size
+	}
+	return n
+}
+
+func sizeOf(o object.Object) int32 {
+	var n *int32
+	switch o := o.(type) {
+	case *appsv1.Deployment:
+		n = o.Spec.Replicas
+	case *appsv1.ReplicaSet:
+		n = o.Spec.Replicas
+	case *appsv1.StatefulSet:
+		n = o.Spec.Replicas
+	case *corev1.ReplicationController:
+		n = o.Spec.Replicas
+	default:
+		return 0
+	}
+	if n == nil {
+		return 1
+	}
+	return *n
+}
+
+// underWay keeps the evictions that were granted and have not begun yet; one that never begins is forgotten, and then counts as healthy.
+func (r *budgetRun) underWay(had map[string]metav1.Time) map[string]metav1.Time {
+	var out map[string]metav1.Time
+	for _, p := range r.pods {
+		at, granted := had[p.Name]
+		if !granted || p.DeletionTimestamp != nil {
+			continue
+		}
+		end := at.Add(disruptionTime)
+		if !end.After(r.now) {
+			continue
+		}
+		if r.res.Wake.IsZero() || end.Before(r.res.Wake) {
+			r.res.Wake = end
+		}
+		if out == nil {
+			out = map[string]metav1.Time{}
+		}
+		out[p.Name] = at
+	}
+	return out
+}
+
+// allowedCondition tells in a condition whether a pod may be evicted now.
+func allowedCondition(b *policyv1.PodDisruptionBudget, allowed int32, now time.Time) []metav1.Condition {
+	c := metav1.Condition{Type: policyv1.DisruptionAllowedCondition, Status: metav1.ConditionFalse, Reason: policyv1.InsufficientPodsReason,
+		ObservedGeneration: b.Generation, LastTransitionTime: metav1.NewTime(now.Truncate(time.Second))}
+	if allowed > 0 {
+		c.Status, c.Reason = metav1.ConditionTrue, policyv1.SufficientPodsReason
+	}
+	var out []metav1.Condition
+	for _, had := range b.Status.Conditions {
+		if had.Type != c.Type {
+			out = append(out, had)
+		} else if had.Status == c.Status {
+			c.LastTransitionTime = had.LastTransitionTime
+		}
+	}
+	return append(out, c)
+}
