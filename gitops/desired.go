@@ -130,6 +130,8 @@ func (d *decision) update(out *desired, m *manifests.Manifest, live object.Objec
 	if err := admission.SetGitOwned(next, d.owner(m), m.Set, d.now); err != nil {
 		return fmt.Errorf("%s: %w", m.Position, err)
 	}
+	// What the server counts and keeps by itself must be as it will be stored: a daemon set's template has a number that grows with it.
+	admission.PrepareUpdate(next, live)
 	if faults := admission.Validate(next, live); len(faults) > 0 {
 		at := m.Fields()
 		for _, f := range faults {

@@ -4,6 +4,7 @@
 //	toolbox serve ADDR TEXT            HTTP: / answers TEXT, /env?NAME a variable, /file?PATH a file, /say?TEXT prints TEXT
 //	toolbox get URL [CERTIFICATE]      prints the answer's body; an https server must be of that authority (PEM)
 //	toolbox lookup NAME                prints the addresses of a name
+//	toolbox say TEXT                   prints TEXT
 //	toolbox exit CODE                  ends so
 //	toolbox eat MEBIBYTES              holds so much memory, then sleeps
 //	toolbox cat                        copies its input to its output
@@ -72,6 +73,9 @@ func run(args []string) error {
 		return get(ctx, arg(1), arg(2))
 	case "lookup":
 		return lookup(ctx, arg(1))
+	case "say":
+		fmt.Println(arg(1))
+		return nil
 	case "exit":
 		code, err := strconv.Atoi(arg(1))
 		if err != nil {
