@@ -91,6 +91,10 @@ type rollout struct {
 	sets  []*appsv1.ReplicaSet
 	fresh *appsv1.ReplicaSet
 
+	// behind tells that a ReplicaSet has not followed its last change: what it says of its pods is not what will be. The rollout goes on
+	// when it has, which is in this very Settle.
+	behind bool
+
 	changed map[string]*appsv1.ReplicaSet
 	order   []string
 	res     Result
@@ -101,6 +105,7 @@ func newRollout(v View, live *appsv1.Deployment, now time.Time) *rollout {
 	for o := range v.Owned(live.UID) {
 		if rs, ok := o.(*appsv1.ReplicaSet); ok && metav1.IsControlledBy(rs, live) {
 			r.sets = append(r.sets, rs)
+			r.behind = r.behind || rs.Generation > rs.Status.ObservedGeneration
 		}
 	}
 	sortByAge(r.sets)
@@ -162,7 +167,7 @@ func (r *rollout) result() Result {
 // rolling makes one step of a rolling update: new pods first, then old ones away as availability allows.
 func (r *rollout) rolling() {
 	r.adoptNew(true)
-	if r.fresh == nil {
+	if r.fresh == nil || r.behind {
 		return
 	}
 	if r.setScale(r.fresh, r.freshTarget(), false) {
