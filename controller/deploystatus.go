@@ -112,8 +112,8 @@ func (r *rollout) rolloutStatus() {
 	}
 	s := &r.d.Status
 	c := condition(r.d, appsv1.DeploymentProgressing)
-	if s.Replicas == s.UpdatedReplicas && c != nil && c.Reason == reasonAvailable {
-		// A finished rollout that loses pods is not a rollout again.
+	if s.Replicas == s.UpdatedReplicas && (s.Replicas > 0 || *r.d.Spec.Replicas == 0) && c != nil && c.Reason == reasonAvailable {
+		// A finished rollout that loses pods is not a rollout again. One of Recreate that waits with no pod at all is.
 		return
 	}
 	what := fmt.Sprintf("Deployment %q", r.d.Name)

@@ -108,7 +108,7 @@ func (s *replicaSync) run(selector labels.Selector) {
 	s.status()
 }
 
-// read sorts the owned pods, and releases those that the selector no longer matches.
+// read sorts the owned pods, and releases those that the selector no longer matches; one that has ended stays where it is.
 func (s *replicaSync) read(selector labels.Selector) {
 	for o := range s.v.Owned(s.live.UID) {
 		p, ok := o.(*corev1.Pod)
@@ -120,11 +120,12 @@ func (s *replicaSync) read(selector labels.Selector) {
 			if !podEnded(p) {
 				s.terminating++
 			}
+		case podEnded(p):
 		case !selector.Matches(labels.Set(p.Labels)):
 			c := object.Copy(p)
 			c.OwnerReferences = slices.DeleteFunc(c.OwnerReferences, func(r metav1.OwnerReference) bool { return r.UID == s.live.UID })
 			s.res.Put = append(s.res.Put, c)
-		case !podEnded(p):
+		default:
 			s.active = append(s.active, p)
 		}
 	}

@@ -187,7 +187,8 @@ func (r *rollout) scale() {
 			only = r.sets[len(r.sets)-1]
 		}
 		if only != nil {
-			r.setScale(only, want, true)
+			// A set without pods that is to have none is left as it is, its annotations too.
+			r.setScale(only, want, replicas(only) > 0)
 		}
 		return
 	}

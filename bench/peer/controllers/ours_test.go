@@ -1,0 +1,139 @@
+package controllers
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"reconcile/admission"
+	"reconcile/controller"
+	"reconcile/controller/memview"
+	"reconcile/object"
+)
+
+// ours is our controllers on a state in memory.
+type ours struct {
+	t     *testing.T
+	set   *controller.Set
+	state *memview.State
+	wakes map[controller.Trigger]time.Time
+	names int
+}
+
+func newOurs(t *testing.T) *ours {
+	set, err := controller.NewSet(controller.Config{ClusterID: "judge", ServiceRange: netip.MustParsePrefix("10.96.0.0/16"), PodRange: netip.MustParsePrefix("10.244.0.0/16")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &ours{t: t, set: set, state: memview.New(), wakes: map[controller.Trigger]time.Time{}}
+	w.run(time.Now(), set.Resync(w.state))
+	return w
+}
+
+// overlay tells Settle what it takes away from the state that it began with.
+type overlay struct {
+	*memview.State
+	removed map[object.Key]bool
+}
+
+func (o *overlay) Removed(k object.Key) bool { return o.removed[k] }
+func (o *overlay) Put(x object.Object) {
+	o.removed[object.KeyOf(x)] = false
+	o.State.Put(x)
+}
+func (o *overlay) Delete(k object.Key) {
+	o.removed[k] = true
+	o.State.Delete(k)
+}
+
+func (w *ours) run(now time.Time, more []controller.Trigger) {
+	changes := w.state.TakeChanges()
+	o := &overlay{State: w.state, removed: map[object.Key]bool{}}
+	for _, ch := range changes {
+		o.removed[ch.Key] = ch.New == nil
+	}
+	triggers := append(w.set.Triggers(w.state, changes), more...)
+	out := controller.Settle(w.set, o, triggers, now, 1<<20, admission.Complete)
+	w.state.TakeChanges()
+	for _, q := range append(out.Quarantined, out.Errors...) {
+		w.t.Fatalf("%s %s: %s", q.Trigger.Controller, q.Trigger.Key, q.Reason)
+	}
+	for _, wake := range out.Wakes {
+		if at, ok := w.wakes[wake.Trigger]; !ok || wake.At.Before(at) {
+			w.wakes[wake.Trigger] = wake.At
+		}
+	}
+}
+
+// settle runs what is due until now, each at its time.
+func (w *ours) settle(now time.Time) {
+	w.run(now, nil)
+	for {
+		var next time.Time
+		for _, at := range w.wakes {
+			if !at.After(now) && (next.IsZero() || at.Before(next)) {
+				next = at
+			}
+		}
+		if next.IsZero() {
+			return
+		}
+		var due []controller.Trigger
+		for t, at := range w.wakes {
+			if !at.After(next) {
+				due = append(due, t)
+				delete(w.wakes, t)
+			}
+		}
+		slices.SortFunc(due, func(a, b controller.Trigger) int {
+			if a.Controller != b.Controller {
+				if a.Controller < b.Controller {
+					return -1
+				}
+				return 1
+			}
+			return a.Key.Compare(b.Key)
+		})
+		w.run(next, due)
+	}
+}
+
+func (w *ours) list(resource string) []object.Object {
+	return slices.Collect(w.state.List(resource, namespace(resource)))
+}
+
+func (w *ours) make(o object.Object) {
+	k, _ := object.KindOfObject(o)
+	o.SetNamespace(namespace(k.Resource))
+	w.names++
+	admission.PrepareCreate(o, controller.HashUID("judge", object.KeyOf(o).Path(), string(rune('a'+w.names%26)), time.Now().String()), time.Now())
+	admission.Default(o)
+	w.state.Put(o)
+}
+
+func (w *ours) change(o object.Object, sub string) {
+	old, ok := w.state.Get(object.KeyOf(o))
+	if !ok {
+		w.t.Fatalf("%s is not there", object.KeyOf(o))
+	}
+	if sub == "status" {
+		admission.PrepareStatusUpdate(o, old, time.Now())
+	} else {
+		admission.PrepareUpdate(o, old)
+	}
+	if controller.Finished(o) {
+		w.state.Delete(object.KeyOf(o))
+		return
+	}
+	w.state.Put(o)
+}
+
+func (w *ours) delete(o object.Object, grace *int64) {
+	switch next, gone := controller.BeginDelete(o, controller.DeleteOptions{GracePeriodSeconds: grace}, time.Now()); {
+	case gone:
+		w.state.Delete(object.KeyOf(o))
+	case next != nil:
+		w.state.Put(next)
+	}
+}

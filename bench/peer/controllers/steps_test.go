@@ -1,0 +1,602 @@
+package controllers
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"reconcile/object"
+)
+
+// side is one of the two that are compared.
+type side interface {
+	list(resource string) []object.Object
+	make(o object.Object)
+	change(o object.Object, sub string)
+	delete(o object.Object, grace *int64)
+	settle(now time.Time)
+}
+
+// pause is how long a step takes: longer than Kubernetes' Job controller waits before it looks, and such that no back-off (10 s, doubled)
+// ends near the end of a step.
+const pause = 4300 * time.Millisecond
+
+// match is one course of steps on both sides.
+type match struct {
+	t     *testing.T
+	rng   *rand.Rand
+	a, b  side // Kubernetes, and ours
+	log   []string
+	times bool
+	last  string // what both showed after the step before
+	// daemons tells that nodes are to be kept alive; anywhere, that it does not matter which node a daemon's pod is on.
+	daemons, anywhere bool
+}
+
+// courses is how many courses each test plays; JUDGE_COURSES changes it.
+func courses(t *testing.T) int {
+	n, err := strconv.Atoi(os.Getenv("JUDGE_COURSES"))
+	if err != nil {
+		return 40
+	}
+	return n
+}
+
+// play plays courses of steps, each with a seed of its own.
+func play(t *testing.T, steps int, begin func(m *match), step func(m *match)) {
+	for seed := range courses(t) {
+		t.Run(strconv.Itoa(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &match{t: t, rng: rand.New(rand.NewPCG(uint64(seed), 1)), a: newPeer(t), b: newOurs(t)}
+				begin(m)
+				m.wait(pause)
+				m.compare()
+				for range steps {
+					step(m)
+					m.wait(pause)
+					m.compare()
+				}
+			})
+		})
+	}
+}
+
+// wait lets time pass on both sides.
+func (m *match) wait(d time.Duration) {
+	if m.daemons {
+		for _, o := range m.b.list("nodes") {
+			m.heartbeat(o.GetName())
+		}
+	}
+	m.a.settle(time.Now())
+	m.b.settle(time.Now())
+	time.Sleep(d)
+	m.a.settle(time.Now())
+	m.b.settle(time.Now())
+}
+
+func (m *match) compare() {
+	want, got := m.show(m.a), m.show(m.b)
+	if want != got {
+		// Kubernetes looks up to two seconds late at deadlines (it adds one, and its times keep fractions), and one at Jobs.
+		m.wait(2500 * time.Millisecond)
+		want, got = m.show(m.a), m.show(m.b)
+	}
+	if want != got {
+		m.t.Fatalf("after\n  %s\nfrom\n%s\nKubernetes shows\n%s\nwe show\n%s", strings.Join(m.log, "\n  "), indent(m.last), indent(want), indent(got))
+	}
+	m.last = want
+}
+
+func (m *match) show(s side) string { return show(s, m.times, m.anywhere) }
+
+func indent(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ")
+}
+
+func (m *match) say(format string, args ...any) { m.log = append(m.log, fmt.Sprintf(format, args...)) }
+
+func (m *match) flip(n int) bool { return m.rng.IntN(n) == 0 }
+
+func pick[T any](m *match, list ...T) T { return list[m.rng.IntN(len(list))] }
+
+// make makes an object on both sides.
+func (m *match) make(o object.Object) {
+	m.a.make(object.Copy(o))
+	m.b.make(object.Copy(o))
+}
+
+// edit changes an object by name on both sides.
+func (m *match) edit(resource, name string, change func(object.Object)) {
+	for _, s := range []side{m.a, m.b} {
+		for _, o := range s.list(resource) {
+			if o.GetName() == name {
+				c := object.Copy(o)
+				change(c)
+				s.change(c, "")
+			}
+		}
+	}
+}
+
+// somePod picks the same kind of pod on both sides; false if none fits.
+func (m *match) somePod(fits func(*corev1.Pod) bool) (a, b *corev1.Pod, line string, ok bool) {
+	theirs, our := pods(m.a, m.anywhere), pods(m.b, m.anywhere)
+	var lines []string
+	for line, list := range theirs {
+		if fits(list[0]) && len(our[line]) > 0 {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == 0 {
+		return nil, nil, "", false
+	}
+	slices.Sort(lines)
+	line = pick(m, lines...)
+	return theirs[line][0], our[line][0], line, true
+}
+
+// kubelet does something with one pod as a kubelet would, and tells whether there was one.
+func (m *match) kubelet(what string, fits func(*corev1.Pod) bool, do func(*corev1.Pod)) bool {
+	a, b, line, ok := m.somePod(fits)
+	if !ok {
+		return false
+	}
+	m.say("%s %s", what, line)
+	for s, p := range map[side]*corev1.Pod{m.a: a, m.b: b} {
+		c := p.DeepCopy()
+		do(c)
+		if c.Spec.NodeName != p.Spec.NodeName {
+			bound := p.DeepCopy()
+			bound.Spec.NodeName = c.Spec.NodeName
+			s.change(bound, "")
+			for _, o := range s.list("pods") {
+				if o.GetName() == p.Name {
+					bound = o.(*corev1.Pod).DeepCopy()
+				}
+			}
+			bound.Status = c.Status
+			c = bound
+		}
+		s.change(c, "status")
+	}
+	return true
+}
+
+func setReady(p *corev1.Pod, yes bool) {
+	status := corev1.ConditionFalse
+	if yes {
+		status = corev1.ConditionTrue
+	}
+	p.Status.Conditions = slices.DeleteFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
+	p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.Now()})
+}
+
+func ended(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+func waiting(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodPending && p.DeletionTimestamp == nil
+}
+func going(p *corev1.Pod) bool { return p.DeletionTimestamp != nil && !ended(p) }
+func alive(p *corev1.Pod) bool { return p.DeletionTimestamp == nil && !ended(p) }
+
+// place binds a pod that no scheduler has bound.
+func place(p *corev1.Pod) {
+	if p.Spec.NodeName == "" {
+		p.Spec.NodeName = "n"
+	}
+}
+
+func (m *match) start() bool {
+	return m.kubelet("run", waiting, func(p *corev1.Pod) {
+		place(p)
+		p.Status.Phase = corev1.PodRunning
+		setReady(p, true)
+	})
+}
+
+// end ends a pod with a code.
+func (m *match) end(code int32, fits func(*corev1.Pod) bool) bool {
+	return m.kubelet(fmt.Sprintf("end with %d", code), fits, func(p *corev1.Pod) {
+		place(p)
+		p.Status.Phase = corev1.PodSucceeded
+		if code != 0 {
+			p.Status.Phase = corev1.PodFailed
+		}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, FinishedAt: metav1.Now()}}}}
+		setReady(p, false)
+	})
+}
+
+// remove ends a terminating pod for good.
+func (m *match) remove() bool {
+	fits := func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil && len(p.Finalizers) == 0 }
+	a, b, line, ok := m.somePod(fits)
+	if !ok {
+		return false
+	}
+	m.say("gone %s", line)
+	zero := int64(0)
+	m.a.delete(a, &zero)
+	m.b.delete(b, &zero)
+	return true
+}
+
+func (m *match) kill() bool {
+	a, b, line, ok := m.somePod(alive)
+	if !ok {
+		return false
+	}
+	m.say("delete %s", line)
+	m.a.delete(a, nil)
+	m.b.delete(b, nil)
+	return true
+}
+
+func template(labels map[string]string, image string, policy corev1.RestartPolicy) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels},
+		Spec: corev1.PodSpec{RestartPolicy: policy, Containers: []corev1.Container{{Name: "c", Image: image}}}}
+}
+
+func ref[T any](x T) *T { return &x }
+
+// TestStatefulSet compares pods, claims, revisions and status over random courses of scaling, updates, partitions and pods that come, go
+// and fail.
+func TestStatefulSet(t *testing.T) {
+	images := []string{"v1", "v2", "v3"}
+	play(t, 40, func(m *match) {
+		labels := map[string]string{"app": "db"}
+		set := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{ServiceName: "db", Replicas: ref(int32(m.rng.IntN(5))), Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: template(labels, "v1", corev1.RestartPolicyAlways), PodManagementPolicy: pick(m, appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement),
+			MinReadySeconds: pick(m, int32(0), 0, 5)}}
+		set.Name = "db"
+		if m.flip(3) {
+			set.Spec.UpdateStrategy.Type = appsv1.OnDeleteStatefulSetStrategyType
+		} else if m.flip(2) {
+			set.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType, RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: ref(int32(m.rng.IntN(4)))}}
+		}
+		if m.flip(3) {
+			set.Spec.Ordinals = &appsv1.StatefulSetOrdinals{Start: int32(m.rng.IntN(3))}
+		}
+		if m.flip(2) {
+			claim := corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data"}}
+			set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{claim}
+			policies := []appsv1.PersistentVolumeClaimRetentionPolicyType{appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType}
+			set.Spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{WhenScaled: pick(m, policies...), WhenDeleted: pick(m, policies...)}
+		}
+		m.say("make %+v", set.Spec)
+		m.make(set)
+	}, func(m *match) {
+		for done := false; !done; {
+			switch n := m.rng.IntN(16); {
+			case n < 5:
+				done = m.start()
+			case n < 9:
+				done = m.remove()
+			case n == 9:
+				done = m.kill()
+			case n == 10:
+				done = m.end(int32(m.rng.IntN(2)), func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil })
+			case n == 11:
+				done = m.kubelet("unready", func(p *corev1.Pod) bool { return alive(p) && ready(p) }, func(p *corev1.Pod) { setReady(p, false) })
+			case n == 12:
+				done = m.kubelet("ready", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && alive(p) && !ready(p) }, func(p *corev1.Pod) { setReady(p, true) })
+			case n == 13:
+				size := int32(m.rng.IntN(6))
+				m.say("replicas %d", size)
+				m.edit("statefulsets", "db", func(o object.Object) { o.(*appsv1.StatefulSet).Spec.Replicas = &size })
+				done = true
+			case n == 14:
+				image := pick(m, images...)
+				m.say("image %s", image)
+				m.edit("statefulsets", "db", func(o object.Object) { o.(*appsv1.StatefulSet).Spec.Template.Spec.Containers[0].Image = image })
+				done = true
+			case n == 15:
+				partition := int32(m.rng.IntN(4))
+				m.say("partition %d", partition)
+				m.edit("statefulsets", "db", func(o object.Object) {
+					if u := &o.(*appsv1.StatefulSet).Spec.UpdateStrategy; u.RollingUpdate != nil {
+						u.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{Partition: &partition}
+					}
+				})
+				done = true
+			}
+		}
+	})
+}
+
+// TestDeployment compares Deployments with their ReplicaSets and pods. One revision at least is kept: where none is, a pause amid Recreate
+// makes Kubernetes scale the last old set up and delete it in one go. The deadline is beyond the course: to Kubernetes a ReplicaSet that
+// replaces a failed pod has one less for a moment, and that counts as progress; see TestProgressDeadline.
+func TestDeployment(t *testing.T) {
+	images := []string{"v1", "v2", "v3"}
+	labels := map[string]string{"app": "web"}
+	play(t, 40, func(m *match) {
+		d := &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Replicas: ref(int32(m.rng.IntN(7))), Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template(labels, "v1", corev1.RestartPolicyAlways),
+			MinReadySeconds: pick(m, int32(0), 0, 5), RevisionHistoryLimit: ref(int32(1 + m.rng.IntN(3)))}}
+		d.Name = "web"
+		if m.flip(4) {
+			d.Spec.Strategy.Type = appsv1.RecreateDeploymentStrategyType
+		} else {
+			d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
+				MaxSurge: amount(m), MaxUnavailable: amount(m)}}
+		}
+		m.say("make %+v", d.Spec)
+		m.make(d)
+	}, func(m *match) {
+		change := func(what string, f func(*appsv1.Deployment)) bool {
+			m.say("%s", what)
+			m.edit("deployments", "web", func(o object.Object) { f(o.(*appsv1.Deployment)) })
+			return true
+		}
+		for done := false; !done; {
+			switch n := m.rng.IntN(20); {
+			case n < 8:
+				done = m.start()
+			case n < 12:
+				done = m.remove()
+			case n == 12:
+				done = m.kill()
+			case n == 13:
+				done = m.end(1, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil })
+			case n == 14:
+				done = m.kubelet("unready", func(p *corev1.Pod) bool { return alive(p) && ready(p) }, func(p *corev1.Pod) { setReady(p, false) })
+			case n == 15:
+				size := int32(m.rng.IntN(9))
+				done = change(fmt.Sprintf("replicas %d", size), func(d *appsv1.Deployment) { d.Spec.Replicas = &size })
+			case n == 16 || n == 17:
+				image := pick(m, images...)
+				done = change("image "+image, func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = image })
+			case n == 18:
+				pause := m.flip(2)
+				done = change(fmt.Sprintf("paused %v", pause), func(d *appsv1.Deployment) { d.Spec.Paused = pause })
+			case n == 19:
+				m.say("wait")
+				m.wait(30 * time.Second)
+				done = true
+			}
+		}
+	})
+}
+
+func amount(m *match) *intstr.IntOrString {
+	if m.flip(2) {
+		return ref(intstr.FromInt32(int32(m.rng.IntN(4))))
+	}
+	return ref(intstr.FromString(strconv.Itoa(10*m.rng.IntN(11)) + "%"))
+}
+
+// TestJob compares Jobs of all forms, with the times of their conditions.
+func TestJob(t *testing.T) {
+	play(t, 30, func(m *match) {
+		m.times = false
+		j := &batchv1.Job{Spec: batchv1.JobSpec{Parallelism: ref(int32(m.rng.IntN(4))), Template: template(nil, "v1", pick(m, corev1.RestartPolicyNever, corev1.RestartPolicyOnFailure)), BackoffLimit: ref(int32(m.rng.IntN(4)))}}
+		j.Name = "j"
+		if !m.flip(3) {
+			j.Spec.Completions = ref(int32(m.rng.IntN(6)))
+		}
+		if m.flip(2) && j.Spec.Completions != nil {
+			j.Spec.CompletionMode = ref(batchv1.IndexedCompletion)
+			if m.flip(2) {
+				j.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
+				j.Spec.BackoffLimit, j.Spec.BackoffLimitPerIndex = nil, ref(int32(m.rng.IntN(3)))
+				if m.flip(2) {
+					j.Spec.MaxFailedIndexes = ref(int32(m.rng.IntN(2)))
+				}
+			}
+			if m.flip(3) {
+				j.Spec.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: ref("0,2-3"), SucceededCount: ref(int32(1 + m.rng.IntN(2)))}}}
+			}
+		}
+		if m.flip(3) && j.Spec.Template.Spec.RestartPolicy == corev1.RestartPolicyNever {
+			rules := []batchv1.PodFailurePolicyRule{
+				{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{3}}},
+				{Action: batchv1.PodFailurePolicyActionIgnore, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{2}}},
+			}
+			if j.Spec.BackoffLimitPerIndex != nil && m.flip(2) {
+				rules[0].Action = batchv1.PodFailurePolicyActionFailIndex
+			}
+			j.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: rules}
+		} else if m.flip(3) {
+			j.Spec.PodReplacementPolicy = ref(batchv1.Failed)
+		}
+		if m.flip(3) {
+			j.Spec.ActiveDeadlineSeconds = ref(int64(100 + m.rng.IntN(4000)))
+		}
+		j.Spec.Suspend = ref(m.flip(5))
+		m.say("make %+v", j.Spec)
+		m.make(j)
+	}, func(m *match) {
+		for tries, done := 0, false; !done; tries++ {
+			switch n := m.rng.IntN(18); {
+			case n < 4:
+				done = m.start()
+			case n < 6:
+				done = m.end(0, func(p *corev1.Pod) bool { return !ended(p) })
+			case n < 9:
+				done = m.end(int32(1+m.rng.IntN(3)), func(p *corev1.Pod) bool { return !ended(p) })
+			case n < 11:
+				done = m.remove()
+			case n == 11:
+				done = m.kill()
+			case n < 16:
+				// Longer than any back-off: both are over it.
+				m.say("wait")
+				m.wait(11 * time.Minute)
+				done = true
+			case n == 16:
+				stop := m.flip(2)
+				m.say("suspend %v", stop)
+				m.edit("jobs", "j", func(o object.Object) { o.(*batchv1.Job).Spec.Suspend = &stop })
+				done = true
+			case n == 17:
+				size := int32(m.rng.IntN(5))
+				if j := m.a.list("jobs")[0].(*batchv1.Job); j.Spec.CompletionMode != nil && *j.Spec.CompletionMode == batchv1.IndexedCompletion {
+					// Which of several equal pods goes, and so which index, is left to chance by Kubernetes.
+					size = max(size, *j.Spec.Parallelism)
+				}
+				m.say("parallelism %d", size)
+				m.edit("jobs", "j", func(o object.Object) { o.(*batchv1.Job).Spec.Parallelism = &size })
+				done = true
+			}
+		}
+	})
+}
+
+// TestCronJob compares which Jobs start when, over days.
+func TestCronJob(t *testing.T) {
+	play(t, 20, func(m *match) {
+		c := &batchv1.CronJob{Spec: batchv1.CronJobSpec{
+			Schedule:                   pick(m, "*/10 * * * *", "0 * * * *", "30 6-16/4 * * 1-5", "59 23 31 * *", "0 0 31 2 *", "@every 37m", "@daily", "15,45 3 * * *"),
+			ConcurrencyPolicy:          pick(m, batchv1.AllowConcurrent, batchv1.ForbidConcurrent, batchv1.ReplaceConcurrent),
+			SuccessfulJobsHistoryLimit: ref(int32(m.rng.IntN(3))), FailedJobsHistoryLimit: ref(int32(m.rng.IntN(2))),
+			TimeZone:    ref(pick(m, "UTC", "Europe/Berlin", "America/St_Johns")),
+			JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{BackoffLimit: ref(int32(0)), Template: template(nil, "v1", corev1.RestartPolicyNever)}}}}
+		if m.flip(2) {
+			c.Spec.StartingDeadlineSeconds = ref(int64(10 + m.rng.IntN(5000)))
+		}
+		c.Name = "c"
+		m.say("make %+v", c.Spec)
+		m.make(c)
+	}, func(m *match) {
+		for done := false; !done; {
+			switch n := m.rng.IntN(12); {
+			case n < 3:
+				done = m.end(int32(m.rng.IntN(2)), func(p *corev1.Pod) bool {
+					return !ended(p) && p.DeletionTimestamp == nil && metav1.GetControllerOf(p) != nil && m.hasJob(p)
+				})
+			case n < 6:
+				d := time.Duration(m.rng.IntN(40)) * time.Minute
+				m.say("wait %s", d)
+				m.wait(d)
+				done = true
+			case n < 10:
+				d := time.Duration(m.rng.IntN(12)) * time.Hour
+				m.say("wait %s", d)
+				m.wait(d)
+				done = true
+			default:
+				stop := m.flip(2)
+				m.say("suspend %v", stop)
+				m.edit("cronjobs", "c", func(o object.Object) { o.(*batchv1.CronJob).Spec.Suspend = &stop })
+				done = true
+			}
+		}
+	})
+}
+
+// hasJob tells whether a pod's Job is still there on both sides.
+func (m *match) hasJob(p *corev1.Pod) bool {
+	name := metav1.GetControllerOf(p).Name
+	for _, s := range []side{m.a, m.b} {
+		if !slices.ContainsFunc(s.list("jobs"), func(o object.Object) bool { return o.GetName() == name }) {
+			return false
+		}
+	}
+	return true
+}
+
+// TestProgressDeadline compares when a rollout is said to be stuck: nothing fails in it, and now and then nothing happens at all.
+func TestProgressDeadline(t *testing.T) {
+	labels := map[string]string{"app": "web"}
+	play(t, 25, func(m *match) {
+		d := &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Replicas: ref(int32(1 + m.rng.IntN(4))), Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template(labels, "v1", corev1.RestartPolicyAlways),
+			ProgressDeadlineSeconds: ref(int32(20 + m.rng.IntN(60)))}}
+		d.Name = "web"
+		m.say("make %+v", d.Spec)
+		m.make(d)
+	}, func(m *match) {
+		for done := false; !done; {
+			switch n := m.rng.IntN(10); {
+			case n < 4:
+				done = m.start()
+			case n < 6:
+				done = m.remove()
+			case n == 6:
+				image, pause := pick(m, "v1", "v2"), m.flip(4)
+				m.say("image %s, paused %v", image, pause)
+				m.edit("deployments", "web", func(o object.Object) {
+					d := o.(*appsv1.Deployment)
+					d.Spec.Template.Spec.Containers[0].Image, d.Spec.Paused = image, pause
+				})
+				done = true
+			default:
+				m.say("wait")
+				m.wait(30 * time.Second)
+				done = true
+			}
+		}
+	})
+}
+
+// TestReplicaSet compares a ReplicaSet with pods that it did not make: it adopts and releases them by their labels.
+func TestReplicaSet(t *testing.T) {
+	labels := map[string]string{"app": "x"}
+	strays := 0
+	play(t, 40, func(m *match) {
+		strays = 0
+		rs := &appsv1.ReplicaSet{Spec: appsv1.ReplicaSetSpec{Replicas: ref(int32(m.rng.IntN(5))), Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template(labels, "v1", corev1.RestartPolicyAlways),
+			MinReadySeconds: pick(m, int32(0), 0, 5)}}
+		rs.Name = "x"
+		m.say("make %+v", rs.Spec)
+		m.make(rs)
+	}, func(m *match) {
+		for done := false; !done; {
+			switch n := m.rng.IntN(14); {
+			case n < 4:
+				done = m.start()
+			case n < 6:
+				done = m.remove()
+			case n == 6:
+				done = m.kill()
+			case n == 7:
+				done = m.end(int32(m.rng.IntN(2)), alive)
+			case n == 8:
+				done = m.kubelet("unready", func(p *corev1.Pod) bool { return alive(p) && ready(p) }, func(p *corev1.Pod) { setReady(p, false) })
+			case n == 9 || n == 10:
+				size := int32(m.rng.IntN(7))
+				m.say("replicas %d", size)
+				m.edit("replicasets", "x", func(o object.Object) { o.(*appsv1.ReplicaSet).Spec.Replicas = &size })
+				done = true
+			case n == 11:
+				strays++
+				p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("stray-%d", strays), Labels: map[string]string{"app": pick(m, "x", "y")}}}
+				p.Spec = template(nil, "v0", corev1.RestartPolicyAlways).Spec
+				m.say("a pod %s of nobody", p.Labels["app"])
+				m.make(p)
+				done = true
+			default:
+				done = m.relabel(pick(m, "x", "y"))
+			}
+		}
+	})
+}
+
+// relabel gives a pod another label on both sides.
+func (m *match) relabel(to string) bool {
+	a, b, line, ok := m.somePod(func(p *corev1.Pod) bool { return p.DeletionTimestamp == nil })
+	if !ok {
+		return false
+	}
+	m.say("label %s: %s", to, line)
+	for s, p := range map[side]*corev1.Pod{m.a: a, m.b: b} {
+		c := p.DeepCopy()
+		c.Labels = map[string]string{"app": to}
+		s.change(c, "")
+	}
+	return true
+}
