@@ -172,8 +172,12 @@ func merge[T object.Object](o *Overlay, base iter.Seq[T], tree *btree.BTreeG[lay
 			base(yield)
 			return
 		}
-		written := o.rows.Clone()
+		var written *btree.BTreeG[layer]
 		for obj := range base {
+			if written == nil {
+				// Not before there is something to compare with: after a clone the next writes copy what they touch.
+				written = o.rows.Clone()
+			}
 			if _, ok := o.names[obj.GetName()]; !ok && len(own) == 0 {
 				if !yield(obj) {
 					return

@@ -257,6 +257,35 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 			fmt.Fprintf(b, "%s allowed=%d healthy=%d/%d expected=%d going=%d %s=%s\n", o.GetName(), s.DisruptionsAllowed, s.CurrentHealthy, s.DesiredHealthy, s.ExpectedPods,
 				len(s.DisruptedPods), s.Conditions[0].Status, s.Conditions[0].Reason)
 		}
+	case "owners":
+		for o := range w.state.List("pods", "") {
+			owner := "nobody"
+			if ref := metav1.GetControllerOf(o); ref != nil {
+				owner = ref.Name
+			}
+			name := o.GetName()
+			if o.GetGenerateName() != "" {
+				name = o.GetGenerateName() + "*"
+			}
+			fmt.Fprintf(b, "%s of %s\n", name, owner)
+		}
+	case "collisions":
+		for o := range w.state.List("deployments", "") {
+			fmt.Fprintf(b, "%s %d\n", o.GetName(), deref(o.(*appsv1.Deployment).Status.CollisionCount))
+		}
+		for o := range w.state.List("replicasets", "") {
+			fmt.Fprintf(b, "%s owners=%d\n", o.GetName(), len(o.GetOwnerReferences()))
+		}
+	case "quotas":
+		for o := range w.state.List("resourcequotas", "") {
+			q := o.(*corev1.ResourceQuota)
+			fmt.Fprintf(b, "%s", q.Name)
+			for _, name := range slices.Sorted(maps.Keys(q.Status.Hard)) {
+				used, hard := q.Status.Used[name], q.Status.Hard[name]
+				fmt.Fprintf(b, " %s=%s/%s", name, used.String(), hard.String())
+			}
+			b.WriteByte('\n')
+		}
 	case "daemonsets":
 		for o := range w.state.List("daemonsets", "") {
 			s := o.(*appsv1.DaemonSet).Status

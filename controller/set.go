@@ -17,6 +17,8 @@ type Config struct {
 	ServiceRange netip.Prefix
 	// PodRange is cut into one /24 (IPv4) a node.
 	PodRange netip.Prefix
+	// RootCA is the certificate of the cluster's authority in PEM form, which every namespace has as a ConfigMap. Empty leaves that out.
+	RootCA string
 }
 
 // Validate lists all faults of the configuration.

@@ -5,6 +5,7 @@ package controller
 func standard(cfg Config) []Controller {
 	return []Controller{
 		namespaces{cluster: cfg.ClusterID},
+		namespaceDefaults{cluster: cfg.ClusterID, rootCA: cfg.RootCA},
 		nodeIPAM{pods: cfg.PodRange},
 		nodeLifecycle{},
 		garbage{},
@@ -18,9 +19,11 @@ func standard(cfg Config) []Controller {
 		daemonSets{},
 		scheduling{},
 		endpoints{},
+		endpointMirror{},
 		apiService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		dnsService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		disruption{},
+		quotas{},
 		commits{},
 		eventTTL{},
 		finishedTTL{},

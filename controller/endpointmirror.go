@@ -1,0 +1,164 @@
+package controller
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/object"
+)
+
+// mirrorManager is what slices that mirror an Endpoints object say of who keeps them.
+const mirrorManager = "endpointslicemirroring-controller.k8s.io"
+
+// endpointMirror keeps EndpointSlices for Endpoints that a user made by hand, for a service without a selector: what reads slices,
+// as the proxies do, then finds them. Its key is the Endpoints object, whose name is the service's.
+type endpointMirror struct{}
+
+func (endpointMirror) Name() string { return "endpointslicemirroring" }
+func (endpointMirror) Watches() []string {
+	return []string{"endpoints", "services", "endpointslices"}
+}
+
+func (endpointMirror) Keys(_ View, ch Change, emit func(object.Key)) {
+	name := ch.Key.Name
+	if ch.Key.Resource == "endpointslices" {
+		s := firstObject(ch.New, ch.Old)
+		if s.GetLabels()[discoveryv1.LabelManagedBy] != mirrorManager {
+			return
+		}
+		name = s.GetLabels()[discoveryv1.LabelServiceName]
+	}
+	emit(object.Key{Resource: "endpoints", Namespace: ch.Key.Namespace, Name: name})
+}
+
+// mirrored tells whether an Endpoints object is to be mirrored: a service of its name chooses no pods, and nobody says otherwise.
+func mirrored(v View, ep *corev1.Endpoints) bool {
+	if ep.DeletionTimestamp != nil || ep.Labels[discoveryv1.LabelSkipMirror] == "true" || ep.Namespace == metav1.NamespaceDefault && ep.Name == "kubernetes" {
+		return false
+	}
+	if _, election := ep.Annotations["control-plane.alpha.kubernetes.io/leader"]; election {
+		return false
+	}
+	o, ok := v.Get(object.Key{Resource: "services", Namespace: ep.Namespace, Name: ep.Name})
+	return ok && o.GetDeletionTimestamp() == nil && len(o.(*corev1.Service).Spec.Selector) == 0
+}
+
+func (endpointMirror) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
+	var had []*discoveryv1.EndpointSlice
+	for o := range v.List("endpointslices", key.Namespace) {
+		s := o.(*discoveryv1.EndpointSlice)
+		if s.Labels[discoveryv1.LabelManagedBy] == mirrorManager && s.Labels[discoveryv1.LabelServiceName] == key.Name && s.DeletionTimestamp == nil {
+			had = append(had, s)
+		}
+	}
+	var res Result
+	kept := map[string]bool{}
+	if o, ok := v.Get(key); ok && mirrored(v, o.(*corev1.Endpoints)) {
+		ep := o.(*corev1.Endpoints)
+		for i, want := range mirrorSlices(ep) {
+			// The slices of one object are numbered: what changes in it changes as few of them as can be.
+			want.Name = childName(ep.Name, ep.UID, i)
+			want.UID = HashUID("endpointslice", string(ep.UID), want.Name)
+			for _, s := range had {
+				if s.Name == want.Name {
+					next := object.Copy(s)
+					next.AddressType, next.Ports, next.Endpoints, next.Labels, next.Annotations = want.AddressType, want.Ports, want.Endpoints, want.Labels, want.Annotations
+					want = next
+				}
+			}
+			kept[want.Name] = true
+			res.Put = append(res.Put, want)
+		}
+	}
+	for _, s := range had {
+		if !kept[s.Name] {
+			res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(s)})
+		}
+	}
+	return res, nil
+}
+
+// mirrorSlices are the slices of an Endpoints object: one family and one set of ports each, at most maxPerSlice endpoints, of which at
+// most maxAddresses a subset are taken.
+func mirrorSlices(ep *corev1.Endpoints) []*discoveryv1.EndpointSlice {
+	var out []*discoveryv1.EndpointSlice
+	open := map[string]*discoveryv1.EndpointSlice{}
+	for i := range ep.Subsets {
+		ports := mirrorPorts(&ep.Subsets[i])
+		for _, e := range mirrorEndpoints(&ep.Subsets[i]) {
+			family := discoveryv1.AddressTypeIPv4
+			if a, err := netip.ParseAddr(e.Addresses[0]); err == nil && a.Is6() && !a.Is4In6() {
+				family = discoveryv1.AddressTypeIPv6
+			}
+			id := string(family) + portsID(ports)
+			s := open[id]
+			if s == nil || len(s.Endpoints) == maxPerSlice {
+				s = newMirror(ep, family, ports)
+				open[id] = s
+				out = append(out, s)
+			}
+			s.Endpoints = append(s.Endpoints, e)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *discoveryv1.EndpointSlice) int {
+		return cmp.Or(cmp.Compare(a.AddressType, b.AddressType), cmp.Compare(portsID(a.Ports), portsID(b.Ports)))
+	})
+	return out
+}
+
+func newMirror(ep *corev1.Endpoints, family discoveryv1.AddressType, ports []discoveryv1.EndpointPort) *discoveryv1.EndpointSlice {
+	l := maps.Clone(ep.Labels)
+	if l == nil {
+		l = map[string]string{}
+	}
+	l[discoveryv1.LabelServiceName], l[discoveryv1.LabelManagedBy] = ep.Name, mirrorManager
+	notes := maps.Clone(ep.Annotations)
+	for name := range notes {
+		if name == corev1.EndpointsLastChangeTriggerTime || name == corev1.LastAppliedConfigAnnotation {
+			delete(notes, name)
+		}
+	}
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: ep.Name + "-", Namespace: ep.Namespace, Labels: l, Annotations: notes,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(ep, corev1.SchemeGroupVersion.WithKind("Endpoints"))}},
+		AddressType: family, Ports: ports,
+	}
+	s.SetGroupVersionKind(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"))
+	return s
+}
+
+func mirrorPorts(s *corev1.EndpointSubset) []discoveryv1.EndpointPort {
+	var out []discoveryv1.EndpointPort
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		out = append(out, discoveryv1.EndpointPort{Name: &p.Name, Port: &p.Port, Protocol: &p.Protocol, AppProtocol: p.AppProtocol})
+	}
+	return out
+}
+
+func mirrorEndpoints(s *corev1.EndpointSubset) []discoveryv1.Endpoint {
+	var out []discoveryv1.Endpoint
+	add := func(list []corev1.EndpointAddress, ready bool) {
+		for i := range list {
+			if len(out) == maxAddresses {
+				return
+			}
+			a, up := &list[i], ready
+			e := discoveryv1.Endpoint{Addresses: []string{a.IP}, Conditions: discoveryv1.EndpointConditions{Ready: &up}, TargetRef: a.TargetRef, NodeName: a.NodeName}
+			if a.Hostname != "" {
+				e.Hostname = &a.Hostname
+			}
+			out = append(out, e)
+		}
+	}
+	add(s.Addresses, true)
+	add(s.NotReadyAddresses, false)
+	return out
+}

@@ -1,0 +1,225 @@
+package controller
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	kresource "k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/component-helpers/resource"
+
+	"reconcile/object"
+)
+
+// quotas keeps the status of ResourceQuotas: what is used of what they limit. It refuses nothing. Its key is a quota, its input
+// everything in the quota's namespace that may be counted; a namespace without quotas costs one look a change.
+type quotas struct{}
+
+func (quotas) Name() string { return "resourcequota" }
+
+func (quotas) Watches() []string {
+	var out []string
+	for _, k := range object.Kinds() {
+		if k.Namespaced && k.Resource != "events" {
+			out = append(out, k.Resource)
+		}
+	}
+	return out
+}
+
+func (quotas) Keys(v View, ch Change, emit func(object.Key)) {
+	if ch.Key.Resource == "resourcequotas" && ch.New != nil {
+		emit(ch.Key)
+	}
+	if ch.Old != nil && ch.New != nil && !usesChanged(ch.Old, ch.New) {
+		return
+	}
+	for o := range v.List("resourcequotas", ch.Key.Namespace) {
+		emit(object.KeyOf(o))
+	}
+}
+
+// usesChanged tells whether an object may count otherwise than before; most count by being there.
+func usesChanged(old, now object.Object) bool {
+	switch now := now.(type) {
+	case *corev1.Pod:
+		return podEnded(old.(*corev1.Pod)) != podEnded(now) || old.GetGeneration() != now.GetGeneration()
+	case *corev1.Service, *corev1.PersistentVolumeClaim:
+		return true
+	}
+	return false
+}
+
+func (quotas) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
+	o, ok := v.Get(key)
+	if !ok {
+		return Result{}, nil
+	}
+	live := o.(*corev1.ResourceQuota)
+	q := *live
+	c := counting{v: v, q: live, used: corev1.ResourceList{}}
+	for name := range live.Spec.Hard {
+		if count, known := c.countOf(string(name)); known {
+			c.used[name] = count
+		}
+	}
+	q.Status = corev1.ResourceQuotaStatus{Hard: live.Spec.Hard.DeepCopy(), Used: c.used}
+	return Result{Put: []object.Object{&q}}, nil
+}
+
+// counting is one run for one quota.
+type counting struct {
+	v    View
+	q    *corev1.ResourceQuota
+	used corev1.ResourceList
+	// pods are those that count, nil until they are asked for; requests and limits their sums.
+	pods             []*corev1.Pod
+	requests, limits corev1.ResourceList
+}
+
+// countOf is how much of a limit is used; known is false for what we cannot count.
+func (c *counting) countOf(name string) (n kresource.Quantity, known bool) {
+	number := func(n int) (kresource.Quantity, bool) {
+		return *kresource.NewQuantity(int64(n), kresource.DecimalSI), true
+	}
+	if what, generic := strings.CutPrefix(name, "count/"); generic {
+		resource, _, _ := strings.Cut(what, ".")
+		if _, ok := object.KindOfResource(resource); !ok {
+			return n, false
+		}
+		return number(c.number(resource))
+	}
+	if class, what, ofClass := strings.Cut(name, ".storageclass.storage.k8s.io/"); ofClass {
+		return c.storage(what, &class)
+	}
+	switch name {
+	case "pods":
+		c.sum()
+		return number(len(c.pods))
+	case "services", "configmaps", "secrets", "replicationcontrollers", "resourcequotas":
+		return number(c.number(name))
+	case "services.loadbalancers", "services.nodeports":
+		return number(c.services(name == "services.nodeports"))
+	case "persistentvolumeclaims", "requests.storage":
+		return c.storage(name, nil)
+	}
+	c.sum()
+	if what, isLimit := strings.CutPrefix(name, "limits."); isLimit {
+		return c.limits[corev1.ResourceName(what)], true
+	}
+	return c.requests[corev1.ResourceName(strings.TrimPrefix(name, "requests."))], true
+}
+
+func (c *counting) number(resource string) int {
+	n := 0
+	for range c.v.List(resource, c.q.Namespace) {
+		n++
+	}
+	return n
+}
+
+// services counts load balancers, or the ports of nodes that services take.
+func (c *counting) services(ports bool) int {
+	n := 0
+	for o := range c.v.List("services", c.q.Namespace) {
+		s := &o.(*corev1.Service).Spec
+		balanced := s.Type == corev1.ServiceTypeLoadBalancer
+		switch {
+		case !ports && balanced:
+			n++
+		case ports && (s.Type == corev1.ServiceTypeNodePort || balanced):
+			for i := range s.Ports {
+				if !balanced || s.AllocateLoadBalancerNodePorts == nil || *s.AllocateLoadBalancerNodePorts || s.Ports[i].NodePort != 0 {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
+// storage counts claims, or sums up what they ask for; of a class, if one is given.
+func (c *counting) storage(what string, class *string) (kresource.Quantity, bool) {
+	sum, n := kresource.Quantity{Format: kresource.BinarySI}, int64(0)
+	for o := range c.v.List("persistentvolumeclaims", c.q.Namespace) {
+		claim := o.(*corev1.PersistentVolumeClaim)
+		if class != nil && (claim.Spec.StorageClassName == nil || *claim.Spec.StorageClassName != *class) {
+			continue
+		}
+		n++
+		sum.Add(*claim.Spec.Resources.Requests.Storage())
+	}
+	switch what {
+	case "persistentvolumeclaims":
+		return *kresource.NewQuantity(n, kresource.DecimalSI), true
+	case "requests.storage":
+		return sum, true
+	}
+	return sum, false
+}
+
+// sum adds up the pods that count: those in the quota's scopes that have not ended.
+func (c *counting) sum() {
+	if c.requests != nil {
+		return
+	}
+	c.requests, c.limits = corev1.ResourceList{}, corev1.ResourceList{}
+	for o := range c.v.List("pods", c.q.Namespace) {
+		p := o.(*corev1.Pod)
+		if podEnded(p) || !inScopes(c.q, p) {
+			continue
+		}
+		c.pods = append(c.pods, p)
+		addTo(c.requests, resource.PodRequests(p, resource.PodResourcesOptions{}))
+		addTo(c.limits, resource.PodLimits(p, resource.PodResourcesOptions{}))
+	}
+}
+
+func addTo(sum, more corev1.ResourceList) {
+	for name, q := range more {
+		s, had := sum[name]
+		if !had {
+			s = kresource.Quantity{Format: q.Format}
+		}
+		s.Add(q)
+		sum[name] = s
+	}
+}
+
+// inScopes tells whether a quota counts a pod: all of its scopes must hold.
+func inScopes(q *corev1.ResourceQuota, p *corev1.Pod) bool {
+	var all []corev1.ScopedResourceSelectorRequirement
+	for _, s := range q.Spec.Scopes {
+		all = append(all, corev1.ScopedResourceSelectorRequirement{ScopeName: s, Operator: corev1.ScopeSelectorOpExists})
+	}
+	if q.Spec.ScopeSelector != nil {
+		all = append(all, q.Spec.ScopeSelector.MatchExpressions...)
+	}
+	return !slices.ContainsFunc(all, func(s corev1.ScopedResourceSelectorRequirement) bool { return !inScope(&s, p) })
+}
+
+func inScope(s *corev1.ScopedResourceSelectorRequirement, p *corev1.Pod) bool {
+	switch s.ScopeName {
+	case corev1.ResourceQuotaScopeTerminating:
+		return p.Spec.ActiveDeadlineSeconds != nil
+	case corev1.ResourceQuotaScopeNotTerminating:
+		return p.Spec.ActiveDeadlineSeconds == nil
+	case corev1.ResourceQuotaScopeBestEffort:
+		return p.Status.QOSClass == corev1.PodQOSBestEffort
+	case corev1.ResourceQuotaScopeNotBestEffort:
+		return p.Status.QOSClass != corev1.PodQOSBestEffort
+	case corev1.ResourceQuotaScopePriorityClass:
+		class := p.Spec.PriorityClassName
+		switch s.Operator {
+		case corev1.ScopeSelectorOpIn:
+			return slices.Contains(s.Values, class)
+		case corev1.ScopeSelectorOpNotIn:
+			return !slices.Contains(s.Values, class)
+		case corev1.ScopeSelectorOpDoesNotExist:
+			return class == ""
+		}
+		return class != ""
+	}
+	return false
+}
