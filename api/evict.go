@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -77,12 +79,29 @@ func (s *Server) evictOnce(r *http.Request, t target, o *metav1.DeleteOptions, d
 				return err
 			}
 			ops = append([]sequencer.Op{{Verb: sequencer.UpdateStatus, Key: object.KeyOf(used), Object: used, UID: string(used.UID), ResourceVersion: budget.ResourceVersion}}, ops...)
-			// What the budget allowed was this very pod.
-			ops[1].UID, ops[1].ResourceVersion = string(pod.UID), pod.ResourceVersion
+			// What the budget allowed was this very pod; the mark below asks for its version.
+			ops[1].UID = string(pod.UID)
 		}
+	}
+	if pod.DeletionTimestamp == nil && !endedPod(pod) {
+		marked := s.disrupted(pod)
+		ops = append([]sequencer.Op{{Verb: sequencer.UpdateStatus, Key: del.Key, Object: marked, UID: string(pod.UID), ResourceVersion: pod.ResourceVersion}}, ops...)
 	}
 	_, err = s.cfg.Writer.Submit(r.Context(), sequencer.Request{User: authz.UserFrom(r.Context()).Name, Ops: ops, DryRun: dry})
 	return nothingDone(err)
+}
+
+func endedPod(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+// disrupted is the pod with the condition that tells why it goes: a Job's podFailurePolicy may ask for it.
+func (s *Server) disrupted(p *corev1.Pod) *corev1.Pod {
+	c := object.Copy(p)
+	c.Status.Conditions = slices.DeleteFunc(c.Status.Conditions, func(x corev1.PodCondition) bool { return x.Type == corev1.DisruptionTarget })
+	c.Status.Conditions = append(c.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
+		LastTransitionTime: metav1.NewTime(s.cfg.Now().Truncate(time.Second)), Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting"})
+	return c
 }
 
 // budgeted tells whether a pod's eviction disrupts anything: one that has ended, has not begun or is going already does not.

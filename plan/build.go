@@ -92,6 +92,9 @@ func verbOf(ch controller.Change) string {
 	return VerbChange
 }
 
+// countOfTemplates is what the server counts by itself when a daemon set's template changes: it says nothing that the template does not.
+const countOfTemplates = "metadata.annotations[" + appsv1.DeprecatedTemplateGeneration + "]"
+
 // fieldsOf lists the fields that differ. Of a new object those that its file sets are listed, not its defaults.
 func fieldsOf(in Input, ch controller.Change) ([]FieldChange, error) {
 	k, ok := object.KindOfResource(ch.Key.Resource)
@@ -111,7 +114,7 @@ func fieldsOf(in Input, ch controller.Change) ([]FieldChange, error) {
 	owned := admission.GitFields(ch.New)
 	var out []FieldChange
 	for _, d := range object.Diff(k, old, now) {
-		if ch.Old == nil && len(owned) > 0 && !owned.Owns(d.Elements) {
+		if ch.Old == nil && len(owned) > 0 && !owned.Owns(d.Elements) || d.Path == countOfTemplates {
 			continue
 		}
 		f := FieldChange{Path: d.Path, Old: text(ch.Key, d.Path, d.Old), New: text(ch.Key, d.Path, d.New)}
@@ -188,11 +191,29 @@ func ownerOf(in Input, ch controller.Change) object.Key {
 	return ch.Key
 }
 
-// noteOf tells what a Deployment will still do when its pods become ready.
+// noteOf tells what an owner will still do when its pods become ready.
 func noteOf(v controller.View, owner object.Key) string {
 	o, ok := v.Get(owner)
-	d, isDeployment := o.(*appsv1.Deployment)
-	if !ok || !isDeployment || d.DeletionTimestamp != nil || d.Spec.Replicas == nil {
+	if !ok || o.GetDeletionTimestamp() != nil {
+		return ""
+	}
+	switch o := o.(type) {
+	case *appsv1.Deployment:
+		return deploymentNote(v, o)
+	case *appsv1.StatefulSet:
+		if n := int32(wanted(o.Spec.Replicas)); o.Status.UpdatedReplicas < n && o.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType {
+			return fmt.Sprintf("%d of %d pods are of this revision then, the rest follow in order", o.Status.UpdatedReplicas, n)
+		}
+	case *appsv1.DaemonSet:
+		if s := o.Status; s.UpdatedNumberScheduled < s.DesiredNumberScheduled && o.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType {
+			return fmt.Sprintf("rolling update, %d of %d nodes have this revision then, the rest follow as pods become ready", s.UpdatedNumberScheduled, s.DesiredNumberScheduled)
+		}
+	}
+	return ""
+}
+
+func deploymentNote(v controller.View, d *appsv1.Deployment) string {
+	if d.Spec.Replicas == nil {
 		return ""
 	}
 	total := int32(0)

@@ -70,7 +70,7 @@ func concerned(in Input) map[object.Key]bool {
 					out[object.Key{Resource: "services", Namespace: ch.Key.Namespace, Name: o.GetLabels()[discoveryv1.LabelServiceName]}] = true
 				}
 			}
-		case "pods", "deployments":
+		case "pods", "daemonsets", "deployments", "replicationcontrollers", "statefulsets":
 			if ch.Key.Resource == "pods" && verbOf(ch) == VerbChange {
 				continue
 			}
@@ -94,10 +94,10 @@ func concerned(in Input) map[object.Key]bool {
 	return out
 }
 
-// podLabels are a pod's labels, or those that a Deployment gives its pods.
+// podLabels are a pod's labels, or those that what keeps pods gives them.
 func podLabels(o object.Object) map[string]string {
-	if d, ok := o.(*appsv1.Deployment); ok {
-		return d.Spec.Template.Labels
+	if t, _ := templateOf(o); t != nil {
+		return t.Labels
 	}
 	return o.GetLabels()
 }
@@ -156,33 +156,49 @@ func expect(selected map[object.Key]int, key object.Key, ready int) int {
 	return ready
 }
 
-// selected counts the pods that will be a service's endpoints once all is ready: the replicas that Deployments and ReplicaSets
-// want, so that neither the surge of a rolling update nor the gap of Recreate counts, and pods of their own. any
-// tells whether there is anything whose pods it selects.
+// selected counts the pods that will be a service's endpoints once all is ready: those that are wanted by what keeps a number of them,
+// so that neither the surge of a rolling update nor the gap of Recreate counts, and others one by one. any tells whether
+// there is anything whose pods it selects.
 func selected(v controller.View, svc *corev1.Service) (n int, any bool) {
 	if len(svc.Spec.Selector) == 0 {
 		return 0, false
 	}
 	sel := labels.SelectorFromSet(svc.Spec.Selector)
-	for o := range v.List("deployments", svc.Namespace) {
-		if d := o.(*appsv1.Deployment); d.DeletionTimestamp == nil && sel.Matches(labels.Set(d.Spec.Template.Labels)) {
-			n, any = n+wanted(d.Spec.Replicas), true
-		}
-	}
-	for o := range v.List("replicasets", svc.Namespace) {
-		rs := o.(*appsv1.ReplicaSet)
-		if rs.DeletionTimestamp == nil && metav1.GetControllerOfNoCopy(rs) == nil && sel.Matches(labels.Set(rs.Spec.Template.Labels)) {
-			n, any = n+wanted(rs.Spec.Replicas), true
+	for _, resource := range keepers {
+		for o := range v.List(resource, svc.Namespace) {
+			if t, size := templateOf(o); t != nil && o.GetDeletionTimestamp() == nil && metav1.GetControllerOfNoCopy(o) == nil && sel.Matches(labels.Set(t.Labels)) {
+				n, any = n+size, true
+			}
 		}
 	}
 	for o := range v.List("pods", svc.Namespace) {
 		p := o.(*corev1.Pod)
 		if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed &&
-			controller.TopOwner(v, p) == (object.Key{}) && sel.Matches(labels.Set(p.Labels)) {
+			!slices.Contains(keepers, controller.TopOwner(v, p).Resource) && sel.Matches(labels.Set(p.Labels)) {
 			n, any = n+1, true
 		}
 	}
 	return n, any
+}
+
+// keepers are the resources whose objects keep a number of pods.
+var keepers = []string{"daemonsets", "deployments", "replicasets", "replicationcontrollers", "statefulsets"}
+
+// templateOf is the template of what keeps pods, and how many of them it wants.
+func templateOf(o object.Object) (*corev1.PodTemplateSpec, int) {
+	switch o := o.(type) {
+	case *appsv1.DaemonSet:
+		return &o.Spec.Template, int(o.Status.DesiredNumberScheduled)
+	case *appsv1.Deployment:
+		return &o.Spec.Template, wanted(o.Spec.Replicas)
+	case *appsv1.ReplicaSet:
+		return &o.Spec.Template, wanted(o.Spec.Replicas)
+	case *appsv1.StatefulSet:
+		return &o.Spec.Template, wanted(o.Spec.Replicas)
+	case *corev1.ReplicationController:
+		return o.Spec.Template, wanted(o.Spec.Replicas)
+	}
+	return nil, 0
 }
 
 func wanted(replicas *int32) int {
