@@ -73,6 +73,9 @@ func run() error {
 		return fmt.Errorf("-keys: %w", err)
 	}
 	for _, n := range sizes {
+		if !b.loaded() {
+			break
+		}
 		if err := b.with(ctx, n, b.loads); err != nil {
 			return err
 		}
@@ -127,6 +130,18 @@ func (b *bench) with(ctx context.Context, n int, do func(context.Context) error)
 	defer ours.stop()
 	b.clusters = []*cluster{etcd, ours}
 	return do(ctx)
+}
+
+// loaded tells whether anything of loads is wanted.
+func (b *bench) loaded() bool {
+	names := []string{"snapshot", "outage"}
+	for _, l := range loads() {
+		names = append(names, l.name)
+	}
+	for _, f := range fans() {
+		names = append(names, f.name())
+	}
+	return slices.ContainsFunc(names, b.which.MatchString)
 }
 
 // loads gives all loads to the clusters, and makes what measurements they serve.
@@ -212,7 +227,7 @@ func loads() []load {
 		with("lease renewal", 64, 20000, "lease-keepalive"),
 		watch("one event at a time to 1,000 watches", 1, 300, 1000, 1, 1),
 		watch("one event at a time to 10,000 watches, ten a stream", 1, 30, 10000, 10, 1),
-		watch("1,000 watches each of its own key, 64 writers", 64, 4000, 1, 1, 1000),
+		watch("1,000 watches each of its own key, 64 writers", 64, 20000, 1, 1, 1000),
 	}
 }
 
