@@ -6,11 +6,17 @@ cd "$(dirname "$0")/.."
 export CGO_ENABLED=${CGO_ENABLED:-0}
 time=$1 pattern=${2:-.}
 seconds() { # seconds 1m30s
-	python3 - "$1" <<'PY'
-import re, sys
-unit = {"h": 3600, "m": 60, "s": 1}
-print(sum(int(n) * unit[u] for n, u in re.findall(r"(\d+)([hms])", sys.argv[1])))
-PY
+	local rest=$1 sum=0
+	while [[ $rest =~ ^([0-9]+)([hms])(.*)$ ]]; do
+		case ${BASH_REMATCH[2]} in
+		h) sum=$((sum + 3600 * BASH_REMATCH[1])) ;;
+		m) sum=$((sum + 60 * BASH_REMATCH[1])) ;;
+		s) sum=$((sum + BASH_REMATCH[1])) ;;
+		esac
+		rest=${BASH_REMATCH[3]}
+	done
+	[ -z "$rest" ] && [ "$sum" -gt 0 ] || { echo "fuzz.sh: $1 is no time such as 1m30s" >&2; return 1; }
+	echo "$sum"
 }
 each=$(seconds "$time")
 for pkg in ./raftstore ./raftstore/wal ./raftstore/seal ./sequencer ./etcdapi; do

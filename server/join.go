@@ -23,6 +23,12 @@ const (
 	voteWithin = 64
 )
 
+// belongs tells whether this member knows that it has its vote at its address: then there is nothing to ask, and nobody needs to answer.
+func (s *Server) belongs() bool {
+	servers, err := s.store.Servers()
+	return err == nil && slices.Contains(servers, raftstore.Server{ID: s.store.Identity().ServerID, Address: s.cfg.Advertise, Voter: true})
+}
+
 // join asks until the cluster has made this member a voter: first it is taken in without a vote, for while it reads the log or a
 // snapshot it could not help a majority, and then asked again until it has caught up. It returns when ctx ends, too.
 func (s *Server) join(ctx context.Context) error {

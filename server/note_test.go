@@ -133,17 +133,24 @@ func TestDirectoryWithoutNote(t *testing.T) {
 	refused(t, memberConfig(dir, addr, ""), path, "remove the file")
 }
 
-// TestJoinIsAskedOnce starts a server that has joined again, with --join of a server that does not answer any more.
+// TestJoinIsAskedOnce starts a server of three again, with --join of one that does not answer any more.
 func TestJoinIsAskedOnce(t *testing.T) {
-	dirs, addrs := []string{t.TempDir(), t.TempDir()}, []string{freeAddr(t), freeAddr(t)}
-	first := start(t, dirs[0], addrs[0], "")
-	copyKeys(t, dirs[0], dirs[1])
-	second := start(t, dirs[1], addrs[1], addrs[0])
-	id := second.store.Identity()
-	second.stop()
-	first.stop()
-	if c, s := opens(t, memberConfig(dirs[1], addrs[1], addrs[0])); c != id.ClusterID || s != id.ServerID {
-		t.Errorf("server %s of %s is %s of %s", id.ServerID, id.ClusterID, s, c)
+	var dirs, addrs []string
+	var all []running
+	for i := range 3 {
+		dirs, addrs = append(dirs, t.TempDir()), append(addrs, freeAddr(t))
+		join := ""
+		if i > 0 {
+			copyKeys(t, dirs[0], dirs[i])
+			join = addrs[0]
+		}
+		all = append(all, start(t, dirs[i], addrs[i], join))
+	}
+	id := all[2].store.Identity()
+	all[2].stop()
+	all[0].stop()
+	if again := start(t, dirs[2], addrs[2], addrs[0]).store.Identity(); again.ServerID != id.ServerID {
+		t.Errorf("server %+v is %+v", id, again)
 	}
 }
 

@@ -315,7 +315,7 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 	joined := make(chan struct{})
 	g.Go(func() error {
 		defer close(joined)
-		if s.cfg.Join == "" {
+		if s.cfg.Join == "" || s.belongs() {
 			return nil
 		}
 		return s.join(gctx)
