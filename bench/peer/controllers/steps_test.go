@@ -575,7 +575,7 @@ func TestReplicaSet(t *testing.T) {
 			case n == 11:
 				strays++
 				p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("stray-%d", strays), Labels: map[string]string{"app": pick(m, "x", "y")}}}
-				p.Spec = template(nil, "v0", corev1.RestartPolicyAlways).Spec
+				p.Spec = template(nil, "v1", corev1.RestartPolicyAlways).Spec
 				m.say("a pod %s of nobody", p.Labels["app"])
 				m.make(p)
 				done = true
