@@ -205,15 +205,15 @@ func (c *contacts) gap(from, to time.Time) time.Duration {
 }
 
 // The largest legal commit, 10,000 objects, must not hold up the messages by which followers know that the leader lives. The aim is
-// 200 ms; the figure is in docs/benchmarks.md. What fails the test is the time after which followers vote, in each of some attempts: a
-// machine that compiles beside can stop a process for as long.
+// 200 ms; the figure is in docs/benchmarks.md. What fails the test is the time after which followers vote, and a term that changed. It is tried once
+// more: a machine that compiles beside can stop a process for as long.
 func TestHeartbeatsDuringTheLargestCommit(t *testing.T) {
 	var ops []Op
 	for i := range 10000 {
 		ops = append(ops, put(fmt.Sprintf("/registry/pods/default/p%05d", i), strings.Repeat("the same in every object; ", 40)+noise(uint64(i), 1000)))
 	}
 	var err error
-	for range 5 {
+	for range 2 {
 		if err = commitLargest(t, ops); err == nil {
 			return
 		}
