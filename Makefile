@@ -90,6 +90,10 @@ vm: helper vm-kernel ## the proxy's suite on IPVS and the runtime's on cgroup v2
 e2e: build ## the whole: real git, kubectl, containers and nftables on machines made of network namespaces; E2E_RUN=TestX for one
 	RECONCILE_BIN=$(CURDIR)/$(BIN) OLD_KUBECTL=$$(scripts/old-kubectl.sh) go test -timeout 15m $(if $(E2E_RUN),-v -run '$(E2E_RUN)') $(E2E)
 
+.PHONY: clients
+clients: build ## client-go, controller-runtime and k9s's requests against a cluster of ours; as root
+	scripts/clients.sh
+
 # The tests of faults want the two processors for themselves.
 FAULTS_PKG := reconcile/internal/faulttest
 # Power cuts of a whole virtual machine; at night only.
