@@ -139,10 +139,6 @@ JUDGE_COURSES ?= 300
 judge-controllers: ## Kubernetes' own workload controllers beside ours: JUDGE_COURSES random courses (300) of each kind must show the same
 	cd bench/peer/controllers && JUDGE_COURSES=$(JUDGE_COURSES) go test -count 1 -timeout 60m .
 
-.PHONY: judge-controllers-short
-judge-controllers-short:
-	cd bench/peer/controllers && go test -count 1 .
-
 .PHONY: test-deps
 test-deps:
 	@scripts/deps.sh test
@@ -152,4 +148,4 @@ test-deps:
 # Nothing is skipped for want of a tool, of root or of a kernel module: see internal/needs.
 test: export TEST_REQUIRED = 1
 test: export VMTEST_REQUIRED = 1
-test: test-deps vm-kernel check faults vm e2e judge-short judge-controllers-short ## everything that CI runs
+test: test-deps vm-kernel check faults vm e2e judge-short ## everything that CI runs
