@@ -118,7 +118,7 @@ func FuzzDecodePlain(f *testing.F) {
 		}
 		switch o := into.(type) {
 		case *metav1.DeleteOptions:
-			if _, dry, err := checkDelete(o, nil); err == nil && (dry != (len(o.DryRun) > 0) || o.PropagationPolicy != nil && o.OrphanDependents != nil) {
+			if _, dry, err := checkDelete(o, nil); err == nil && (dry != (len(o.DryRun) > 0) || o.PropagationPolicy != nil && o.OrphanDependents != nil) { //nolint:staticcheck // kubectl still sends it
 				t.Errorf("options %v were taken", o)
 			}
 		case *authenticationv1.TokenRequest:

@@ -2,6 +2,7 @@ package etcdapi_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -223,7 +224,7 @@ func (r *lockRig) observe(i int, name string) <-chan string {
 		for {
 			var b []byte
 			if err := stream.RecvMsg(&b); err != nil {
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					out <- "ended"
 				}
 				return

@@ -80,7 +80,7 @@ func (s *Store) checkReached() error {
 	if first > s.disk.snap.index+1 {
 		return damaged(fmt.Errorf("the log begins at entry %d, and the newest snapshot ends at %d: a snapshot or a file of the log is missing", first, s.disk.snap.index))
 	}
-	if first, last, err = s.dropLost(first, last); err != nil {
+	if last, err = s.dropLost(first, last); err != nil {
 		return err
 	}
 	s.disk.last = s.disk.snap
@@ -103,24 +103,24 @@ func (s *Store) checkReached() error {
 	return nil
 }
 
-// dropLost empties a log that does not agree with the newest snapshot at its end, and returns the ends of what is left: the member was killed
+// dropLost empties a log that does not agree with the newest snapshot at its end, and returns the end of what is left: the member was killed
 // after it had taken a snapshot over and before it had emptied its log of entries that lost. raft would go by them in elections.
-func (s *Store) dropLost(first, last uint64) (uint64, uint64, error) {
+func (s *Store) dropLost(first, last uint64) (uint64, error) {
 	snap := s.disk.snap
 	if snap.index == 0 || last < snap.index || last == 0 {
-		return first, last, nil // raft itself begins anew behind the snapshot
+		return last, nil // raft itself begins anew behind the snapshot
 	}
 	at := max(first, snap.index)
 	var l raft.Log
 	if err := s.disk.GetLog(at, &l); err != nil {
-		return 0, 0, fmt.Errorf("read the log at the end of the snapshot: %w", err)
+		return 0, fmt.Errorf("read the log at the end of the snapshot: %w", err)
 	}
 	if at == snap.index && l.Term == snap.term || at > snap.index && l.Term >= snap.term {
-		return first, last, nil
+		return last, nil
 	}
 	s.cfg.Logger.Info("the log holds entries that a snapshot has taken the place of; they are removed", "first", first, "last", last, "snapshot", snap.index)
 	if err := s.storage.log.DeleteRange(first, last); err != nil {
-		return 0, 0, fmt.Errorf("remove entries %d to %d of the log: %w", first, last, err)
+		return 0, fmt.Errorf("remove entries %d to %d of the log: %w", first, last, err)
 	}
-	return 0, 0, nil
+	return 0, nil
 }

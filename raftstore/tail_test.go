@@ -50,7 +50,7 @@ func entriesOf(from, to, term uint64) (logs []*raft.Log) {
 func (p *peers) send(term, prev, prevTerm uint64, logs []*raft.Log, commit uint64) bool {
 	p.t.Helper()
 	var resp raft.AppendEntriesResponse
-	req := raft.AppendEntriesRequest{RPCHeader: header("a"), Term: term, Leader: []byte("a"), PrevLogEntry: prev, PrevLogTerm: prevTerm, Entries: logs, LeaderCommitIndex: commit}
+	req := raft.AppendEntriesRequest{RPCHeader: header("a"), Term: term, PrevLogEntry: prev, PrevLogTerm: prevTerm, Entries: logs, LeaderCommitIndex: commit}
 	if err := p.way.InmemTransport.AppendEntries("b", "b", &req, &resp); err != nil {
 		p.t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ func (c *clients) open(ctx context.Context, n int, request string) ([]*bufio.Rea
 				return err
 			}
 			readers[i] = bufio.NewReaderSize(conn, 1<<10)
-			res, err := http.ReadResponse(readers[i], nil)
+			res, err := http.ReadResponse(readers[i], nil) //nolint:bodyclose // a watch has no end, and what has one is read with the next answer
 			if err == nil && res.StatusCode != http.StatusOK {
 				err = errors.New(res.Status)
 			}

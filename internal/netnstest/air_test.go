@@ -2,7 +2,8 @@ package netnstest_test
 
 import (
 	"encoding/binary"
-	"net"
+	"errors"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func sent(t *testing.T, from, to *netnstest.Machine, addr string, n int) (got []
 			t.Fatal(err)
 		}
 		k, _, err := in.ReadFrom(buf)
-		if e, ok := err.(net.Error); ok && e.Timeout() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return got, first
 		}
 		if err != nil || k != 4 {
