@@ -76,6 +76,11 @@ func (m maintenanceService) Defragment(context.Context, *pb.DefragmentRequest) (
 	return &pb.DefragmentResponse{Header: m.s.header(m.s.cfg.Store.View().Rev())}, nil
 }
 
+// Downgrade implements etcdserverpb.MaintenanceServer.
+func (m maintenanceService) Downgrade(context.Context, *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "etcdserver: a member is of the version of its program: stop it and start the other one; an older program says if it cannot read the folder")
+}
+
 // MoveLeader implements etcdserverpb.MaintenanceServer.
 func (m maintenanceService) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
 	if err := m.s.mastersOnly(ctx, "to move the lead"); err != nil {

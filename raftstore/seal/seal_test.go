@@ -29,6 +29,10 @@ func TestRing(t *testing.T) {
 	if len(one) != 3+Overhead || bytes.Contains(one, []byte("one")) {
 		t.Errorf("sealed %x", one)
 	}
+	// One nonce used twice under one key would give away what two texts differ in.
+	if again := r.Seal(nil, []byte("one"), []byte("here")); bytes.Equal(again[4:4+24], one[4:4+24]) || bytes.Equal(again, one) {
+		t.Errorf("the same sealed twice is the same: %x", again)
+	}
 	if id, err := r.Rotate(7); err != nil || id != 2 {
 		t.Fatalf("rotate: %d, %v", id, err)
 	}
