@@ -35,6 +35,18 @@ func newClock(wall func() time.Time, known time.Time, live bool) *clock {
 	return c
 }
 
+// likely is the time that the leader's clock shows, as far as this server can tell: by its own wall clock where that agrees with the cluster's time
+// within drift, for the leader's does too, and a follower hears of that time late; a plan is to choose among pods by the ages that the commit will.
+func likely(wall, known time.Time, live bool) time.Time {
+	switch {
+	case !live:
+		return later(wall, known)
+	case wall.Sub(known).Abs() <= drift:
+		return wall
+	}
+	return known
+}
+
 // now moves the clock and returns its time.
 func (c *clock) now() time.Time {
 	at := time.Now()

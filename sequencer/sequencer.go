@@ -226,10 +226,8 @@ func (s *Sequencer) Forecast(ctx context.Context, req Request) (Outcome, error) 
 		return Outcome{}, err
 	}
 	v := s.store.View()
-	now, live := s.store.Now()
-	if !live {
-		now = later(s.cfg.Now().Round(0), now)
-	}
+	known, live := s.store.Now()
+	now := likely(s.cfg.Now().Round(0), known, live)
 	dec, err := s.decider.decide(cluster.NewView(v), rawOf(v), &req, now)
 	if err != nil {
 		return Outcome{}, err
