@@ -58,6 +58,10 @@ func TestFollowFromTheStart(t *testing.T) {
 	for i := range 15 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			dir, addr := t.TempDir(), freeAddr(t)
+			// A first start that gets as far as its keys.
+			if _, err := openNote(dir, false); err != nil {
+				t.Fatal(err)
+			}
 			keys, err := pki.Open(pki.Config{Dir: dir + "/pki"})
 			if err != nil {
 				t.Fatal(err)
