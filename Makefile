@@ -91,7 +91,7 @@ e2e: build ## the whole: real git, kubectl, containers and nftables on machines 
 	RECONCILE_BIN=$(CURDIR)/$(BIN) OLD_KUBECTL=$$(scripts/old-kubectl.sh) go test -timeout 15m $(if $(E2E_RUN),-v -run '$(E2E_RUN)') $(E2E)
 
 .PHONY: clients
-clients: build ## client-go, controller-runtime and k9s's requests against a cluster of ours; as root
+clients: build ## client-go, controller-runtime, Helm 3 and 4, Prometheus' discovery and k9s's requests against a cluster of ours; as root
 	scripts/clients.sh
 
 # The tests of faults want the two processors for themselves.

@@ -6,8 +6,9 @@ cd "$(dirname "$0")/.."
 export CGO_ENABLED=0
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+HELM3=$(scripts/helm.sh 3) HELM4=$(scripts/helm.sh 4)
 go build -trimpath -ldflags '-s -w' -o "$tmp/toolbox" ./e2e/toolbox
-export TOOLBOX="$tmp/toolbox" RECONCILE_BIN="$PWD/bin/reconcile"
+export HELM3 HELM4 TOOLBOX="$tmp/toolbox" RECONCILE_BIN="$PWD/bin/reconcile"
 cd e2e/clients
 go vet ./...
 go test -c -o "$tmp/clients.test" .

@@ -8,14 +8,20 @@ import (
 
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -119,6 +125,83 @@ func TestControllerRuntime(t *testing.T) {
 		_, err := c.CoreV1().ConfigMaps(ns).Get(ctx, rs.Name, metav1.GetOptions{})
 		if !apierrors.IsNotFound(err) {
 			return fmt.Errorf("it is still there: %v", err)
+		}
+		return nil
+	})
+}
+
+// TestEnvtest is a suite as operators have it: envtest finds the cluster, a client of controller-runtime does the rest.
+func TestEnvtest(t *testing.T) {
+	t.Parallel()
+	quiet()
+	ctx := t.Context()
+	env := &envtest.Environment{UseExistingCluster: ptr.To(true), Config: config(t)}
+	cfg, err := env.Start()
+	must(t, err)
+	defer func() { must(t, env.Stop()) }()
+	c, err := client.New(cfg, client.Options{})
+	must(t, err)
+	ns := namespace(t)
+	key := func(name string) client.ObjectKey { return client.ObjectKey{Namespace: ns, Name: name} }
+
+	web := deployment("web", 1)
+	web.Namespace = ns
+	must(t, c.Create(ctx, web))
+	if err := c.Create(ctx, web.DeepCopy()); err == nil {
+		t.Error("an object with a resourceVersion was created")
+	}
+	rolledOut(t, ns, "web", 1)
+	must(t, c.Get(ctx, key("web"), web))
+	was := web.DeepCopy()
+	web.Spec.Replicas = ptr.To[int32](2)
+	must(t, c.Patch(ctx, web, client.MergeFrom(was)))
+	was = web.DeepCopy()
+	web.Labels["tier"] = "x"
+	if err := c.Patch(ctx, web, client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})); err != nil && !apierrors.IsConflict(err) {
+		t.Error(err)
+	}
+	rolledOut(t, ns, "web", 2)
+	must(t, c.Get(ctx, key("web"), web))
+	was = web.DeepCopy()
+	web.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A", Value: "1"}}
+	must(t, c.Patch(ctx, web, client.StrategicMergeFrom(was)))
+	rolledOut(t, ns, "web", 2)
+
+	scale := &autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: 1}}
+	must(t, c.SubResource("scale").Update(ctx, web, client.WithSubResourceBody(scale)))
+	rolledOut(t, ns, "web", 1)
+	must(t, c.Apply(ctx, corev1ac.ConfigMap("applied", ns).WithData(map[string]string{"a": "1"}), client.FieldOwner("suite")))
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "robot"}}
+	must(t, c.Create(ctx, account))
+	token := &authenticationv1.TokenRequest{}
+	must(t, c.SubResource("token").Create(ctx, account, token))
+	if token.Status.Token == "" {
+		t.Error("no token")
+	}
+
+	var pods corev1.PodList
+	must(t, c.List(ctx, &pods, client.InNamespace(ns), client.MatchingLabels{"app": "web"}, client.MatchingFields{"status.phase": "Running"}))
+	if len(pods.Items) == 0 {
+		t.Fatal("no pods")
+	}
+	must(t, c.SubResource("eviction").Create(ctx, &pods.Items[0], &policyv1.Eviction{DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}}))
+	eventually(t, "the evicted pod is gone", func() error {
+		err := c.Get(ctx, client.ObjectKeyFromObject(&pods.Items[0]), &corev1.Pod{})
+		if !apierrors.IsNotFound(err) {
+			return fmt.Errorf("it is still there: %v", err)
+		}
+		return nil
+	})
+	must(t, c.DeleteAllOf(ctx, &corev1.ConfigMap{}, client.InNamespace(ns)))
+	var maps corev1.ConfigMapList
+	must(t, c.List(ctx, &maps, client.InNamespace(ns)))
+	if len(maps.Items) != 0 {
+		t.Errorf("%d config maps are left", len(maps.Items))
+	}
+	must(t, c.Delete(ctx, web, client.PropagationPolicy(metav1.DeletePropagationForeground)))
+	eventually(t, "all is gone", func() error {
+		if err := c.Get(ctx, key("web"), web); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("the deployment is still there: %v", err)
 		}
 		return nil
 	})

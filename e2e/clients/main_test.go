@@ -1,5 +1,6 @@
-// Package clients runs what people write for Kubernetes against a cluster of ours: client-go's informers, pages and leader election,
-// controller-runtime's example, and the requests of k9s. It is a module of its own, because its dependencies are none of ours.
+// Package clients runs what people write for Kubernetes against a cluster of ours: client-go's informers, dynamic client, server-side apply and
+// leader election, controller-runtime's example and a suite in the manner of envtest, Helm 3 and 4, Prometheus' discovery, and the requests of
+// k9s. It is a module of its own, because its dependencies are none of ours.
 //
 // It owns one cluster of one machine, which it starts with the binary of $RECONCILE_BIN and removes again, and a namespace a test in it. It
 // knows nothing of reconcile but that binary's commands up, image and reset. `make clients` builds what it needs and runs it in a network
@@ -167,16 +168,16 @@ func namespace(t *testing.T) string {
 	return ns.Name
 }
 
-// eventually asks until ok has no error or half a minute is over.
+// eventually asks until ok has no error or a minute and a half is over.
 func eventually(t *testing.T, what string, ok func() error) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if err = ok(); err == nil {
 			return
 		}
 	}
-	t.Fatalf("%s: not within 30 s: %v", what, err)
+	t.Fatalf("%s: not within 90 s: %v", what, err)
 }
 
 func must(t *testing.T, err error) {
@@ -203,4 +204,20 @@ func deployment(name string, replicas int32) *appsv1.Deployment {
 			},
 		},
 	}
+}
+
+// rolledOut waits until all pods of a deployment are ready.
+func rolledOut(t *testing.T, ns, name string, want int32) {
+	t.Helper()
+	c := clientset(t).AppsV1().Deployments(ns)
+	eventually(t, "deployment "+name+" is rolled out", func() error {
+		d, err := c.Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if st := d.Status; st.ObservedGeneration != d.Generation || st.UpdatedReplicas != want || st.ReadyReplicas != want || st.Replicas != want {
+			return fmt.Errorf("generation %d: %+v", d.Generation, st)
+		}
+		return nil
+	})
 }
