@@ -70,9 +70,10 @@ func StartPeer(t testing.TB, first *Server) *Server {
 	return s
 }
 
-// ownAddress is a loopback address that no other server has: while a server is stopped, nobody else must be given its port.
+// ownAddress is a loopback address that no other server has: while a server is stopped, nobody else must be given its port, as
+// one who asks for any port on all addresses may be: it is below those that the kernel gives out (ip_local_port_range).
 func ownAddress() string {
-	return fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(256), 1+rand.IntN(250))
+	return fmt.Sprintf("127.%d.%d.%d:%d", 1+rand.IntN(250), rand.IntN(256), 1+rand.IntN(250), 20000+rand.IntN(10000))
 }
 
 // Run begins to serve, on the same port as before if it was stopped.
