@@ -261,8 +261,12 @@ func (l *Load) takeLock(ctx context.Context, s *lease, id, lock int) (done bool)
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		s.gone("a transaction")
 	}
-	if err != nil || !res.Succeeded {
-		return err != nil
+	if err != nil {
+		l.drop(ctx, s)
+		return true
+	}
+	if !res.Succeeded {
+		return false
 	}
 	h.Return, h.Token = l.now(), uint64(res.Header.Revision)
 	mine := clientv3.Compare(clientv3.CreateRevision(key), "=", int64(h.Token))
@@ -277,16 +281,32 @@ func (l *Load) takeLock(ctx context.Context, s *lease, id, lock int) (done bool)
 	l.leases.mu.Lock()
 	l.leases.holds = append(l.leases.holds, h)
 	l.leases.mu.Unlock()
-	call, cancel = l.begin(ctx)
-	defer cancel()
 	switch l.dice.IntN(8) {
 	case 0: // it runs out
 	case 1, 2:
-		_, _ = s.c.Revoke(call, s.id) // what is not known to have ended runs out
+		l.drop(ctx, s)
 	default:
-		_, _ = s.c.Txn(call).If(mine).Then(clientv3.OpDelete(key)).Commit()
+		call, cancel := l.begin(ctx)
+		defer cancel()
+		if _, err := s.c.Txn(call).If(mine).Then(clientv3.OpDelete(key)).Commit(); err != nil {
+			l.drop(ctx, s)
+		}
 	}
 	return true
+}
+
+// drop ends a lease whose lock may be held, for as long as a fault may last. What it cannot end runs out; but not where a leader dies every second, for
+// each new one gives leases their whole time: soon nobody would get a lock.
+func (l *Load) drop(ctx context.Context, s *lease) {
+	for range 30 {
+		call, cancel := l.begin(ctx)
+		_, err := s.c.Revoke(call, s.id)
+		cancel()
+		if err == nil || errors.Is(err, rpctypes.ErrLeaseNotFound) || ctx.Err() != nil {
+			return
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
 }
 
 // guard writes what a lock guards, as long as the lock is the token's.
