@@ -18,18 +18,7 @@ func TestLeaderWithASlowDiskHandsOver(t *testing.T) {
 			}
 			return nil
 		})
-		one, t1 := member(t, "one", Config{Bootstrap: true, Storage: storage})
-		defer one.Close()
-		waitLeader(t, one)
-		two, t2 := member(t, "two", Config{Join: true}, t1)
-		defer two.Close()
-		three, _ := member(t, "three", Config{Join: true}, t1, t2)
-		defer three.Close()
-		for _, id := range []string{"two", "three"} {
-			if err := one.AddVoter(t.Context(), id, id); err != nil {
-				t.Fatal(err)
-			}
-		}
+		one, _, _ := ledOn(t, storage)
 		slow.Store(true)
 		began := time.Now()
 		propose(t, one, put("/a", "1"))
@@ -55,18 +44,7 @@ func TestLeaderWhoseDiskHangsIsReplaced(t *testing.T) {
 			}
 			return nil
 		})
-		one, t1 := member(t, "one", Config{Bootstrap: true, Storage: storage})
-		defer one.Close()
-		waitLeader(t, one)
-		two, t2 := member(t, "two", Config{Join: true}, t1)
-		defer two.Close()
-		three, _ := member(t, "three", Config{Join: true}, t1, t2)
-		defer three.Close()
-		for _, id := range []string{"two", "three"} {
-			if err := one.AddVoter(t.Context(), id, id); err != nil {
-				t.Fatal(err)
-			}
-		}
+		one, two, three := ledOn(t, storage)
 		hangs.Store(true)
 		began := time.Now()
 		if _, err := one.Start(t.Context(), Entry{Base: one.View().Rev(), Ops: []Op{put("/a", "1")}}); err != nil {
@@ -89,4 +67,22 @@ func TestLeaderWhoseDiskHangsIsReplaced(t *testing.T) {
 		}
 		hangs.Store(false)
 	})
+}
+
+// ledOn opens three voters; the first leads, and has the storage.
+func ledOn(t *testing.T, storage *Storage) (one, two, three *Store) {
+	t.Helper()
+	one, t1 := member(t, "one", Config{Bootstrap: true, Storage: storage})
+	t.Cleanup(func() { one.Close() })
+	waitLeader(t, one)
+	two, t2 := member(t, "two", Config{Join: true}, t1)
+	t.Cleanup(func() { two.Close() })
+	three, _ = member(t, "three", Config{Join: true}, t1, t2)
+	t.Cleanup(func() { three.Close() })
+	for _, id := range []string{"two", "three"} {
+		if err := one.AddVoter(t.Context(), id, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return one, two, three
 }
