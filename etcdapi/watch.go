@@ -79,6 +79,9 @@ type watch struct {
 	req   *pb.WatchCreateRequest
 	// quiet tells that nothing was sent since the last progress notification.
 	quiet bool
+	// held are events that wait, while a revision before them is told, and heldUpTo the revision up to which they are complete.
+	held     []*raftstore.Event
+	heldUpTo uint64
 }
 
 func (st *watchStream) wake() {
@@ -278,35 +281,54 @@ func (st *watchStream) advance(src *raftstore.Watch) error {
 	if w == nil {
 		return nil // it was cancelled meanwhile
 	}
-	events, upTo, err := st.group.Poll(src)
-	if err != nil {
-		st.drop(w)
-		return st.broken(w, err)
-	}
-	if len(events) == 0 {
-		return nil
+	events, upTo, err := st.poll(w)
+	if err != nil || len(events) == 0 {
+		return err
 	}
 	return st.deliver(w, events, upTo)
 }
 
-// seen sends what there is for a watch, up to a revision at least, and returns the one up to which it is complete then. It does not wait for the end of
-// what comes meanwhile: while much is written there is none, and the stream's other watches and requests wait.
-func (st *watchStream) seen(w *watch, enough uint64) (uint64, error) {
-	for {
-		if rev, ok := st.group.Seen(w.src); ok || rev >= enough {
-			return rev, nil
-		}
-		if err := st.advance(w.src); err != nil {
-			return 0, err
-		}
-		if st.watches[w.id] != w {
-			return noAnswer, nil
-		}
+// poll is some of what is new for a watch, valid until the next poll. It ends a watch that cannot go on.
+func (st *watchStream) poll(w *watch) (events []*raftstore.Event, upTo uint64, err error) {
+	events, upTo, err = st.group.Poll(w.src)
+	if err != nil {
+		st.drop(w)
+		return nil, 0, st.broken(w, err)
 	}
+	return events, upTo, nil
 }
 
-// noAnswer is that of a watch that has ended.
-const noAnswer = ^uint64(0)
+// seen sends what there is for a watch up to a revision of the store's present, and no event behind it: those that it had to read are in w.held. It does
+// not wait for the end of what comes meanwhile: while much is written there is none, and the stream's other watches and requests wait.
+func (st *watchStream) seen(w *watch, to uint64) error {
+	for st.watches[w.id] == w {
+		if rev, ok := st.group.Seen(w.src); ok || rev >= to {
+			return nil
+		}
+		events, upTo, err := st.poll(w)
+		if err != nil {
+			return err
+		}
+		n := len(events)
+		for n > 0 && events[n-1].Rev > to {
+			n--
+		}
+		if n < len(events) {
+			w.held, w.heldUpTo, upTo = events[n:], upTo, to
+		}
+		if err := st.deliver(w, events[:n], upTo); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// release sends what seen has held back.
+func (st *watchStream) release(w *watch) error {
+	events := w.held
+	w.held = nil
+	return st.deliver(w, events, w.heldUpTo)
+}
 
 // wants tells whether the client may see an event, and the watch's filters let it through.
 func (w *watch) wants(e *raftstore.Event) bool {
@@ -405,24 +427,42 @@ func (st *watchStream) head(w *watch, b []byte, upTo uint64) []byte {
 	return appendInt(b, fieldWatchID, uint64(w.id))
 }
 
-// progressAll answers a progress request: the revision up to which every watch of the stream has sent everything.
+// ahead tells whether a watch begins behind a revision: its client was told more elsewhere, and must not be told less. A client that comes from a
+// member which was faster is so.
+func (w *watch) ahead(rev uint64) bool {
+	return w.req.StartRevision > 0 && uint64(w.req.StartRevision)-1 > rev
+}
+
+// progressAll answers a progress request: the revision up to which every watch of the stream has sent everything, and none an event behind it. As in etcd
+// the request is not answered while that cannot be told, here for watches of what is to come: clients ask again.
 func (st *watchStream) progressAll() error {
 	rev := st.s.cfg.Store.View().Rev()
 	for _, w := range st.watches {
-		r, err := st.seen(w, rev)
-		if err != nil {
+		if w.ahead(rev) {
+			return nil
+		}
+	}
+	for _, w := range st.watches {
+		if err := st.seen(w, rev); err != nil {
 			return err
 		}
-		rev = min(rev, r)
 	}
-	return st.stream.Send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: noWatch})
+	if err := st.stream.Send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: noWatch}); err != nil {
+		return err
+	}
+	for _, w := range st.watches {
+		if err := st.release(w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // notify tells the watches that asked for it, and sent nothing since, how far they have come.
 func (st *watchStream) notify() error {
 	now := st.s.cfg.Store.View().Rev()
 	for _, w := range st.watches {
-		if !w.req.ProgressNotify {
+		if !w.req.ProgressNotify || w.ahead(now) {
 			continue
 		}
 		quiet := w.quiet
@@ -430,16 +470,16 @@ func (st *watchStream) notify() error {
 		if !quiet {
 			continue
 		}
-		rev, err := st.seen(w, now)
-		if err != nil {
+		if err := st.seen(w, now); err != nil {
 			return err
 		}
-		if rev == noAnswer {
+		if st.watches[w.id] != w {
 			continue
 		}
-		// A watch of the future is complete up to where it begins, but the store is not there yet.
-		rev = min(rev, st.s.cfg.Store.View().Rev())
-		if err := st.stream.Send(&pb.WatchResponse{Header: st.s.header(rev), WatchId: w.id}); err != nil {
+		if err := st.stream.Send(&pb.WatchResponse{Header: st.s.header(now), WatchId: w.id}); err != nil {
+			return err
+		}
+		if err := st.release(w); err != nil {
 			return err
 		}
 	}

@@ -111,7 +111,11 @@ func run(name string, o options) (verdict error, counts string, err error) {
 	if c.kills >= 3 && missed == 0 {
 		return nil, "", fmt.Errorf("%d kills, and no member was given a snapshot: this proves too little: %s", c.kills, counts)
 	}
-	log := zap.NewNop()
+	// The judge says with its logger where a guarantee is broken.
+	log, err := zap.NewDevelopment(zap.IncreaseLevel(zap.ErrorLevel), zap.AddStacktrace(zap.FatalLevel))
+	if err != nil {
+		return nil, counts, err
+	}
 	result := validate.ValidateAndReturnVisualize(log, validate.Config{ExpectRevisionUnique: kind.ExpectUniqueRevision()}, reports, persisted, o.limit)
 	verdict = result.Error()
 	if verdict != nil && o.keep != "" {
