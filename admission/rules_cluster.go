@@ -5,6 +5,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -13,6 +14,8 @@ import (
 	certificatesvalidation "k8s.io/kubernetes/pkg/apis/certificates/validation"
 	coordinationvalidation "k8s.io/kubernetes/pkg/apis/coordination/validation"
 	discoveryvalidation "k8s.io/kubernetes/pkg/apis/discovery/validation"
+	"k8s.io/kubernetes/pkg/apis/flowcontrol"
+	flowcontrolvalidation "k8s.io/kubernetes/pkg/apis/flowcontrol/validation"
 	"k8s.io/kubernetes/pkg/apis/networking"
 	networkingvalidation "k8s.io/kubernetes/pkg/apis/networking/validation"
 	nodeapi "k8s.io/kubernetes/pkg/apis/node"
@@ -32,6 +35,11 @@ var clusterRules = map[string]rules{
 	"endpointslices": checks(discoveryvalidation.ValidateEndpointSliceCreate, discoveryvalidation.ValidateEndpointSliceUpdate, nil).
 		counted().growing(sliceChanged),
 	"leases": checks(coordinationvalidation.ValidateLease, coordinationvalidation.ValidateLeaseUpdate, nil),
+
+	"flowschemas": checks(flowcontrolvalidation.ValidateFlowSchema, turned(flowcontrolvalidation.ValidateFlowSchemaUpdate),
+		turned(flowcontrolvalidation.ValidateFlowSchemaStatusUpdate)).counted(),
+	"prioritylevelconfigurations": checks(validatePriorityLevel, func(o, _ *flowcontrol.PriorityLevelConfiguration) field.ErrorList { return validatePriorityLevel(o) },
+		turned(flowcontrolvalidation.ValidatePriorityLevelConfigurationStatusUpdate)).counted(),
 
 	"ingresses":      checks(networkingvalidation.ValidateIngressCreate, networkingvalidation.ValidateIngressUpdate, networkingvalidation.ValidateIngressStatusUpdate).counted(),
 	"ingressclasses": checks(networkingvalidation.ValidateIngressClass, networkingvalidation.ValidateIngressClassUpdate, nil).counted(),
@@ -73,6 +81,15 @@ var clusterRules = map[string]rules{
 
 // strict makes writes of the kind's status keep all metadata.
 func (r rules) strict() rules { r.strictStatus = true; return r }
+
+// turned is for the validations that take the old object first.
+func turned[T any](f func(old, o T) field.ErrorList) func(o, old T) field.ErrorList {
+	return func(o, old T) field.ErrorList { return f(old, o) }
+}
+
+func validatePriorityLevel(o *flowcontrol.PriorityLevelConfiguration) field.ErrorList {
+	return flowcontrolvalidation.ValidatePriorityLevelConfiguration(o, flowcontrolv1.SchemeGroupVersion, flowcontrolvalidation.PriorityLevelValidationOptions{})
+}
 
 func never(object.Object, object.Object) bool { return false }
 

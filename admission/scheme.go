@@ -24,6 +24,8 @@ import (
 	discoveryv1 "k8s.io/kubernetes/pkg/apis/discovery/v1"
 	"k8s.io/kubernetes/pkg/apis/events"
 	eventsv1 "k8s.io/kubernetes/pkg/apis/events/v1"
+	"k8s.io/kubernetes/pkg/apis/flowcontrol"
+	flowcontrolv1 "k8s.io/kubernetes/pkg/apis/flowcontrol/v1"
 	"k8s.io/kubernetes/pkg/apis/networking"
 	networkingv1 "k8s.io/kubernetes/pkg/apis/networking/v1"
 	"k8s.io/kubernetes/pkg/apis/node"
@@ -49,7 +51,8 @@ func newInternal() *runtime.Scheme {
 	for _, add := range []func(*runtime.Scheme) error{
 		core.AddToScheme, corev1.AddToScheme, apps.AddToScheme, appsv1.AddToScheme, autoscaling.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme,
 		batch.AddToScheme, batchv1.AddToScheme, certificates.AddToScheme, certificatesv1.AddToScheme, coordination.AddToScheme, coordinationv1.AddToScheme,
-		discovery.AddToScheme, discoveryv1.AddToScheme, events.AddToScheme, eventsv1.AddToScheme, networking.AddToScheme, networkingv1.AddToScheme,
+		discovery.AddToScheme, discoveryv1.AddToScheme, events.AddToScheme, eventsv1.AddToScheme, flowcontrol.AddToScheme, flowcontrolv1.AddToScheme,
+		networking.AddToScheme, networkingv1.AddToScheme,
 		node.AddToScheme, nodev1.AddToScheme, policy.AddToScheme, policyv1.AddToScheme, rbac.AddToScheme, rbacv1.AddToScheme,
 		scheduling.AddToScheme, schedulingv1.AddToScheme, storage.AddToScheme, storagev1.AddToScheme,
 	} {

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -114,7 +115,7 @@ func (k Kind) String() string {
 }
 
 // kinds is the table, put together from the groups' (kinds_GROUP.go). It is never changed after the program has started.
-var kinds = slices.Concat(coreKinds, appsKinds, autoscalingKinds, batchKinds, certificatesKinds, coordinationKinds, discoveryKinds, networkingKinds,
+var kinds = slices.Concat(coreKinds, appsKinds, autoscalingKinds, batchKinds, certificatesKinds, coordinationKinds, discoveryKinds, flowcontrolKinds, networkingKinds,
 	nodeKinds, policyKinds, rbacKinds, schedulingKinds, storageKinds, ownKinds)
 
 // of makes empty objects of one Go type.
@@ -162,7 +163,8 @@ func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, authenticationv1.AddToScheme, authorizationv1.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme,
-		batchv1.AddToScheme, certificatesv1.AddToScheme, coordinationv1.AddToScheme, discoveryv1.AddToScheme, eventsv1.AddToScheme, networkingv1.AddToScheme,
+		batchv1.AddToScheme, certificatesv1.AddToScheme, coordinationv1.AddToScheme, discoveryv1.AddToScheme, eventsv1.AddToScheme, flowcontrolv1.AddToScheme,
+		networkingv1.AddToScheme,
 		nodev1.AddToScheme, policyv1.AddToScheme, rbacv1.AddToScheme, schedulingv1.AddToScheme, storagev1.AddToScheme, metav1.AddMetaToScheme, addOwnKinds,
 	} {
 		utilruntime.Must(add(s))

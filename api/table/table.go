@@ -48,7 +48,7 @@ func (p Printer) Definitions() []metav1.TableColumnDefinition {
 
 // For returns the printer of a resource: its own, or one that shows name and age.
 func For(resource string) Printer {
-	for _, group := range []map[string]Printer{printers, workloadPrinters, clusterPrinters, storagePrinters} {
+	for _, group := range []map[string]Printer{printers, workloadPrinters, clusterPrinters, storagePrinters, flowPrinters} {
 		if p, ok := group[resource]; ok {
 			return p
 		}
