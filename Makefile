@@ -139,6 +139,10 @@ JUDGE_COURSES ?= 300
 judge-controllers: ## Kubernetes' own workload controllers beside ours: JUDGE_COURSES random courses (300) of each kind must show the same
 	cd bench/peer/controllers && JUDGE_COURSES=$(JUDGE_COURSES) go test -count 1 -timeout 60m .
 
+.PHONY: conformance
+conformance: build ## Kubernetes' own conformance suite against a cluster of ours; CONFORMANCE=ARGUMENTS of scripts/conformance.sh; as root
+	scripts/conformance.sh $(CONFORMANCE)
+
 .PHONY: test-deps
 test-deps:
 	@scripts/deps.sh test

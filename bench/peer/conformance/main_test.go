@@ -1,0 +1,107 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const junit = `<?xml version="1.0"?>
+<testsuites><testsuite name="s">
+<testcase name="[SynchronizedBeforeSuite]" status="passed" time="1"></testcase>
+<testcase name="[It] [sig-cli] a [Conformance]" status="passed" time="2"></testcase>
+<testcase name="[It] [sig-cli] b [Conformance]" status="failed" time="3"><failure message="line one&#xA;line two" type="failed"></failure></testcase>
+<testcase name="[It] [sig-cli] c [Conformance]" status="timedout" time="3"><error message="late"></error></testcase>
+<testcase name="[It] [sig-cli] d [Conformance]" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
+<testcase name="[It] [sig-cli] e [Conformance]" status="skipped" time="0"><skipped message="skipped - needs 3 nodes"></skipped></testcase>
+<testcase name="[It] [sig-cli] not of the suite" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
+<testcase name="[It] [sig-apps] f [Conformance]" status="failed" time="0"><failure message="other"></failure></testcase>
+</testsuite></testsuites>`
+
+func TestReportToPage(t *testing.T) {
+	dir := t.TempDir()
+	report, page := filepath.Join(dir, "junit.xml"), filepath.Join(dir, "page.md")
+	for name, text := range map[string]string{report: junit, page: "top\n<!-- begin all -->\nold\n<!-- end all -->\n<!-- begin cli -->\nold\n<!-- end cli -->\nbottom\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := parseSet("cli", "# of cli\nfocus x\nskip sig-cli. d # part 9: because\nfails sig-cli. c # part 7: slow\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	specs, err := readReport(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := sort([]set{s}, specs)
+	var said strings.Builder
+	if n := show(&said, results, 0); n != 1 {
+		t.Errorf("%d specs failed unexpectedly, want b alone: %s", n, said.String())
+	}
+	if err := writePage(page, results, "abc"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `top
+<!-- begin all -->
+
+| owner | passed | failed | left out | judged |
+|---|---:|---:|---:|---|
+| cli | 1 | 2 | 2 | abc |
+| all | 1 | 2 | 2 | |
+
+<!-- end all -->
+<!-- begin cli -->
+
+## cli
+
+At abc: passed 1, failed 2, left out 2.
+
+Failed:
+
+| spec | why |
+|---|---|
+| b | line one line two |
+| c | part 7: slow |
+
+Left out:
+
+| spec | why |
+|---|---|
+| d | part 9: because |
+| e | needs 3 nodes |
+
+Passed:
+
+- a
+
+<!-- end cli -->
+bottom
+`
+	if string(got) != want {
+		t.Errorf("the page is\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestFaultOfTheSuiteItself(t *testing.T) {
+	report := filepath.Join(t.TempDir(), "junit.xml")
+	if err := os.WriteFile(report, []byte(`<testsuites><testsuite><testcase name="[SynchronizedBeforeSuite]" status="failed"><failure message="no nodes"></failure></testcase></testsuite></testsuites>`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readReport(report); err == nil || !strings.Contains(err.Error(), "no nodes") {
+		t.Errorf("the suite could not begin, and the report is read as %v", err)
+	}
+}
+
+func TestSetsNeedReasons(t *testing.T) {
+	for _, bad := range []string{"", "focus x\nskip y", "focus x\nfails y #", "focus (", "focus x\nforget y # z"} {
+		if _, err := parseSet("cli", bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
