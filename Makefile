@@ -143,6 +143,11 @@ judge-controllers: ## Kubernetes' own workload controllers beside ours: JUDGE_CO
 conformance: build ## Kubernetes' own conformance suite against a cluster of ours; CONFORMANCE=ARGUMENTS of scripts/conformance.sh; as root
 	scripts/conformance.sh $(CONFORMANCE)
 
+# As many as a look before a merge may take.
+.PHONY: judge-controllers-short
+judge-controllers-short:
+	$(MAKE) judge-controllers JUDGE_COURSES=25
+
 .PHONY: test-deps
 test-deps:
 	@scripts/deps.sh test
@@ -152,4 +157,4 @@ test-deps:
 # Nothing is skipped for want of a tool, of root or of a kernel module: see internal/needs.
 test: export TEST_REQUIRED = 1
 test: export VMTEST_REQUIRED = 1
-test: test-deps vm-kernel check faults vm e2e judge-short ## everything that CI runs
+test: test-deps vm-kernel check faults vm e2e judge-short judge-controllers-short ## everything that CI runs

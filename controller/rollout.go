@@ -278,6 +278,10 @@ func (r *rollout) prune() {
 	}
 	slices.SortStableFunc(old, func(a, b *appsv1.ReplicaSet) int { return int(revision(a) - revision(b)) })
 	for _, rs := range old[:surplus] {
+		// As it was before this run: a set that a pause amid Recreate has just chosen goes too, and the next run chooses again.
+		if was, ok := r.v.Get(object.KeyOf(rs)); ok {
+			rs = was.(*appsv1.ReplicaSet)
+		}
 		if rs.Status.Replicas == 0 && replicas(rs) == 0 && rs.Generation <= rs.Status.ObservedGeneration {
 			r.res.Delete = append(r.res.Delete, Deletion{Key: object.KeyOf(rs)})
 		}

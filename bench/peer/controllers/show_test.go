@@ -78,18 +78,32 @@ func pods(s side, anywhere bool) map[string][]*corev1.Pod {
 	return out
 }
 
-// deploymentReason leaves out which of the reasons for going on a rollout that is not complete has: Kubernetes' depends on which of its
-// own writes its informers have shown it.
-func deploymentReason(d *appsv1.Deployment, c appsv1.DeploymentCondition) string {
+// complete tells whether a rollout is at its end.
+func complete(d *appsv1.Deployment) bool {
 	n, st := *d.Spec.Replicas, d.Status
-	complete := st.Replicas == n && st.UpdatedReplicas == n && st.AvailableReplicas == n
+	return st.Replicas == n && st.UpdatedReplicas == n && st.AvailableReplicas == n
+}
+
+// deploymentCondition leaves out which of the reasons for going on a rollout that is not complete has: Kubernetes' depends on which of its
+// own writes its informers have shown it. That goes for a pause's end too: its note that a ReplicaSet was made is refused, because it is
+// built on what it read before it noted the end of the pause.
+func deploymentCondition(d *appsv1.Deployment, c appsv1.DeploymentCondition) string {
 	switch c.Reason {
-	case "NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated", "NewReplicaSetAvailable":
-		if !complete {
-			return "goes on"
+	case "NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated", "NewReplicaSetAvailable", "DeploymentResumed":
+		if !complete(d) {
+			return string(c.Type) + " goes on"
 		}
 	}
-	return c.Reason
+	return fmt.Sprintf("%s=%s %s", c.Type, c.Status, c.Reason)
+}
+
+// undecided tells whether a Deployment of Kubernetes' has missed that a rollout began: if the ReplicaSet it goes back to has pods before the
+// Deployment's status was written, nothing counts as progress, the last rollout's success stays as it is, and no deadline runs.
+func undecided(s side) bool {
+	return slices.ContainsFunc(s.list("deployments"), func(o object.Object) bool {
+		d := o.(*appsv1.Deployment)
+		return !complete(d) && slices.ContainsFunc(d.Status.Conditions, func(c appsv1.DeploymentCondition) bool { return c.Reason == "NewReplicaSetAvailable" })
+	})
 }
 
 func number(n *int32) string {
@@ -107,7 +121,7 @@ func at(t *metav1.Time) string {
 }
 
 // show writes what a side holds, in an order that does not depend on names.
-func show(s side, times, anywhere bool) string {
+func show(s side, times, anywhere, progress bool) string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for line, list := range pods(s, anywhere) {
@@ -143,7 +157,9 @@ func show(s side, times, anywhere bool) string {
 		add("deployment %s: revision %s, generation %d, %d replicas, %d updated, %d ready, %d available, %d unavailable", o.GetName(), o.GetAnnotations()["deployment.kubernetes.io/revision"],
 			st.ObservedGeneration, st.Replicas, st.UpdatedReplicas, st.ReadyReplicas, st.AvailableReplicas, st.UnavailableReplicas)
 		for _, c := range st.Conditions {
-			add("deployment %s: %s=%s %s", o.GetName(), c.Type, c.Status, deploymentReason(o.(*appsv1.Deployment), c))
+			if progress || c.Type != appsv1.DeploymentProgressing {
+				add("deployment %s: %s", o.GetName(), deploymentCondition(o.(*appsv1.Deployment), c))
+			}
 		}
 	}
 	for _, o := range s.list("replicasets") {
