@@ -57,7 +57,7 @@ type Config struct {
 	Metrics http.Handler
 	// Registerer is told the API's own metrics; nil counts nothing.
 	Registerer prometheus.Registerer
-	// MaxRequests bounds the requests that are served at once, watches and streams aside; 0 is 400. More wait in a queue.
+	// MaxRequests bounds the requests that are served at once, watches and streams aside; 0 is 400. Long lists count for several (flow.go). More wait in a queue.
 	MaxRequests int
 	// WriteTimeout is how long an answer waits for its client to take a piece of it; then the request is ended, and a watcher resumes. 0 is 30 s.
 	// The http.Server must have HTTP2's settings for it.

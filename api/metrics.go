@@ -8,8 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"reconcile/authz"
 )
 
 // metrics are told under the names that Kubernetes' API server uses, so that its dashboards and rules work. A nil *metrics counts nothing.
@@ -127,7 +125,7 @@ func metricVerb(r *http.Request, t target) string {
 	return "other"
 }
 
-// measure serves a request for a resource within the bounds of what is served at once, and counts it.
+// measure serves a request for a resource and counts it.
 func (s *Server) measure(w http.ResponseWriter, r *http.Request, t target, serve func(http.ResponseWriter) error) {
 	rec := &recorder{ResponseWriter: w}
 	long, began := longRunning(r, t), s.cfg.Now()
@@ -142,11 +140,6 @@ func (s *Server) measure(w http.ResponseWriter, r *http.Request, t target, serve
 		}
 	}()
 	if !long {
-		if !s.flow.enter(r.Context(), classOf(authz.UserFrom(r.Context()))) {
-			s.writeError(rec, r, tooBusy())
-			return
-		}
-		defer s.flow.leave()
 		rec.pace = newPace(w, s.cfg.WriteTimeout)
 	}
 	if err := serve(rec); err != nil {

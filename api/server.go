@@ -21,7 +21,7 @@ type Server struct {
 	discovery discoveryDocs
 	openapi   openAPIDocs
 	managers  fieldManagers
-	flow      flow
+	flow      *flow
 	metrics   *metrics
 }
 
@@ -44,9 +44,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = defaultRequests
 	}
-	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes)}, flow: flow{slots: cfg.MaxRequests}}
+	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes)}, flow: newFlow(cfg.MaxRequests)}
 	var err error
-	if s.metrics, err = newMetrics(cfg.Registerer, &s.flow); err != nil {
+	if s.metrics, err = newMetrics(cfg.Registerer, s.flow); err != nil {
 		return nil, fmt.Errorf("register the API's metrics: %w", err)
 	}
 	if s.discovery, err = newDiscovery(object.Served(), cfg.ServerAddress); err != nil {
@@ -106,7 +106,7 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
 	s.writeError(w, r, apierrors.NewInternalError(fmt.Errorf("the handler of %s %s panicked", r.Method, r.URL.Path)))
 }
 
-// resource serves a request for a resource: rights first, then the verb.
+// resource serves a request for a resource: rights first, then its turn among what is served at once, then the verb.
 func (s *Server) resource(w http.ResponseWriter, r *http.Request, t target) error {
 	a := t.attributes(authz.UserFrom(r.Context()), t.verb(r.Method))
 	// What an agent may create depends on the object, so its rights are judged once that is read (authorizeCreate).
@@ -115,6 +115,12 @@ func (s *Server) resource(w http.ResponseWriter, r *http.Request, t target) erro
 			return forbidden(a, d.Reason)
 		}
 	}
+	// Who has no right to ask takes no slot from those who have.
+	leave, ok := s.turn(r, t)
+	if !ok {
+		return tooBusy()
+	}
+	defer leave()
 	if t.action != nil {
 		return s.act(w, r, t)
 	}
