@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +40,8 @@ type round struct {
 	failed error
 	done   chan struct{} // closed when need is 0, or failed is set, or nobody waits
 	closed bool
+	// once tells that nobody waits: what fails is not asked again.
+	once bool
 }
 
 func (r *round) endLocked() {
@@ -160,6 +163,7 @@ func (c *confirmer) count(v *voice, rounds []*round, term uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
+		rounds = slices.DeleteFunc(rounds, func(r *round) bool { return r.once })
 		v.waiting = append(rounds, v.waiting...)
 		return
 	}

@@ -19,7 +19,8 @@ type killer struct {
 	disk.FS
 	mu    sync.Mutex
 	armed bool
-	// sparing lets the identity be written until the end.
+	// sparing lets the identity and the vote be written always: raft ends the process with a panic where it cannot note its term, also one that it hears of
+	// after the kill.
 	sparing bool
 	left    int
 	at      string // where it stopped
@@ -32,8 +33,7 @@ func newKiller() *killer {
 	k.FS = disk.Hook{FS: disk.OS{}, Before: func(op disk.Op, path string) error {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		// raft ends the process itself where it cannot note its term: not before that.
-		if !k.armed || op == disk.OpRead || (k.at == "" && k.sparing && !k.counted(path)) {
+		if !k.armed || op == disk.OpRead || (k.sparing && !k.counted(path)) {
 			return nil
 		}
 		if k.left--; k.left >= 0 {

@@ -112,6 +112,7 @@ func (s *Store) start() error {
 	if s.lone() {
 		wire.stand()
 	}
+	s.wg.Go(s.pulse)
 	s.wg.Go(s.collect)
 	s.wg.Go(s.handOver)
 	if s.storage.ring != nil {

@@ -30,6 +30,10 @@ type Config struct {
 	Disk bool
 	// Change, if set, is called on each store's configuration.
 	Change func(*raftstore.Config)
+	// MessageTimeout is how long raft waits for the answer to a message; default 200 ms.
+	MessageTimeout time.Duration
+	// Answered, if set, is called when a server has heard the answer to a heartbeat of its own.
+	Answered func(from, to string)
 	// Carried, if set, is called when the leader has answered a message that server from forwarded, before the answer goes back.
 	Carried func(from int)
 	// Logger is where all servers log; default: nowhere.
@@ -80,6 +84,9 @@ func Start(t testing.TB, cfg Config) *Cluster {
 	t.Helper()
 	if cfg.Servers == 0 {
 		cfg.Servers = 3
+	}
+	if cfg.MessageTimeout == 0 {
+		cfg.MessageTimeout = 200 * time.Millisecond
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -190,7 +197,11 @@ func (c *Cluster) Restart(i int) {
 	for _, m := range c.servers {
 		members = append(members, raftstore.Server{ID: m.ID, Address: m.ID, Voter: true})
 	}
-	transport := c.net.start(i)
+	var answered func(to string)
+	if f := c.cfg.Answered; f != nil {
+		answered = func(to string) { f(s.ID, to) }
+	}
+	transport := c.net.start(i, c.cfg.MessageTimeout, answered)
 	cfg := raftstore.Config{
 		Dir: s.dir, Storage: s.storage, ServerID: s.ID, ClusterID: ClusterID, Bootstrap: true, Servers: members, Transport: transport,
 		Index: cluster.Index, Heartbeat: 300 * time.Millisecond, Logger: c.cfg.Logger.With("server", s.ID),

@@ -28,15 +28,16 @@ func newNetwork(n int) *network {
 
 func address(i int) raft.ServerAddress { return raft.ServerAddress(fmt.Sprintf("s%d", i)) }
 
-// start gives server i a new transport, linked to all that run.
-func (n *network) start(i int) *raft.InmemTransport {
+// start gives server i a new transport, linked to all that run; answered is newTransport's.
+func (n *network) start(i int, timeout time.Duration, answered func(to string)) *transport {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	_, n.transports[i] = raft.NewInmemTransportWithTimeout(address(i), 200*time.Millisecond)
+	t := newTransport(address(i), timeout, answered)
+	n.transports[i] = t.InmemTransport
 	for j := range n.transports {
 		n.joinLocked(i, j)
 	}
-	return n.transports[i]
+	return t
 }
 
 func (n *network) joinLocked(i, j int) {
