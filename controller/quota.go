@@ -12,7 +12,7 @@ import (
 	"reconcile/object"
 )
 
-// quotas keeps the status of ResourceQuotas: what is used of what they limit. It refuses nothing. Its key is a quota, its input
+// quotas keeps the status of ResourceQuotas: what is used of what they limit. Its key is a quota, its input
 // everything in the quota's namespace that may be counted; a namespace without quotas costs one look a change.
 type quotas struct{}
 
@@ -58,13 +58,7 @@ func (quotas) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
 	}
 	live := o.(*corev1.ResourceQuota)
 	q := *live
-	c := counting{v: v, q: live, used: corev1.ResourceList{}}
-	for name := range live.Spec.Hard {
-		if count, known := c.countOf(string(name)); known {
-			c.used[name] = count
-		}
-	}
-	q.Status = corev1.ResourceQuotaStatus{Hard: live.Spec.Hard.DeepCopy(), Used: c.used}
+	q.Status = corev1.ResourceQuotaStatus{Hard: live.Spec.Hard.DeepCopy(), Used: usedOf(v, live)}
 	return Result{Put: []object.Object{&q}}, nil
 }
 

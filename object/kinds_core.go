@@ -33,7 +33,7 @@ var coreKinds = []Kind{
 	{GVK: corev1.SchemeGroupVersion.WithKind("ReplicationController"), Resource: "replicationcontrollers", Singular: "replicationcontroller", ShortNames: []string{"rc"}, Categories: []string{"all"},
 		Namespaced: true, FromGit: true, Status: true, Scale: true, Orphans: true, Selectable: replicationControllerFields, make: of[corev1.ReplicationController]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("ResourceQuota"), Resource: "resourcequotas", Singular: "resourcequota", ShortNames: []string{"quota"},
-		Namespaced: true, FromGit: true, Dormant: true, Status: true, make: of[corev1.ResourceQuota]},
+		Namespaced: true, FromGit: true, Status: true, make: of[corev1.ResourceQuota]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Secret"), Resource: "secrets", Singular: "secret",
 		Namespaced: true, FromGit: true, Selectable: secretFields, make: of[corev1.Secret]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Service"), Resource: "services", Singular: "service", ShortNames: []string{"svc"}, Categories: []string{"all"},

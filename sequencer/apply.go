@@ -99,8 +99,9 @@ func (a applier) create(o *cluster.Overlay, op *Op) error {
 	if err := admission.Allocate(o, obj, nil, a.ranges); err != nil {
 		return err
 	}
+	quotas := controller.BeforeWrite(o, obj, nil)
 	o.Put(obj)
-	return nil
+	return quotas.After(o)
 }
 
 func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
@@ -126,8 +127,9 @@ func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 	if err := admission.Allocate(o, obj, live, a.ranges); err != nil {
 		return err
 	}
+	quotas := controller.BeforeWrite(o, obj, live)
 	put(o, obj, live)
-	return nil
+	return quotas.After(o)
 }
 
 func (a applier) updateStatus(o *cluster.Overlay, op *Op, live object.Object) error {
