@@ -148,6 +148,14 @@ conformance: build ## Kubernetes' own conformance suite against a cluster of our
 judge-controllers-short:
 	$(MAKE) judge-controllers JUDGE_COURSES=25
 
+# How many random courses of requests are played.
+JUDGE_REQUESTS ?= 300
+
+.PHONY: judge-apiserver
+judge-apiserver: ## a real kube-apiserver with etcd beside our API: fixed and JUDGE_REQUESTS random courses of requests (300) must be answered the same
+	tools=$$(scripts/etcd-tools.sh) && server=$$(scripts/kube-apiserver.sh) && cd bench/peer/apiserver && \
+	ETCD=$$tools/etcd KUBE_APISERVER=$$server JUDGE_COURSES=$(JUDGE_REQUESTS) go test -count 1 -timeout 60m -v .
+
 .PHONY: test-deps
 test-deps:
 	@scripts/deps.sh test
