@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -49,9 +50,10 @@ func (r *reads) wait(ctx context.Context) error {
 	}
 }
 
-// run asks as long as somebody waits.
+// run asks as long as somebody waits. Those that are about to ask are let in first.
 func (r *reads) run() {
 	for {
+		runtime.Gosched()
 		r.mu.Lock()
 		mine := r.next
 		r.next = nil

@@ -31,12 +31,15 @@ type voice struct {
 	to      raft.Server
 	busy    bool
 	waiting []*round
+	// late tells that it did not answer in time: others are asked before it.
+	late bool
 }
 
 // round is one question.
 type round struct {
 	term   uint64
-	need   int // replies yet
+	need   int           // replies yet
+	spare  []raft.Server // voters who are not asked as long as the others answer
 	failed error
 	done   chan struct{} // closed when need is 0, or failed is set, or nobody waits
 	closed bool
@@ -72,11 +75,9 @@ func (c *confirmer) confirm(ctx context.Context, term uint64, servers []raft.Ser
 		return nil
 	}
 	c.begin(r, others)
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		r.endLocked()
-	}()
+	defer c.end(r)
+	patience := time.NewTimer(c.pause)
+	defer patience.Stop()
 	for {
 		still, changed := leads()
 		if !still {
@@ -86,6 +87,8 @@ func (c *confirmer) confirm(ctx context.Context, term uint64, servers []raft.Ser
 		case <-r.done:
 			return r.failed
 		case <-changed:
+		case <-patience.C:
+			c.widen(r)
 		case <-c.stop:
 			return ErrStopped
 		case <-ctx.Done():
@@ -94,11 +97,49 @@ func (c *confirmer) confirm(ctx context.Context, term uint64, servers []raft.Ser
 	}
 }
 
-// begin asks each of others, after those that are being asked have answered.
+// begin asks as many of the others as are needed, after those that are being asked have answered: who was late the last time only if there are
+// no others. A message to each would cost them all as much, and mostly tell nothing more.
 func (c *confirmer) begin(r *round, others []raft.Server) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, to := range others {
+	slices.SortStableFunc(others, func(a, b raft.Server) int { return c.lateLocked(a.ID) - c.lateLocked(b.ID) })
+	n := min(r.need, len(others))
+	r.spare = others[n:]
+	c.askLocked(r, others[:n])
+}
+
+func (c *confirmer) lateLocked(id raft.ServerID) int {
+	if v := c.peers[id]; v != nil && v.late {
+		return 1
+	}
+	return 0
+}
+
+// widen asks those too who were spared, because the answers do not come.
+func (c *confirmer) widen(r *round) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, v := range c.peers {
+		v.late = v.late || v.busy
+	}
+	c.widenLocked(r)
+}
+
+func (c *confirmer) widenLocked(r *round) {
+	spare := r.spare
+	r.spare = nil
+	c.askLocked(r, spare)
+}
+
+// end lets a round be forgotten.
+func (c *confirmer) end(r *round) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.endLocked()
+}
+
+func (c *confirmer) askLocked(r *round, whom []raft.Server) {
+	for _, to := range whom {
 		v := c.peers[to.ID]
 		if v == nil {
 			v = &voice{}
@@ -162,9 +203,15 @@ func (c *confirmer) take(v *voice) (rounds []*round, to raft.Server) {
 func (c *confirmer) count(v *voice, rounds []*round, term uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	v.late = err != nil
 	if err != nil {
 		rounds = slices.DeleteFunc(rounds, func(r *round) bool { return r.once })
 		v.waiting = append(rounds, v.waiting...)
+		for _, r := range rounds {
+			if !r.closed {
+				c.widenLocked(r)
+			}
+		}
 		return
 	}
 	for _, r := range rounds {

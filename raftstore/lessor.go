@@ -71,9 +71,13 @@ type leaseAsk struct {
 // leaseCallTimeout bounds a round of renewals.
 const leaseCallTimeout = 5 * time.Second
 
+// leasePace is the least time between rounds of renewals: they are for seconds, so that milliseconds are nothing to them, and each round costs
+// messages between the members.
+const leasePace = time.Millisecond
+
 func newLessor(s *Store) *Lessor {
 	l := &Lessor{s: s, wake: make(chan struct{}, 1), checkpoints: make(chan struct{}, 1)}
-	l.here, l.there = NewRounds(l.answerHere), NewRounds(l.answerThere)
+	l.here, l.there = newPacedRounds(leasePace, l.answerHere), newPacedRounds(leasePace, l.answerThere)
 	return l
 }
 

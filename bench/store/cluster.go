@@ -91,7 +91,10 @@ func startOurs(ctx context.Context, bin, dir string, n int, flags []string) (*cl
 	}
 	var outs []io.Reader
 	for i := range n {
-		args := append([]string{"-id", strconv.Itoa(i + 1), "-data-dir", filepath.Join(dir, strconv.Itoa(i)), "-peers", strings.Join(peers, ",")}, flags...)
+		args := []string{"-id", strconv.Itoa(i + 1), "-data-dir", filepath.Join(dir, strconv.Itoa(i)), "-peers", strings.Join(peers, ",")}
+		for _, f := range flags {
+			args = append(args, strings.ReplaceAll(f, "{id}", strconv.Itoa(i+1)))
+		}
 		out, err := c.start(exec.CommandContext(ctx, bin, args...), filepath.Join(dir, "log"+strconv.Itoa(i)))
 		if err != nil {
 			c.stop()

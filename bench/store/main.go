@@ -41,7 +41,7 @@ func run() error {
 	only := flag.String("loads", "", "regular expression of the loads and measurements to run")
 	dir := flag.String("dir", os.TempDir(), "folder on the disk that is measured")
 	keys := flag.String("keys", "100000", "fill both with so many keys of 1 KiB in the end, and look at memory and start: for each number in clusters of their own")
-	profile := flag.String("member-flags", "", "further flags of our members")
+	profile := flag.String("member-flags", "", "further flags of our members; {id} in them is the member's number")
 	scale := flag.Float64("scale", 1, "of the number of operations")
 	flag.Parse()
 	which, err := regexp.Compile(*only)
