@@ -157,6 +157,9 @@ func TestOldRepliesConfirmNoRead(t *testing.T) {
 		stores, links := linked(t, "a", "b", "c")
 		a, b := stores[0], stores[1]
 		old := propose(t, a, put("/x", "1")).Last
+		for b.raft.LastIndex() < a.raft.LastIndex() { // else c, which may have the entry, would not vote for b
+			time.Sleep(50 * time.Millisecond)
+		}
 		release := links[0].keep()
 		for !links[0].holds(links[1]) || !links[0].holds(links[2]) {
 			time.Sleep(50 * time.Millisecond)
