@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -351,9 +352,9 @@ func (l *snapLoader) frame(kind byte, b []byte) error {
 func (l *snapLoader) version(d *fieldReader) error {
 	flags := d.take(1)[0]
 	r := &Record{ModRev: d.u64(), CreateRev: d.u64(), Version: d.u64(), Lease: int64(d.u64()), sub: binary.BigEndian.Uint32(d.take(4))}
-	r.Key, r.Value = string(d.bytes()), d.bytes()
-	if flags&versionTomb != 0 {
-		r.Value = nil
+	r.Key = string(d.bytes())
+	if value := d.bytes(); flags&versionTomb == 0 {
+		r.Value = bytes.Clone(value) // of its own size: the frame around it would live as long
 	}
 	r.ref, r.tomb = flags&versionRef != 0, flags&versionTomb != 0
 	if d.err != nil {
@@ -435,25 +436,37 @@ type frameReader struct {
 	r      io.Reader
 	sum    hash.Hash32
 	before uint32
+	// head and body are those of the last frame.
+	head [5]byte
+	body []byte
 }
 
+// smallFrame is up to which size frames share their memory.
+const smallFrame = 64 << 10
+
+// next reads a frame, which is the caller's until the next call.
 func (f *frameReader) next() (byte, []byte, error) {
 	f.before = f.sum.Sum32()
-	var head [5]byte
-	if _, err := io.ReadFull(f.r, head[:]); err != nil {
+	if _, err := io.ReadFull(f.r, f.head[:]); err != nil {
 		return 0, nil, err
 	}
-	n := binary.BigEndian.Uint32(head[1:])
+	n := binary.BigEndian.Uint32(f.head[1:])
 	if n > maxFrame {
 		return 0, nil, fmt.Errorf("a frame of %d bytes is over %d", n, maxFrame)
 	}
-	body := make([]byte, n)
+	var body []byte
+	if n > smallFrame {
+		body = make([]byte, n)
+	} else {
+		f.body = slices.Grow(f.body[:0], int(n))
+		body = f.body[:n]
+	}
 	if _, err := io.ReadFull(f.r, body); err != nil {
 		return 0, nil, err
 	}
-	f.sum.Write(head[:])
+	f.sum.Write(f.head[:])
 	f.sum.Write(body)
-	return head[0], body, nil
+	return f.head[0], body, nil
 }
 
 // fieldReader takes fields off a frame and keeps the first error.

@@ -12,10 +12,13 @@ import (
 	"go.uber.org/zap"
 )
 
+// settled is how long after a start memory is looked at again.
+const settled = 10 * time.Second
+
 // size fills both clusters with keys of 1 KiB and prints what memory they take, how long all members need to answer a read after they were
 // killed and started again, and what memory they take then.
 func (b *bench) size(ctx context.Context, keys int) error {
-	fmt.Printf("\nload average %s\n\n| %d members, %d keys of 1 KiB | loaded in, CPU s | resident MiB, largest member | killed and started: first read after | resident MiB then |\n|-|-|-|-|-|\n", loadAverage(), len(b.clusters[0].endpoints), keys)
+	fmt.Printf("\nload average %s\n\n| %d members, %d keys of 1 KiB | loaded in, CPU s | resident MiB, largest member | killed and started: first read after | resident MiB then | %s later |\n|-|-|-|-|-|-|\n", loadAverage(), len(b.clusters[0].endpoints), keys, settled)
 	for _, c := range b.clusters {
 		spent, began := c.cpu(), time.Now()
 		if err := c.load(ctx, keys); err != nil {
@@ -33,7 +36,13 @@ func (b *bench) size(ctx context.Context, keys int) error {
 				return fmt.Errorf("read from %s after its start: %w", c.name, err)
 			}
 		}
-		fmt.Printf("| %s | %.1f s, %.1f | %d | %.2f s | %d |\n", c.name, loaded.Seconds(), spent.Seconds(), before, time.Since(began).Seconds(), largest(c.resident()))
+		started, then := time.Since(began), largest(c.resident())
+		select {
+		case <-time.After(settled):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		fmt.Printf("| %s | %.1f s, %.1f | %d | %.2f s | %d | %d |\n", c.name, loaded.Seconds(), spent.Seconds(), before, started.Seconds(), then, largest(c.resident()))
 	}
 	return nil
 }
