@@ -115,6 +115,7 @@ func (s *Store) start() error {
 	s.wg.Go(s.pulse)
 	s.wg.Go(s.collect)
 	s.wg.Go(s.handOver)
+	s.wg.Go(s.missLeader)
 	if s.storage.ring != nil {
 		s.wg.Go(s.keepKeys)
 	}

@@ -216,7 +216,8 @@ func loads() []load {
 		return load{name: fmt.Sprintf("%s, %d clients", name, n), total: total, args: append(clients(n), args...), leader: n == 1}
 	}
 	return []load{
-		put(1, 256, 2000), put(16, 256, 12000), put(128, 256, 30000), put(1000, 256, 60000), put(128, 1024, 20000),
+		put(1, 256, 2000), put(16, 256, 12000), put(128, 256, 30000), put(1000, 256, 60000),
+		put(1, 1024, 2000), put(16, 1024, 8000), put(128, 1024, 20000), put(1000, 1024, 30000),
 		with("txn of 1 put", 128, 20000, "txn-put", "--key-space-size", "100000", "--val-size", "256"),
 		with("txn of 16 puts", 128, 5000, "txn-put", "--key-space-size", "100000", "--val-size", "256", "--txn-ops", "16"),
 		with("compare and swap (stm)", 32, 10000, "stm", "--keys", "1000", "--val-size", "256"),
