@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -233,6 +234,7 @@ func (t *tenure) txnsTurn() bool {
 
 // txnBatch decides the waiting transactions that fit into one entry, and proposes it.
 func (t *tenure) txnBatch(ctx context.Context) {
+	runtime.Gosched() // lets in those that are about to wait: fewer entries are less work
 	jobs := t.s.txns.take(maxTxns, maxTxnBytes)
 	t.decideTxns(ctx, slices.DeleteFunc(jobs, func(j *txnJob) bool { return !j.take() }))
 }

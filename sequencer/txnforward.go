@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -72,6 +73,7 @@ func (s *Sequencer) forwardTxns(ctx context.Context) {
 
 // forwardFrame sends one frame of what waits.
 func (s *Sequencer) forwardFrame(ctx context.Context) {
+	runtime.Gosched() // lets in those that are about to wait: fewer frames are less work
 	var jobs []*txnJob
 	for _, j := range s.remote.take(maxTxns, frameBytes) {
 		if j.take() {
