@@ -156,6 +156,13 @@ judge-apiserver: ## a real kube-apiserver with etcd beside our API: fixed and JU
 	tools=$$(scripts/etcd-tools.sh) && server=$$(scripts/kube-apiserver.sh) && cd bench/peer/apiserver && \
 	ETCD=$$tools/etcd KUBE_APISERVER=$$server JUDGE_COURSES=$(JUDGE_REQUESTS) go test -count 1 -timeout 60m -v .
 
+# How many pairs of a node and a pod are judged.
+JUDGE_PAIRS ?= 10000000
+
+.PHONY: judge-scheduler
+judge-scheduler: ## kube-scheduler's own plugins beside ours: JUDGE_PAIRS random pairs of node and pod (10,000,000) must have the same answers and scores
+	cd bench/peer/scheduler && JUDGE_PAIRS=$(JUDGE_PAIRS) go test -count 1 -timeout 4h -v .
+
 .PHONY: test-deps
 test-deps:
 	@scripts/deps.sh test

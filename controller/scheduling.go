@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -23,8 +24,12 @@ var schedulingKey = object.Key{Resource: "pods"}
 // output are bindings (spec.nodeName), the condition PodScheduled, events and placements.
 type scheduling struct{}
 
-func (scheduling) Name() string      { return "scheduler" }
-func (scheduling) Watches() []string { return []string{"pods", "nodes"} }
+func (scheduling) Name() string { return "scheduler" }
+
+// Watches names what the scheduler's rules look at: pods and nodes, and the volumes of pods that wait for them.
+func (scheduling) Watches() []string {
+	return []string{"pods", "nodes", "persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes"}
+}
 
 func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
 	if ch.Key.Resource == "nodes" {
@@ -34,16 +39,35 @@ func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
 		}
 		return
 	}
+	if ch.Key.Resource != "pods" {
+		emitIfUnbound(v, emit)
+		return
+	}
 	if p, ok := ch.New.(*corev1.Pod); ok && p.Spec.NodeName == "" {
 		if p.DeletionTimestamp == nil && !podEnded(p) && (ch.Old == nil || !equality.Semantic.DeepEqual(ch.Old.(*corev1.Pod).Spec, p.Spec)) {
 			emit(schedulingKey)
 		}
 		return
 	}
-	// A bound pod that is gone or has ended gives back what it had.
-	if was, ok := ch.Old.(*corev1.Pod); ok && was.Spec.NodeName != "" && !podEnded(was) && (ch.New == nil || podEnded(ch.New.(*corev1.Pod))) {
+	if concernsOthers(ch) {
 		emitIfUnbound(v, emit)
 	}
+}
+
+// concernsOthers tells whether a change of a bound pod may let another pod find a node: it gives back what it had, it has other
+// labels, it begins to go, or it has just come to its node, where others may want to be with it.
+func concernsOthers(ch Change) bool {
+	was, had := ch.Old.(*corev1.Pod)
+	is, there := ch.New.(*corev1.Pod)
+	switch {
+	case !there:
+		return had && was.Spec.NodeName != "" && !podEnded(was)
+	case podEnded(is):
+		return had && was.Spec.NodeName != "" && !podEnded(was)
+	case !had || was.Spec.NodeName == "":
+		return true
+	}
+	return (was.DeletionTimestamp == nil) != (is.DeletionTimestamp == nil) || !maps.Equal(was.Labels, is.Labels)
 }
 
 func emitIfUnbound(v View, emit func(object.Key)) {
@@ -56,7 +80,7 @@ func emitIfUnbound(v View, emit func(object.Key)) {
 // schedulableChanged tells whether a node may take other pods than before.
 func schedulableChanged(a, b *corev1.Node) bool {
 	return !equality.Semantic.DeepEqual(a.Spec, b.Spec) || !equality.Semantic.DeepEqual(a.Labels, b.Labels) ||
-		!equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) || (len(a.Status.Conditions) == 0) != (len(b.Status.Conditions) == 0)
+		!equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil) || (len(a.Status.Conditions) == 0) != (len(b.Status.Conditions) == 0)
 }
 
 func (scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error) {

@@ -51,9 +51,12 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// settle runs Settle until nothing is due any more.
+// settle runs Settle until nothing is due any more. New claims get volumes at once, since the scheduler waits for them.
 func (w *world) settle(more ...controller.Trigger) controller.Outcome {
 	w.settleOnce(more...)
+	for w.bindClaims() {
+		w.settleOnce()
+	}
 	// A run that was held back to the next entry is due at once.
 	for round := 0; w.due(); round++ {
 		if round > 100 {
@@ -62,6 +65,23 @@ func (w *world) settle(more ...controller.Trigger) controller.Outcome {
 		w.settleOnce()
 	}
 	return w.last
+}
+
+// bindClaims gives each claim that has none a volume that any node reaches, and tells whether there was such a claim.
+func (w *world) bindClaims() (bound bool) {
+	for o := range w.state.List("persistentvolumeclaims", "") {
+		claim := o.(*corev1.PersistentVolumeClaim)
+		if claim.Spec.VolumeName != "" || claim.DeletionTimestamp != nil {
+			continue
+		}
+		claim = claim.DeepCopy()
+		claim.Spec.VolumeName = "pv-" + claim.Name
+		metav1.SetMetaDataAnnotation(&claim.ObjectMeta, "pv.kubernetes.io/bind-completed", "yes")
+		w.state.Put(&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: claim.Spec.VolumeName}})
+		w.state.Put(claim)
+		bound = true
+	}
+	return bound
 }
 
 func (w *world) due() bool {

@@ -1,172 +1,328 @@
 package scheduler
 
 import (
-	"slices"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
-	kresource "k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"reconcile/object"
 )
 
-// class is a set of pods that every rule treats alike: one owner, the same demand, selector, affinity and tolerations. What
-// does not change while its pods are placed is decided once a node.
+// class is a set of pods that every rule treats alike: one owner, the same labels, the same demands. What does not change while pods
+// are placed is decided once a node; the rest is kept up to date from the snapshot's log.
 type class struct {
 	*demand
-	static []Verdict // by node; Fits is what the rules without counters say
-	least  []int64   // by node: the LeastAllocated score as things stand
-	fit    []bool    // by node
-	own    []int64   // by node: the owner's pods there
-	shun   []int64   // by node: the PreferNoSchedule taints that the pods do not tolerate
+	pod      *corev1.Pod // one of them
+	priority int32
+	seed     uint64
+	pinned   bool // each of them may be on one node only, which is not the class's matter
+	group    *group
+	rules    *nodeRules
+	all      *refusal // refuses every node
+
+	static    []*refusal // by node
+	taints    []int64    // by node: the PreferNoSchedule taints that the pods do not tolerate
+	preferred []int64    // by node: the weight of the preferences that it meets
+	image     []int64    // by node: ImageLocality's score
+	storage   *storage   // nil if the pods have no volumes that matter
+
+	slots []*slot
+	hard  []constraint
+	soft  []constraint
+	// softAll says that a node that lacks one of the soft constraints' labels is not scored.
+	softAll bool
+	inter   interRules
+
+	effects map[*group][]effect
+	cursor  int // how much of the log is taken in
+	stale   bool
+	buckets
+	refused   string // the message of the last pod that found no node,
+	refusedAt int    // and the length of the log then
 }
 
-func quantity(n int64, milli bool) *kresource.Quantity {
-	if milli {
-		return kresource.NewMilliQuantity(n, kresource.DecimalSI)
-	}
-	return kresource.NewQuantity(n, kresource.BinarySI)
+// constraint is a topology spread constraint.
+type constraint struct {
+	slot       int
+	key        string
+	maxSkew    int64
+	minDomains int
+	selector   labels.Selector
+	self       int64 // 1 if the pods of the class count themselves
+	honour     [2]bool
 }
 
-// sameDemand tells whether two specifications ask the same of a node. Specifications made from one template share slices and
-// maps, which is seen first.
-func sameDemand(a, b *corev1.PodSpec) bool {
-	return a == b ||
-		equality.Semantic.DeepEqual(a.NodeSelector, b.NodeSelector) &&
-			sameAffinity(a, b) &&
-			slices.EqualFunc(a.Tolerations, b.Tolerations, sameToleration) &&
-			equality.Semantic.DeepEqual(a.Overhead, b.Overhead) &&
-			equality.Semantic.DeepEqual(a.Resources, b.Resources) &&
-			sameContainers(a.Containers, b.Containers) && sameContainers(a.InitContainers, b.InitContainers)
+// effect is what a pod of a group adds to a slot.
+type effect struct {
+	slot  int
+	delta int64
 }
 
-// sameAffinity leaves out to which node pods are pinned: such a pod has no class, and its demand is that of all daemons of its owner.
-func sameAffinity(a, b *corev1.PodSpec) bool {
-	return a.Affinity == b.Affinity || PinnedTo(a) != "" && PinnedTo(b) != "" || equality.Semantic.DeepEqual(a.Affinity, b.Affinity)
-}
-
-// sameToleration leaves out for how long, which is no question of scheduling.
-func sameToleration(a, b corev1.Toleration) bool {
-	return a.Key == b.Key && a.Operator == b.Operator && a.Value == b.Value && a.Effect == b.Effect
-}
-
-func sameContainers(a, b []corev1.Container) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	if len(a) == 0 || &a[0] == &b[0] {
-		return true
-	}
-	for i := range a {
-		if !equality.Semantic.DeepEqual(a[i].Resources.Requests, b[i].Resources.Requests) || !equality.Semantic.DeepEqual(a[i].Ports, b[i].Ports) ||
-			!equality.Semantic.DeepEqual(a[i].RestartPolicy, b[i].RestartPolicy) {
-			return false
+// classOf finds the class of a pod, or makes it.
+func (s *Snapshot) classOf(pod *corev1.Pod) *class {
+	h := hashLabels(pod.Namespace, pod.Labels) ^ hash(string(ownerOf(pod)))
+	list := s.classes[h]
+	for i, c := range list {
+		if c.is(pod) {
+			if s.catchUp(c); !c.stale {
+				return c
+			}
+			list[i] = s.newClass(pod, c.pinned)
+			return list[i]
 		}
 	}
-	return true
-}
-
-// newClass decides for every node what does not depend on what runs there.
-func (s *Snapshot) newClass(pod *corev1.Pod, demands map[types.UID]*demand) *class {
-	c := &class{demand: demandOf(pod, demands)}
-	affinity := nodeaffinity.GetRequiredNodeAffinity(pod)
-	c.static = make([]Verdict, len(s.nodes))
-	c.least = make([]int64, len(s.nodes))
-	c.fit = make([]bool, len(s.nodes))
-	c.own = make([]int64, len(s.nodes))
-	c.shun = make([]int64, len(s.nodes))
-	for i, n := range s.nodes {
-		c.static[i] = static(n.node, pod, affinity)
-		c.shun[i] = shunned(n.node, pod)
-		c.update(i, n)
-	}
+	c := s.newClass(pod, sharesPin(pod))
+	s.classes[h] = append(list, c)
 	return c
 }
 
-// update recomputes what depends on the counters of node i.
-func (c *class) update(i int, n *nodeState) {
-	c.fit[i] = c.static[i].Fits && n.fits(c.demand)
-	c.own[i] = n.owners[c.owner]
-	if c.fit[i] {
-		c.least[i] = leastAllocated(n, c.demand)
+// is tells whether the pod belongs to the class.
+func (c *class) is(pod *corev1.Pod) bool {
+	a, b := c.pod, pod
+	if a == b {
+		return true
 	}
+	return c.priority == priorityOf(b) && a.Namespace == b.Namespace && ownerOf(a) == ownerOf(b) && maps.Equal(a.Labels, b.Labels) &&
+		c.pinned == sharesPin(b) && sameDemand(&a.Spec, &b.Spec, c.pinned)
 }
 
-// static applies the rules that look at the node's specification only, in kube-scheduler's order; the first that refuses tells.
-func static(node *corev1.Node, pod *corev1.Pod, affinity nodeaffinity.RequiredNodeAffinity) Verdict {
-	refuse := func(plugin, reason string) Verdict {
-		return Verdict{Node: node.Name, Plugin: plugin, Reasons: []string{reason}}
+// newClass decides for every node what does not depend on what runs there, and counts what does.
+func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
+	c := &class{demand: s.demandOf(pod, false), pod: pod, priority: priorityOf(pod), pinned: pinned, group: s.groups.of(pod, false),
+		effects: map[*group][]effect{}, cursor: len(s.log)}
+	c.seed = mix(hash(pod.Namespace) + hash(string(c.owner)))
+	if c.owner == "" {
+		c.seed = mix(c.seed + hash(pod.Name))
 	}
-	if node.Spec.Unschedulable && !toleratesUnschedulable(pod) {
-		return refuse("NodeUnschedulable", "node(s) were unschedulable")
+	if c.rules, c.all = newNodeRules(pod, s.profile, pinned); c.all != nil {
+		return c
 	}
-	for i := range node.Spec.Taints {
-		t := &node.Spec.Taints[i]
-		if (t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute) && !Tolerates(pod.Spec.Tolerations, t) {
-			return refuse("TaintToleration", "node(s) had untolerated taint {"+t.Key+": "+t.Value+"}")
-		}
+	if c.storage, c.all = s.newStorage(pod); c.all != nil {
+		return c
 	}
-	if ok, err := affinity.Match(node); err != nil || !ok {
-		return refuse("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
-	}
-	if !ready(node) {
-		return refuse("NodeReady", "node(s) were not ready")
-	}
-	return Verdict{Node: node.Name, Fits: true}
-}
-
-// shunned counts the taints that would have the pod elsewhere if there is an elsewhere. As in kube-scheduler, tolerations without an
-// effect and those of PreferNoSchedule count.
-func shunned(node *corev1.Node, pod *corev1.Pod) (n int64) {
-	for i := range node.Spec.Taints {
-		if t := &node.Spec.Taints[i]; t.Effect == corev1.TaintEffectPreferNoSchedule && !Tolerates(pod.Spec.Tolerations, t) {
-			n++
-		}
-	}
-	return n
-}
-
-// ready holds pods off a node that never said that it is ready; one that stopped saying so has a taint.
-func ready(node *corev1.Node) bool {
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return true
-		}
-	}
-	return false
-}
-
-func toleratesUnschedulable(pod *corev1.Pod) bool {
-	return Tolerates(pod.Spec.Tolerations, &corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule})
-}
-
-// Tolerates tells whether one of the tolerations matches the taint: an empty key with Exists matches all, an empty effect every
-// effect, an empty operator means Equal.
-func Tolerates(tolerations []corev1.Toleration, t *corev1.Taint) bool {
-	for i := range tolerations {
-		tol := &tolerations[i]
-		if tol.Effect != "" && tol.Effect != t.Effect || tol.Key != "" && tol.Key != t.Key {
+	c.static = make([]*refusal, len(s.nodes))
+	c.taints = make([]int64, len(s.nodes))
+	c.preferred = make([]int64, len(s.nodes))
+	c.image = make([]int64, len(s.nodes))
+	names := imageNames(&pod.Spec)
+	containers := len(pod.Spec.InitContainers) + len(pod.Spec.Containers)
+	for i, n := range s.nodes {
+		if c.static[i] = c.rules.refuse(n.node); c.static[i] != nil {
 			continue
 		}
-		switch tol.Operator {
-		case corev1.TolerationOpExists:
-			return true
-		case "", corev1.TolerationOpEqual:
-			if tol.Key != "" && tol.Value == t.Value {
-				return true
+		c.taints[i] = shunned(n.node, pod)
+		c.preferred[i] = c.rules.prefers(n.node)
+		if len(s.images) > 0 {
+			c.image[i] = s.imageScore(n, names, containers)
+		}
+	}
+	s.addConstraints(c)
+	s.addInter(c)
+	for _, g := range s.groups.all {
+		effects := c.effectsOf(s, g)
+		if len(effects) == 0 {
+			continue
+		}
+		for at, n := range g.on {
+			for _, e := range effects {
+				c.slots[e.slot].count(at, e.delta*n)
 			}
 		}
 	}
-	return false
+	for i := range c.hard {
+		c.slots[c.hard[i].slot].track()
+	}
+	c.fill(s)
+	return c
 }
 
-// leastAllocated is kube-scheduler's score of the name: the free share of CPU and memory in percent, truncated, averaged.
-func leastAllocated(n *nodeState, d *demand) int64 {
-	free := func(used, cap int64) int64 {
-		if cap <= 0 || used > cap {
-			return 0
-		}
-		return (cap - used) * 100 / cap
+// count adds delta to the domain of a node, and tells which domain that is; -1 if the node does not count.
+func (s *slot) count(at int32, delta int64) int32 {
+	d := s.domain[at]
+	if d < 0 || s.eligible != nil && !s.eligible[at] {
+		return -1
 	}
-	return (free(n.usedScore.cpu+d.score.cpu, n.allocatable.cpu) + free(n.usedScore.memory+d.score.memory, n.allocatable.memory)) / 2
+	s.add(d, delta)
+	return d
 }
+
+// catchUp takes in what happened since the class was last used.
+func (s *Snapshot) catchUp(c *class) {
+	if c.all != nil {
+		c.cursor = len(s.log)
+		c.stale = c.storage != nil || c.all.plugin != nodeAffinity
+		return
+	}
+	for ; c.cursor < len(s.log); c.cursor++ {
+		ch := s.log[c.cursor]
+		if ch.group != nil {
+			for _, e := range c.effectsOf(s, ch.group) {
+				sl := c.slots[e.slot]
+				if d := sl.count(ch.node, e.delta*ch.sign); d >= 0 && sl.wide {
+					for _, at := range sl.members[d] {
+						c.touch(at)
+					}
+				}
+			}
+			if c.stale {
+				return
+			}
+		}
+		c.touch(ch.node)
+	}
+	for _, at := range c.touched {
+		c.dirty[at] = false
+		c.place(s, at)
+	}
+	c.touched = c.touched[:0]
+}
+
+// effectsOf is what a pod of the group counts for, for the class.
+func (c *class) effectsOf(s *Snapshot, g *group) []effect {
+	if e, ok := c.effects[g]; ok {
+		return e
+	}
+	var out []effect
+	if !g.terminating && g.namespace == c.pod.Namespace {
+		for _, list := range [][]constraint{c.hard, c.soft} {
+			for i := range list {
+				if k := &list[i]; !k.selector.Empty() && k.selector.Matches(g.labels) {
+					out = append(out, effect{k.slot, 1})
+				}
+			}
+		}
+	}
+	out = c.interEffects(s, g, out)
+	c.effects[g] = out
+	return out
+}
+
+// addConstraints reads the pod's spread constraints, or the defaults.
+func (s *Snapshot) addConstraints(c *class) {
+	list := c.pod.Spec.TopologySpreadConstraints
+	c.softAll = len(list) > 0 || !s.profile.SystemDefaults
+	var selector labels.Selector
+	if len(list) == 0 {
+		if list = s.profile.defaults(); len(list) == 0 {
+			return
+		}
+		if selector = s.defaultSelector(c.pod); selector.Empty() {
+			return
+		}
+	}
+	for i := range list {
+		t := &list[i]
+		k := constraint{key: t.TopologyKey, maxSkew: int64(t.MaxSkew), minDomains: 1, honour: [2]bool{true, false}, selector: selector}
+		if k.selector == nil {
+			k.selector = spreadSelector(t, c.pod.Labels)
+		}
+		if t.MinDomains != nil {
+			k.minDomains = int(*t.MinDomains)
+		}
+		if p := t.NodeAffinityPolicy; p != nil {
+			k.honour[0] = *p == corev1.NodeInclusionPolicyHonor
+		}
+		if p := t.NodeTaintsPolicy; p != nil {
+			k.honour[1] = *p == corev1.NodeInclusionPolicyHonor
+		}
+		if k.selector.Matches(labels.Set(c.pod.Labels)) {
+			k.self = 1
+		}
+		if t.WhenUnsatisfiable == corev1.DoNotSchedule {
+			c.hard = append(c.hard, k)
+		} else {
+			c.soft = append(c.soft, k)
+		}
+	}
+	for i := range c.hard {
+		k := &c.hard[i]
+		k.slot = c.addSlot(newSlot(s.topology(k.key), s.eligible(c, k, c.hard)))
+	}
+	for i := range c.soft {
+		k := &c.soft[i]
+		if k.key == corev1.LabelHostname {
+			k.slot = c.addSlot(newSlot(s.hosts(), nil))
+			continue
+		}
+		labelled := c.soft
+		if !c.softAll {
+			labelled = nil
+		}
+		k.slot = c.addSlot(newSlot(s.topology(k.key), s.eligible(c, k, labelled)))
+	}
+}
+
+func (c *class) addSlot(sl *slot) int {
+	c.slots = append(c.slots, sl)
+	return len(c.slots) - 1
+}
+
+// spreadSelector is a constraint's selector with the pod's own values of matchLabelKeys.
+func spreadSelector(t *corev1.TopologySpreadConstraint, own map[string]string) labels.Selector {
+	out := selectorOf(t.LabelSelector)
+	match := labels.Set{}
+	for _, k := range t.MatchLabelKeys {
+		if v, ok := own[k]; ok {
+			match[k] = v
+		}
+	}
+	if rest, selectable := out.Requirements(); len(match) > 0 && selectable {
+		out = labels.SelectorFromSet(match).Add(rest...)
+	}
+	return out
+}
+
+// eligible are the nodes whose pods count for a constraint: those that have all labels of the list and that its policies include.
+func (s *Snapshot) eligible(c *class, k *constraint, labelled []constraint) []bool {
+	out := make([]bool, len(s.nodes))
+	for i, n := range s.nodes {
+		out[i] = (!k.honour[0] || c.rules.matches(n.node)) && (!k.honour[1] || untolerated(n.node, &c.pod.Spec) == nil)
+		for j := range labelled {
+			if _, ok := n.node.Labels[labelled[j].key]; !ok {
+				out[i] = false
+			}
+		}
+	}
+	return out
+}
+
+// defaultSelector selects the pods that belong together with this one: those of its services and of its owner.
+func (s *Snapshot) defaultSelector(pod *corev1.Pod) labels.Selector {
+	set := labels.Set{}
+	for o := range s.src.List("services", pod.Namespace) {
+		svc, ok := o.(*corev1.Service)
+		if ok && svc.Spec.Selector != nil && labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(pod.Labels)) {
+			set = labels.Merge(set, svc.Spec.Selector)
+		}
+	}
+	ref := metav1.GetControllerOfNoCopy(pod)
+	if ref == nil {
+		return set.AsSelector()
+	}
+	get := func(resource string) object.Object {
+		o, _ := s.src.Get(object.Key{Resource: resource, Namespace: pod.Namespace, Name: ref.Name})
+		return o
+	}
+	var more *metav1.LabelSelector
+	switch ref.APIVersion + "/" + ref.Kind {
+	case "v1/ReplicationController":
+		if rc, ok := get("replicationcontrollers").(*corev1.ReplicationController); ok {
+			set = labels.Merge(set, rc.Spec.Selector)
+		}
+	case "apps/v1/ReplicaSet", "apps/v1/StatefulSet":
+		more = ownerSelector(get(ownerResource[ref.Kind]))
+	}
+	out := set.AsSelector()
+	if more != nil {
+		if sel, err := metav1.LabelSelectorAsSelector(more); err == nil {
+			if r, ok := sel.Requirements(); ok {
+				out = out.Add(r...)
+			}
+		}
+	}
+	return out
+}
+
+var ownerResource = map[string]string{"ReplicaSet": "replicasets", "StatefulSet": "statefulsets"}

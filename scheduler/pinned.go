@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
 // PinnedTo is the one node that a pod's required node affinity names (matchFields metadata.name), as a daemon's does; empty if it
@@ -17,44 +16,55 @@ func PinnedTo(spec *corev1.PodSpec) string {
 	}
 	name := ""
 	for _, term := range a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
-		i := slices.IndexFunc(term.MatchFields, func(f corev1.NodeSelectorRequirement) bool {
-			return f.Key == metav1.ObjectNameField && f.Operator == corev1.NodeSelectorOpIn && len(f.Values) == 1
-		})
-		if i < 0 || name != "" && name != term.MatchFields[i].Values[0] {
+		before := name
+		for _, f := range term.MatchFields {
+			if !names(f) {
+				continue
+			}
+			if name != "" && name != f.Values[0] {
+				return ""
+			}
+			name = f.Values[0]
+		}
+		if name == "" || before != "" && !slices.ContainsFunc(term.MatchFields, names) {
 			return ""
 		}
-		name = term.MatchFields[i].Values[0]
 	}
 	return name
 }
 
-// schedulePinned decides about the one node that a pod may be on. No other is looked at, so that a daemon on each of many nodes costs
-// no look at all nodes for each.
-func (s *Snapshot) schedulePinned(pod *corev1.Pod, name string, d *demand) Decision {
-	const elsewhere = "node(s) didn't match Pod's node affinity/selector"
-	n, known := s.byName[name]
-	if !known {
-		return Decision{Pod: pod, Message: pinnedMessage(len(s.nodes), len(s.nodes), elsewhere, nil)}
-	}
-	v := static(n.node, pod, nodeaffinity.GetRequiredNodeAffinity(pod))
-	switch {
-	case !v.Fits:
-	case n.fits(d):
-		n.add(pod, d)
-		return Decision{Pod: pod, Node: n.node.Name}
-	default:
-		v = n.refusal(d)
-	}
-	return Decision{Pod: pod, Message: pinnedMessage(len(s.nodes), len(s.nodes)-1, elsewhere, v.Reasons)}
+// names tells whether a requirement names one node.
+func names(f corev1.NodeSelectorRequirement) bool {
+	return f.Key == metav1.ObjectNameField && f.Operator == corev1.NodeSelectorOpIn && len(f.Values) == 1
 }
 
-func pinnedMessage(nodes, others int, elsewhere string, reasons []string) string {
-	var vs []Verdict
-	for range others {
-		vs = append(vs, Verdict{Reasons: []string{elsewhere}})
+// sharesPin tells whether a pod, which may be on one node only, can be of one class with those for other nodes, so that a daemon on each of
+// many nodes costs no look at all nodes for each. A constraint counts the pods of the nodes that the pod may be on, so that
+// pods with constraints have each their own.
+func sharesPin(pod *corev1.Pod) bool {
+	return PinnedTo(&pod.Spec) != "" && len(pod.Spec.TopologySpreadConstraints) == 0
+}
+
+// unpinned is a copy of a pinned pod that may be on any node that its other requirements allow.
+func unpinned(pod *corev1.Pod) *corev1.Pod {
+	out := *pod
+	out.Spec.Affinity = withoutName(pod.Spec.Affinity)
+	return &out
+}
+
+// withoutName is the affinity without the requirement that names a node.
+func withoutName(a *corev1.Affinity) *corev1.Affinity {
+	out, node := *a, *a.NodeAffinity
+	required := &corev1.NodeSelector{}
+	for _, t := range node.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+		t.MatchFields = slices.DeleteFunc(slices.Clone(t.MatchFields), names)
+		if len(t.MatchFields) == 0 && len(t.MatchExpressions) == 0 {
+			required = nil // an empty term would match nothing
+			break
+		}
+		required.NodeSelectorTerms = append(required.NodeSelectorTerms, t)
 	}
-	if others < nodes {
-		vs = append(vs, Verdict{Reasons: reasons})
-	}
-	return message(vs)
+	node.RequiredDuringSchedulingIgnoredDuringExecution = required
+	out.NodeAffinity = &node
+	return &out
 }

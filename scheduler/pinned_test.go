@@ -34,7 +34,7 @@ func TestPinnedIsExplained(t *testing.T) {
 			at := slices.IndexFunc(want, func(v Verdict) bool { return v.Node == name })
 			switch {
 			case at < 0:
-				if d.Node != "" || !strings.Contains(d.Message, "didn't match") {
+				if d.Node != "" || !strings.Contains(d.Message, "[NodeAffinity]") {
 					rt.Fatalf("a pod for a node that is not there: %+v", d)
 				}
 				continue
@@ -66,7 +66,8 @@ func TestPinnedTo(t *testing.T) {
 		terms []corev1.NodeSelectorTerm
 		want  string
 	}{{nil, ""}, {[]corev1.NodeSelectorTerm{field("a")}, "a"}, {[]corev1.NodeSelectorTerm{field("a"), field("a")}, "a"},
-		{[]corev1.NodeSelectorTerm{field("a"), field("b")}, ""}, {[]corev1.NodeSelectorTerm{field("a", "b")}, ""}, {[]corev1.NodeSelectorTerm{field("a"), label}, ""}} {
+		{[]corev1.NodeSelectorTerm{field("a"), field("b")}, ""}, {[]corev1.NodeSelectorTerm{field("a", "b")}, ""}, {[]corev1.NodeSelectorTerm{field("a"), label}, ""},
+		{[]corev1.NodeSelectorTerm{{MatchFields: append(field("a").MatchFields, field("b").MatchFields...)}}, ""}} {
 		spec := &corev1.PodSpec{Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: tc.terms}}}}
 		if got := PinnedTo(spec); got != tc.want {

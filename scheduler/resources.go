@@ -3,17 +3,17 @@ package scheduler
 import (
 	"slices"
 	"sort"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	kresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
 )
 
 // amounts are resources: millicores, bytes, and whole numbers of the rest.
 type amounts struct {
-	cpu, memory, storage, pods int64
-	other                      map[corev1.ResourceName]int64
+	cpu, memory, storage int64
+	other                map[corev1.ResourceName]int64
 }
 
 type score struct{ cpu, memory int64 }
@@ -24,91 +24,118 @@ const (
 	defaultMemory = 200 << 20
 )
 
-func (a *amounts) addList(l corev1.ResourceList) {
+// amountsOf reads a list. pods is apart, since no pod asks for it.
+func amountsOf(l corev1.ResourceList) (a amounts, pods int64) {
 	for name, q := range l {
 		switch name {
 		case corev1.ResourceCPU:
-			a.cpu += q.MilliValue()
+			a.cpu = q.MilliValue()
 		case corev1.ResourceMemory:
-			a.memory += q.Value()
+			a.memory = q.Value()
 		case corev1.ResourceEphemeralStorage:
-			a.storage += q.Value()
+			a.storage = q.Value()
 		case corev1.ResourcePods:
-			a.pods += q.Value()
+			pods = q.Value()
 		default:
-			if a.other == nil {
-				a.other = map[corev1.ResourceName]int64{}
+			if scalar(name) {
+				if a.other == nil {
+					a.other = map[corev1.ResourceName]int64{}
+				}
+				a.other[name] = q.Value()
 			}
-			a.other[name] += q.Value()
 		}
 	}
+	return a, pods
 }
 
-func (a *amounts) add(b *amounts) {
-	a.cpu += b.cpu
-	a.memory += b.memory
-	a.storage += b.storage
+// scalar tells whether the scheduler counts a resource besides CPU, memory and storage: extended resources, huge pages and volumes.
+func scalar(name corev1.ResourceName) bool {
+	n := string(name)
+	return strings.HasPrefix(n, corev1.ResourceHugePagesPrefix) || strings.HasPrefix(n, corev1.ResourceAttachableVolumesPrefix) ||
+		strings.Contains(n, "/") && (strings.Contains(n, corev1.ResourceDefaultNamespacePrefix) || !strings.HasPrefix(n, corev1.DefaultResourceRequestsPrefix))
+}
+
+// add adds b's amounts, times sign.
+func (a *amounts) add(b *amounts, sign int64) {
+	a.cpu += sign * b.cpu
+	a.memory += sign * b.memory
+	a.storage += sign * b.storage
 	for name, v := range b.other {
 		if a.other == nil {
 			a.other = map[corev1.ResourceName]int64{}
 		}
-		a.other[name] += v
+		a.other[name] += sign * v
 	}
 }
 
-// demand is what a pod asks of any node. It is shared by pods made from one template.
-type demand struct {
-	owner    types.UID
-	requests amounts
-	score    score
-	ports    []port
-	spec     *corev1.PodSpec
+// of is the amount of one resource.
+func (a *amounts) of(name corev1.ResourceName) int64 {
+	switch name {
+	case corev1.ResourceCPU:
+		return a.cpu
+	case corev1.ResourceMemory:
+		return a.memory
+	case corev1.ResourceEphemeralStorage:
+		return a.storage
+	}
+	return a.other[name]
 }
 
-// demandOf reads a pod's demand. cache, if not nil, holds one demand an owner, which serves all its pods whose specification
-// asks for the same.
-func demandOf(pod *corev1.Pod, cache map[types.UID]*demand) *demand {
-	owner := types.UID("")
-	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
-		owner = ref.UID
+// requestsOf is what a pod asks for, and what scoring counts. bound says that it runs: then a resize that is under way counts with the
+// larger of what it has and what it shall have.
+func requestsOf(pod *corev1.Pod, bound bool) (amounts, score) {
+	opts := resource.PodResourcesOptions{UseStatusResources: bound, InPlacePodLevelResourcesVerticalScalingEnabled: bound}
+	list := resource.PodRequests(pod, opts)
+	out, _ := amountsOf(list)
+	missing := corev1.ResourceList{}
+	atPod := bound && resource.IsPodLevelRequestsSet(pod)
+	if _, there := list[corev1.ResourceCPU]; !there || !atPod {
+		missing[corev1.ResourceCPU] = *kresource.NewMilliQuantity(defaultCPU, kresource.DecimalSI)
 	}
-	if d := cache[owner]; d != nil && sameDemand(d.spec, &pod.Spec) {
-		return d
+	if _, there := list[corev1.ResourceMemory]; !there || !atPod {
+		missing[corev1.ResourceMemory] = *kresource.NewQuantity(defaultMemory, kresource.DecimalSI)
 	}
-	d := &demand{owner: owner, spec: &pod.Spec, ports: hostPorts(pod)}
-	d.requests.addList(resource.PodRequests(pod, resource.PodResourcesOptions{}))
-	defaults := corev1.ResourceList{
-		corev1.ResourceCPU:    *quantity(defaultCPU, true),
-		corev1.ResourceMemory: *quantity(defaultMemory, false),
-	}
-	var scored amounts
-	scored.addList(resource.PodRequests(pod, resource.PodResourcesOptions{NonMissingContainerRequests: defaults}))
-	d.score = score{scored.cpu, scored.memory}
-	if cache != nil && owner != "" {
-		cache[owner] = d
-	}
-	return d
+	opts.NonMissingContainerRequests = missing
+	opts.SkipPodLevelResources = !bound // kube-scheduler scores a pod by its containers, and counts it by itself once it runs
+	scored, _ := amountsOf(resource.PodRequests(pod, opts))
+	return out, score{scored.cpu, scored.memory}
 }
 
+// port is a port of a node's own address.
+type port struct {
+	ip, protocol string
+	number       int32
+}
+
+const everyAddress = "0.0.0.0"
+
+// hostPorts are the ports of the node that a pod takes: those of its containers and sidecars.
 func hostPorts(pod *corev1.Pod) []port {
 	var out []port
-	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			for _, p := range list[i].Ports {
-				if p.HostPort == 0 {
-					continue
-				}
-				protocol := string(p.Protocol)
-				if protocol == "" {
-					protocol = string(corev1.ProtocolTCP)
-				}
-				ip := p.HostIP
-				if ip == "" {
-					ip = "0.0.0.0"
-				}
-				out = append(out, port{ip, protocol, p.HostPort})
-			}
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			out = appendPorts(out, c.Ports)
 		}
+	}
+	for i := range pod.Spec.Containers {
+		out = appendPorts(out, pod.Spec.Containers[i].Ports)
+	}
+	return out
+}
+
+func appendPorts(out []port, ports []corev1.ContainerPort) []port {
+	for _, p := range ports {
+		if p.HostPort <= 0 {
+			continue
+		}
+		q := port{p.HostIP, string(p.Protocol), p.HostPort}
+		if q.ip == "" {
+			q.ip = everyAddress
+		}
+		if q.protocol == "" {
+			q.protocol = string(corev1.ProtocolTCP)
+		}
+		out = append(out, q)
 	}
 	return out
 }
@@ -118,8 +145,8 @@ func (n *nodeState) conflicts(p port) bool {
 	if len(n.ports) == 0 {
 		return false
 	}
-	if p.ip != "0.0.0.0" {
-		return n.ports[p] || n.ports[port{"0.0.0.0", p.protocol, p.number}]
+	if p.ip != everyAddress {
+		return n.ports[p] > 0 || n.ports[port{everyAddress, p.protocol, p.number}] > 0
 	}
 	for q := range n.ports {
 		if q.number == p.number && q.protocol == p.protocol {
@@ -129,22 +156,27 @@ func (n *nodeState) conflicts(p port) bool {
 	return false
 }
 
-// short lists the resources that the node lacks for the demand, in kube-scheduler's order and words.
-func (n *nodeState) short(d *demand) []string {
-	var out []string
+// shortage is a resource of which a node has too little.
+type shortage struct {
+	resource            string
+	asked, used, offers int64
+}
+
+// short lists what the node lacks for the demand, in kube-scheduler's order.
+func (n *nodeState) short(d *demand) []shortage {
+	var out []shortage
 	a, u, r := &n.allocatable, &n.used, &d.requests
-	if u.pods+1 > a.pods {
-		out = append(out, "Too many pods")
+	if int64(len(n.pods))+1 > n.maxPods {
+		out = append(out, shortage{"pods", 1, int64(len(n.pods)), n.maxPods})
 	}
-	if r.cpu > 0 && u.cpu+r.cpu > a.cpu {
-		out = append(out, "Insufficient cpu")
+	lacks := func(name string, asked, used, offers int64) {
+		if asked > 0 && asked > offers-used {
+			out = append(out, shortage{name, asked, used, offers})
+		}
 	}
-	if r.memory > 0 && u.memory+r.memory > a.memory {
-		out = append(out, "Insufficient memory")
-	}
-	if r.storage > 0 && u.storage+r.storage > a.storage {
-		out = append(out, "Insufficient ephemeral-storage")
-	}
+	lacks("cpu", r.cpu, u.cpu, a.cpu)
+	lacks("memory", r.memory, u.memory, a.memory)
+	lacks("ephemeral-storage", r.storage, u.storage, a.storage)
 	if len(r.other) > 0 {
 		names := make([]string, 0, len(r.other))
 		for name := range r.other {
@@ -153,25 +185,39 @@ func (n *nodeState) short(d *demand) []string {
 		sort.Strings(names)
 		for _, name := range names {
 			k := corev1.ResourceName(name)
-			if r.other[k] > 0 && u.other[k]+r.other[k] > a.other[k] {
-				out = append(out, "Insufficient "+name)
+			if asked := r.other[k]; asked != 0 && asked > a.other[k]-u.other[k] {
+				out = append(out, shortage{name, asked, u.other[k], a.other[k]})
 			}
 		}
 	}
 	return out
 }
 
-// fits is short without the words.
+// refusal puts shortages into kube-scheduler's words. Nobody's going helps where the pod asks for more than the node offers.
+func (n *nodeState) shortRefusal(d *demand) *refusal {
+	out := &refusal{plugin: nodeResourcesFit}
+	for _, s := range n.short(d) {
+		if s.resource == "pods" {
+			out.reasons = append(out.reasons, "Too many pods")
+			continue
+		}
+		out.reasons = append(out.reasons, "Insufficient "+s.resource)
+		out.unresolvable = out.unresolvable || s.asked > s.offers
+	}
+	return out
+}
+
+// fits tells whether the node has room and the ports are free.
 func (n *nodeState) fits(d *demand) bool {
 	a, u, r := &n.allocatable, &n.used, &d.requests
-	if u.pods+1 > a.pods || r.cpu > 0 && u.cpu+r.cpu > a.cpu || r.memory > 0 && u.memory+r.memory > a.memory ||
-		r.storage > 0 && u.storage+r.storage > a.storage {
+	if int64(len(n.pods))+1 > n.maxPods || r.cpu > 0 && r.cpu > a.cpu-u.cpu || r.memory > 0 && r.memory > a.memory-u.memory ||
+		r.storage > 0 && r.storage > a.storage-u.storage {
 		return false
 	}
 	for k, v := range r.other {
-		if v > 0 && u.other[k]+v > a.other[k] {
+		if v != 0 && v > a.other[k]-u.other[k] {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(d.ports, n.conflicts)
+	return len(d.ports) == 0 || !slices.ContainsFunc(d.ports, n.conflicts)
 }

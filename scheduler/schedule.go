@@ -2,139 +2,198 @@ package scheduler
 
 import (
 	"fmt"
-	"slices"
 	"sort"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
-// spreadWeight is the weight of spreading an owner's pods against LeastAllocated's 1, as PodTopologySpread's in kube-scheduler.
-const spreadWeight = 2
-
-// shunWeight is that of PreferNoSchedule taints, as TaintToleration's in kube-scheduler.
-const shunWeight = 3
-
 // Schedule places the pods one after the other, in the order given, and binds each in the snapshot. Pods that only differ in
-// name share their class, so that the cost of one more such pod is one pass over the nodes' scores.
+// name share their class, so that the cost of one more such pod does not grow with the number of nodes.
 func (s *Snapshot) Schedule(pods []*corev1.Pod) []Decision {
 	out := make([]Decision, 0, len(pods))
-	demands := map[types.UID]*demand{}
-	var c *class
-	refused := ""
 	for _, pod := range pods {
-		if name := PinnedTo(&pod.Spec); name != "" {
-			out = append(out, s.schedulePinned(pod, name, demandOf(pod, demands)))
-			c, refused = nil, ""
-			continue
-		}
-		if c == nil || c.owner == "" || demandOf(pod, demands) != c.demand {
-			c, refused = s.newClass(pod, demands), ""
-		}
-		if refused != "" {
-			// Nothing was freed since: the same class meets the same reasons.
-			out = append(out, Decision{Pod: pod, Message: refused})
-			continue
-		}
-		best := s.best(c, podHash(pod, c.owner))
-		if best < 0 {
-			refused = message(s.verdicts(c))
-			out = append(out, Decision{Pod: pod, Message: refused})
-			continue
-		}
-		n := s.nodes[best]
-		n.add(pod, c.demand)
-		c.update(best, n)
-		out = append(out, Decision{Pod: pod, Node: n.node.Name})
+		out = append(out, s.schedule(pod))
 	}
 	return out
 }
 
-// best returns the feasible node with the highest score, -1 if there is none.
-func (s *Snapshot) best(c *class, pod uint64) int {
-	most := c.most()
-	best, bestScore, bestTie := -1, int64(-1), uint64(0)
-	for i, n := range s.nodes {
-		if !c.fit[i] {
-			continue
+func (s *Snapshot) schedule(pod *corev1.Pod) Decision {
+	c := s.classOf(pod)
+	p := &podState{pod: pod, demand: c.demand, group: c.group}
+	at := int32(-1)
+	switch {
+	case c.all != nil:
+	case c.pinned:
+		at = s.pinnedNode(c, p)
+	default:
+		at = s.choose(c, p)
+	}
+	if at >= 0 {
+		s.unnominate(pod)
+		if pod.Spec.Resources != nil {
+			p.demand = s.demandOf(pod, true)
 		}
-		total := c.total(i, most)
-		if total < bestScore {
-			continue
-		}
-		t := tie(pod, n.hash)
-		if total > bestScore || t > bestTie {
-			best, bestScore, bestTie = i, total, t
+		s.put(at, p)
+		return Decision{Pod: pod, Node: s.nodes[at].node.Name}
+	}
+	return s.withoutNode(c, p)
+}
+
+// choose picks the node of a pod that may be on any; -1 if none takes it. The node that others were deleted for comes first.
+func (s *Snapshot) choose(c *class, p *podState) int32 {
+	if name := p.pod.Status.NominatedNodeName; name != "" {
+		if at, ok := s.byName[name]; ok && s.tryNode(c, p, at) == nil {
+			return at
 		}
 	}
-	return best
+	if c.refused != "" && c.refusedAt == len(s.log) && len(c.apart) == 0 {
+		return -1 // nothing happened since: the same class meets the same reasons
+	}
+	return c.best(s.candidates(c, p))
 }
 
-// extremes are the highest numbers on a feasible node, which scores are measured against.
-type extremes struct{ own, shun int64 }
+// pinnedNode is the one node that the pod may be on, -1 if it does not take it.
+func (s *Snapshot) pinnedNode(c *class, p *podState) int32 {
+	at, ok := s.byName[PinnedTo(&p.pod.Spec)]
+	if !ok || s.tryNode(c, p, at) != nil {
+		return -1
+	}
+	return at
+}
 
-func (c *class) most() (m extremes) {
-	for i, fits := range c.fit {
-		if fits {
-			m.own, m.shun = max(m.own, c.own[i]), max(m.shun, c.shun[i])
+// tryNode applies every rule to one node, in kube-scheduler's order; nil if none refuses. Pods of no less priority that are nominated
+// to the node must have room besides this one, whether they come or not.
+func (s *Snapshot) tryNode(c *class, p *podState, at int32) *refusal {
+	if c.static[at] != nil {
+		return c.static[at]
+	}
+	n := s.nodes[at]
+	coming := c.coming(n, p)
+	if len(coming) == 0 {
+		return s.apply(c, at, nil)
+	}
+	h := &shift{deltas: make([]int64, len(c.slots))}
+	for _, q := range coming {
+		n.pods = append(n.pods, q)
+		n.count(q, 1)
+		c.shift(s, h, at, q, 1)
+	}
+	// Claims of pods to come count where kube-scheduler looks at the pod's disks anyway (VolumeRestrictions' PreFilter).
+	claims := c.storage != nil && c.storage.disks
+	for _, q := range coming {
+		if claims {
+			s.useClaims(q.pod, 1)
 		}
 	}
-	return m
-}
-
-// total is node i's sum for a pod of the class.
-func (c *class) total(i int, most extremes) int64 {
-	return c.least[i] + spreadWeight*reverse(c.own[i], most.own) + shunWeight*reverse(c.shun[i], most.shun)
-}
-
-// reverse is 100 for none and 0 for the most there are; 100 for all where there are none.
-func reverse(n, most int64) int64 {
-	if most == 0 {
-		return 100
+	r := s.apply(c, at, h)
+	for _, q := range coming {
+		n.count(q, -1)
+		if claims {
+			s.useClaims(q.pod, -1)
+		}
 	}
-	return 100 * (most - n) / most
+	n.pods = n.pods[:len(n.pods)-len(coming)]
+	if r != nil {
+		return r
+	}
+	return s.apply(c, at, nil)
 }
 
-// verdicts tells of every node what stands against a pod of the class there.
-func (s *Snapshot) verdicts(c *class) []Verdict {
-	most := c.most()
-	out := slices.Clone(c.static)
-	for i, n := range s.nodes {
-		switch {
-		case c.fit[i]:
-			out[i].Score = c.total(i, most)
-		case !out[i].Fits:
-		default:
-			out[i] = n.refusal(c.demand)
+// apply applies the rules that are not about the node itself.
+func (s *Snapshot) apply(c *class, at int32, h *shift) *refusal {
+	n := s.nodes[at]
+	for _, p := range c.ports {
+		if n.conflicts(p) {
+			return refusePorts
+		}
+	}
+	if !n.fits(c.demand) {
+		return n.shortRefusal(c.demand)
+	}
+	if c.storage != nil {
+		if r := c.storage.refuse(s, at); r != nil {
+			return r
+		}
+	}
+	return c.others(at, h)
+}
+
+// yields tells whether a pod of the class has to leave room for one that is nominated to the node.
+func (c *class) yields(n *nodeState) bool {
+	for _, q := range n.nominated {
+		if priorityOf(q.pod) >= c.priority {
+			return true
+		}
+	}
+	return false
+}
+
+// coming are the nominated pods for which this one has to leave room.
+func (c *class) coming(n *nodeState, p *podState) (out []*podState) {
+	for _, q := range n.nominated {
+		if priorityOf(q.pod) >= c.priority && !samePod(q.pod, p.pod) {
+			out = append(out, q)
 		}
 	}
 	return out
 }
 
-// refusal is why a node has no room for a demand.
-func (n *nodeState) refusal(d *demand) Verdict {
-	if slices.ContainsFunc(d.ports, n.conflicts) {
-		return Verdict{Node: n.node.Name, Plugin: "NodePorts", Reasons: []string{"node(s) didn't have free ports for the requested pod ports"}}
-	}
-	return Verdict{Node: n.node.Name, Plugin: "NodeResourcesFit", Reasons: n.short(d)}
+func samePod(a, b *corev1.Pod) bool {
+	return a.UID == b.UID && a.Name == b.Name && a.Namespace == b.Namespace
 }
 
-// message sums up verdicts in kube-scheduler's words: each reason with the number of nodes, sorted as text.
-func message(vs []Verdict) string {
-	if len(vs) == 0 {
-		return "no nodes available to schedule pods"
-	}
-	counts := map[string]int{}
-	for _, v := range vs {
-		for _, r := range v.Reasons {
-			counts[r]++
+// shift adds to h what sign pods like q on the node would change for the class.
+func (c *class) shift(s *Snapshot, h *shift, at int32, q *podState, sign int64) {
+	add := func(slot int, delta int64) {
+		sl := c.slots[slot]
+		if sl.domain[at] >= 0 && (sl.eligible == nil || sl.eligible[at]) {
+			h.deltas[slot] += sign * delta
 		}
 	}
+	hard := map[int]bool{}
+	for i := range c.hard {
+		hard[c.hard[i].slot] = true
+		// Here kube-scheduler counts the pods that are terminating too (PodTopologySpread's AddPod and RemovePod).
+		if k := &c.hard[i]; q.pod.Namespace == c.pod.Namespace && k.selector.Matches(q.group.labels) && c.labelled(at) {
+			add(k.slot, 1)
+		}
+	}
+	idle := c.interIdle()
+	for _, e := range c.effectsOf(s, q.group) {
+		if !hard[e.slot] && !idle {
+			add(e.slot, e.delta)
+		}
+	}
+}
+
+// labelled tells whether a node has the labels of all constraints that have to hold.
+func (c *class) labelled(at int32) bool {
+	for i := range c.hard {
+		if c.slots[c.hard[i].slot].domain[at] < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// refusalOf is why a node does not take a pod, nil if it does.
+func (s *Snapshot) refusalOf(c *class, p *podState, at int32) *refusal {
+	switch {
+	case c.all != nil:
+		return c.all
+	case c.pinned && s.nodes[at].node.Name != PinnedTo(&p.pod.Spec):
+		return refuseElsewhere
+	}
+	return s.tryNode(c, p, at)
+}
+
+// message sums up refusals in kube-scheduler's words: each reason with the number of nodes, sorted as text.
+func message(nodes int, counts map[string]int) string {
 	parts := make([]string, 0, len(counts))
 	for r, n := range counts {
 		parts = append(parts, fmt.Sprintf("%d %s", n, r))
 	}
 	sort.Strings(parts)
-	return fmt.Sprintf("0/%d nodes are available: %s.", len(vs), strings.Join(parts, ", "))
+	return fmt.Sprintf("0/%d nodes are available: %s.", nodes, strings.Join(parts, ", "))
 }

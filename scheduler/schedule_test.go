@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,17 +22,34 @@ import (
 type cluster struct {
 	nodes []*corev1.Node
 	pods  []*corev1.Pod
+	more  []object.Object
 }
 
-func (c *cluster) List(string, string) iter.Seq[object.Object] {
+func (c *cluster) List(resource, namespace string) iter.Seq[object.Object] {
 	return func(yield func(object.Object) bool) {
 		for _, n := range c.nodes {
-			if !yield(n) {
+			if resource == "nodes" && !yield(n) {
+				return
+			}
+		}
+		for _, o := range c.more {
+			if k := object.KeyOf(o); k.Resource == resource && (namespace == "" || k.Namespace == namespace) && !yield(o) {
 				return
 			}
 		}
 	}
 }
+
+func (c *cluster) Get(k object.Key) (object.Object, bool) {
+	for o := range c.List(k.Resource, k.Namespace) {
+		if o.GetName() == k.Name {
+			return o, true
+		}
+	}
+	return nil, false
+}
+
+func (c *cluster) Unbound() iter.Seq[*corev1.Pod] { return c.PodsOn("") }
 
 func (c *cluster) PodsOn(node string) iter.Seq[*corev1.Pod] {
 	return func(yield func(*corev1.Pod) bool) {
@@ -55,7 +73,8 @@ func pod(owner string, slot int, cpu, memory string) *corev1.Pod {
 		Annotations: map[string]string{object.AnnotationSlot: strconv.Itoa(slot)}}}
 	if owner != "" {
 		yes := true
-		p.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: owner, UID: types.UID(owner), Controller: &yes}}
+		p.Labels = map[string]string{"app": owner}
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: owner, UID: types.UID(owner), Controller: &yes}}
 	}
 	requests := corev1.ResourceList{}
 	if cpu != "" {
@@ -107,13 +126,13 @@ func TestRules(t *testing.T) {
 			}},
 		{name: "taint", node: func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: "k", Value: "v", Effect: corev1.TaintEffectNoSchedule}}
-		}, want: "TaintToleration: node(s) had untolerated taint {k: v}"},
+		}, want: "TaintToleration: node(s) had untolerated taint(s)"},
 		{name: "taint that only warns", node: func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: "k", Value: "v", Effect: corev1.TaintEffectPreferNoSchedule}}
 		}},
 		{name: "second taint", node: func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: "k", Value: "v", Effect: corev1.TaintEffectNoSchedule}, {Key: "l", Effect: corev1.TaintEffectNoExecute}}
-		}, pod: func(p *corev1.Pod) { p.Spec.Tolerations = []corev1.Toleration{{Key: "k", Value: "v"}} }, want: "TaintToleration: node(s) had untolerated taint {l: }"},
+		}, pod: func(p *corev1.Pod) { p.Spec.Tolerations = []corev1.Toleration{{Key: "k", Value: "v"}} }, want: "TaintToleration: node(s) had untolerated taint(s)"},
 		{name: "selector", pod: func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "ssd"} }, want: "NodeAffinity: node(s) didn't match Pod's node affinity/selector"},
 		{name: "affinity", pod: func(p *corev1.Pod) {
 			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
@@ -189,6 +208,9 @@ func TestTolerates(t *testing.T) {
 // TestSpread: an owner's pods go to all nodes alike, whatever else runs there, and a message counts each reason.
 func TestSpread(t *testing.T) {
 	c := &cluster{}
+	web := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "default"}}
+	web.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+	c.more = append(c.more, web)
 	for i := range 5 {
 		c.nodes = append(c.nodes, node(fmt.Sprintf("n%d", i), "8", "32Gi", 110))
 	}

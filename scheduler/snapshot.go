@@ -1,19 +1,38 @@
 package scheduler
 
 import (
-	"hash/fnv"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/object"
 )
 
 // Snapshot is the nodes of a cluster with what runs on them, in a form that is quick to schedule on. It belongs to one user,
-// who may change it by Bind; the objects it was made from are not changed.
+// who may change it by Schedule and Bind; the objects it was made from are not changed.
 type Snapshot struct {
-	nodes  []*nodeState
-	byName map[string]*nodeState
+	src        Source
+	profile    *Profile
+	nodes      []*nodeState
+	byName     map[string]int32
+	groups     *groups
+	topologies map[string]*topology
+	images     map[string]int64 // nodes that have an image, by its name
+	namespaces map[string]namespaceLabels
+	demands    map[types.UID]*demand
+	classes    map[uint64][]*class
+	log        []change
+	claims     map[object.Key]int64 // pods that use a claim, if it was asked for
+	withOrders int                  // nodes that pods are nominated to
+}
+
+// change is what a class has to hear of: sign pods of the group on the node; no group says that the node is to be looked at again.
+type change struct {
+	group *group
+	node  int32
+	sign  int64
 }
 
 // nodeState is one node's row.
@@ -21,48 +40,82 @@ type nodeState struct {
 	node        *corev1.Node
 	hash        uint64
 	allocatable amounts
+	maxPods     int64
 	used        amounts
 	// usedScore counts what scoring counts: pods without requests as if they had Kubernetes' defaults.
 	usedScore score
-	ports     map[port]bool
-	owners    map[types.UID]int64
+	ports     map[port]int
+	pods      []*podState
+	// nominated are pods without a node that wait for others to leave this one.
+	nominated []*podState
+	images    map[string]int64 // their sizes
 }
 
-type port struct {
-	ip, protocol string
-	number       int32
+// podState is a pod on a node.
+type podState struct {
+	pod *corev1.Pod
+	*demand
+	group *group
 }
 
-// NewSnapshot reads all nodes and the pods on them. Its cost is one pass over both.
-func NewSnapshot(src Source) *Snapshot { return newSnapshot(src, "") }
-
-// Explain returns a verdict on a pod for every node of src, in the order of names: the first rule that refuses it there, or the
-// score. A pod that is bound already is looked at as if it were not.
-func Explain(src Source, pod *corev1.Pod) []Verdict {
-	s := newSnapshot(src, pod.UID)
-	return s.verdicts(s.newClass(pod, nil))
+// demand is what a pod asks of any node. It is shared by pods made from one template.
+type demand struct {
+	owner    types.UID
+	requests amounts
+	score    score
+	ports    []port
+	spec     *corev1.PodSpec
 }
+
+// NewSnapshot reads all nodes and the pods on them, to be scheduled by Kubernetes' default profile. Its cost is one pass over both.
+func NewSnapshot(src Source) *Snapshot { return NewSnapshotFor(src, DefaultProfile()) }
+
+// NewSnapshotFor is NewSnapshot with a profile.
+func NewSnapshotFor(src Source, p *Profile) *Snapshot { return newSnapshot(src, p, "") }
 
 // newSnapshot leaves out the pod of the UID.
-func newSnapshot(src Source, without types.UID) *Snapshot {
-	s := &Snapshot{byName: map[string]*nodeState{}}
-	classes := map[types.UID]*demand{}
+func newSnapshot(src Source, p *Profile, without types.UID) *Snapshot {
+	s := &Snapshot{src: src, profile: p, byName: map[string]int32{}, groups: newGroups(), topologies: map[string]*topology{}, images: map[string]int64{},
+		namespaces: map[string]namespaceLabels{}, demands: map[types.UID]*demand{}, classes: map[uint64][]*class{}}
 	for o := range src.List("nodes", "") {
 		node, ok := o.(*corev1.Node)
 		if !ok || node.DeletionTimestamp != nil {
 			continue
 		}
-		n := &nodeState{node: node, hash: hash(node.Name), ports: map[port]bool{}, owners: map[types.UID]int64{}}
-		n.allocatable.addList(allocatable(node))
+		n := newNodeState(node)
+		at := int32(len(s.nodes))
+		s.nodes = append(s.nodes, n)
+		s.byName[node.Name] = at
+		for name := range n.images {
+			s.images[name]++
+		}
 		for pod := range src.PodsOn(node.Name) {
 			if !ended(pod) && (without == "" || pod.UID != without) {
-				n.add(pod, demandOf(pod, classes))
+				s.put(at, s.stateOf(pod, pod.DeletionTimestamp != nil, true))
 			}
 		}
-		s.nodes = append(s.nodes, n)
-		s.byName[node.Name] = n
 	}
+	for pod := range src.Unbound() {
+		if at, ok := s.byName[pod.Status.NominatedNodeName]; ok && (without == "" || pod.UID != without) {
+			s.nominate(at, s.stateOf(pod, false, false))
+		}
+	}
+	s.log = nil
 	return s
+}
+
+func newNodeState(node *corev1.Node) *nodeState {
+	n := &nodeState{node: node, hash: hash(node.Name), ports: map[port]int{}}
+	n.allocatable, n.maxPods = amountsOf(allocatable(node))
+	if len(node.Status.Images) > 0 {
+		n.images = map[string]int64{}
+		for i := range node.Status.Images {
+			for _, name := range node.Status.Images[i].Names {
+				n.images[name] = node.Status.Images[i].SizeBytes
+			}
+		}
+	}
+	return n
 }
 
 // allocatable is what a node offers; a node that tells only its capacity offers that.
@@ -78,22 +131,109 @@ func (s *Snapshot) Nodes() int { return len(s.nodes) }
 
 // Bind notes that a pod runs on a node from now on. It does nothing for an unknown node.
 func (s *Snapshot) Bind(pod *corev1.Pod, node string) {
-	if n, ok := s.byName[node]; ok {
-		n.add(pod, demandOf(pod, nil))
+	if at, ok := s.byName[node]; ok {
+		s.put(at, s.stateOf(pod, pod.DeletionTimestamp != nil, false))
 	}
 }
 
-func (n *nodeState) add(pod *corev1.Pod, d *demand) {
-	n.used.add(&d.requests)
-	n.used.pods++
-	n.usedScore.cpu += d.score.cpu
-	n.usedScore.memory += d.score.memory
-	for _, p := range d.ports {
-		n.ports[p] = true
+func (s *Snapshot) stateOf(pod *corev1.Pod, terminating, bound bool) *podState {
+	return &podState{pod: pod, demand: s.demandOf(pod, bound), group: s.groups.of(pod, terminating)}
+}
+
+// put adds a pod to a node's row.
+func (s *Snapshot) put(at int32, p *podState) {
+	n := s.nodes[at]
+	n.pods = append(n.pods, p)
+	n.count(p, 1)
+	s.useClaims(p.pod, 1)
+	p.group.on[at]++
+	s.log = append(s.log, change{p.group, at, 1})
+}
+
+// take is the opposite of put.
+func (s *Snapshot) take(at int32, p *podState) {
+	n := s.nodes[at]
+	n.pods = slices.DeleteFunc(n.pods, func(q *podState) bool { return q == p })
+	n.count(p, -1)
+	s.useClaims(p.pod, -1)
+	if p.group.on[at]--; p.group.on[at] == 0 {
+		delete(p.group.on, at)
 	}
-	if d.owner != "" && pod.DeletionTimestamp == nil {
-		n.owners[d.owner]++
+	s.log = append(s.log, change{p.group, at, -1})
+}
+
+// count adds sign times the pod to the node's sums.
+func (n *nodeState) count(p *podState, sign int64) {
+	n.used.add(&p.requests, sign)
+	n.usedScore.cpu += sign * p.score.cpu
+	n.usedScore.memory += sign * p.score.memory
+	for _, q := range p.ports {
+		if n.ports[q] += int(sign); n.ports[q] <= 0 {
+			delete(n.ports, q)
+		}
 	}
+}
+
+// nominate notes that a pod waits for the node.
+func (s *Snapshot) nominate(at int32, p *podState) {
+	n := s.nodes[at]
+	n.nominated = append(n.nominated, p)
+	s.withOrders++
+	s.log = append(s.log, change{node: at})
+}
+
+// unnominate is the opposite, for any pod.
+func (s *Snapshot) unnominate(pod *corev1.Pod) {
+	if s.withOrders == 0 {
+		return
+	}
+	for at, n := range s.nodes {
+		i := slices.IndexFunc(n.nominated, func(p *podState) bool {
+			return p.pod.UID == pod.UID && p.pod.Name == pod.Name && p.pod.Namespace == pod.Namespace
+		})
+		if i >= 0 {
+			n.nominated = slices.Delete(n.nominated, i, i+1)
+			s.withOrders--
+			s.log = append(s.log, change{node: int32(at)})
+		}
+	}
+}
+
+// demandOf reads a pod's demand; one demand an owner is kept, which serves all its pods whose specification asks for the same.
+func (s *Snapshot) demandOf(pod *corev1.Pod, bound bool) *demand {
+	owner := ownerOf(pod)
+	own := bound && (resized(pod) || pod.Spec.Resources != nil) // once it runs, other defaults count for a pod with resources of its own
+	if d := s.demands[owner]; d != nil && !own && sameRequests(d.spec, &pod.Spec) {
+		return d
+	}
+	d := &demand{owner: owner, spec: &pod.Spec, ports: hostPorts(pod)}
+	d.requests, d.score = requestsOf(pod, bound)
+	if owner != "" && !own {
+		s.demands[owner] = d
+	}
+	return d
+}
+
+func ownerOf(pod *corev1.Pod) types.UID {
+	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
+		return ref.UID
+	}
+	return ""
+}
+
+// resized tells whether the status says anything about resources, which then count too.
+func resized(pod *corev1.Pod) bool {
+	if pod.Status.Resources != nil || len(pod.Status.AllocatedResources) > 0 {
+		return true
+	}
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
+		for i := range list {
+			if list[i].Resources != nil || len(list[i].AllocatedResources) > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ended tells whether a pod has given back its resources.
@@ -101,27 +241,15 @@ func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// tie orders nodes of equal score for a pod: a hash of owner, slot and node, so that equal pods go different ways and the same
-// pod always the same way.
-func tie(pod, node uint64) uint64 {
-	x := pod ^ node
-	// The finaliser of splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
-// podHash is the hash of a pod's owner and slot, or of its name where it has none.
-func podHash(pod *corev1.Pod, owner types.UID) uint64 {
-	slot := pod.Annotations[object.AnnotationSlot]
-	if owner == "" || slot == "" {
-		return hash(pod.Namespace + "/" + pod.Name)
+// namespace tells a namespace's labels.
+func (s *Snapshot) namespace(name string) namespaceLabels {
+	if l, ok := s.namespaces[name]; ok {
+		return l
 	}
-	return hash(string(owner) + "/" + slot)
-}
-
-func hash(t string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(t))
-	return h.Sum64()
+	l := namespaceLabels{}
+	if o, ok := s.src.Get(object.Key{Resource: "namespaces", Name: name}); ok {
+		l = namespaceLabels{o.GetLabels(), true}
+	}
+	s.namespaces[name] = l
+	return l
 }

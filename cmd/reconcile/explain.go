@@ -122,19 +122,28 @@ func explain(ctx context.Context, c *client.Client, key object.Key) (explanation
 	return e, err
 }
 
-// places is the cluster's nodes and what is on them, as the scheduler reads them.
+// places is what the scheduler reads of a cluster.
 type places struct {
-	nodes []object.Object
-	pods  map[string][]*corev1.Pod
+	objects map[string][]object.Object // by resource, in the order of their keys
+	pods    map[string][]*corev1.Pod   // by node
 }
 
+// schedulingResources are what the rules of the scheduler look at besides pods.
+var schedulingResources = []string{"nodes", "namespaces", "services", "replicationcontrollers", "replicasets", "statefulsets", "persistentvolumeclaims",
+	"persistentvolumes", "storageclasses", "csinodes", "csidrivers", "csistoragecapacities", "volumeattachments", "poddisruptionbudgets"}
+
 func readPlaces(ctx context.Context, c *client.Client) (places, error) {
-	out := places{pods: map[string][]*corev1.Pod{}}
-	var err error
-	if out.nodes, err = c.List(ctx, object.Selection{Resource: "nodes"}); err != nil {
-		return out, err
+	out := places{objects: map[string][]object.Object{}, pods: map[string][]*corev1.Pod{}}
+	for _, resource := range schedulingResources {
+		list, err := c.List(ctx, object.Selection{Resource: resource})
+		if err != nil {
+			return out, err
+		}
+		slices.SortFunc(list, func(a, b object.Object) int {
+			return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
+		})
+		out.objects[resource] = list
 	}
-	slices.SortFunc(out.nodes, func(a, b object.Object) int { return strings.Compare(a.GetName(), b.GetName()) })
 	pods, err := c.List(ctx, object.Selection{Resource: "pods"})
 	for _, o := range pods {
 		p := o.(*corev1.Pod)
@@ -143,8 +152,29 @@ func readPlaces(ctx context.Context, c *client.Client) (places, error) {
 	return out, err
 }
 
-// List implements scheduler.Source, which asks for nodes only.
-func (p places) List(string, string) iter.Seq[object.Object] { return slices.Values(p.nodes) }
+// Get implements scheduler.Source.
+func (p places) Get(k object.Key) (object.Object, bool) {
+	for o := range p.List(k.Resource, k.Namespace) {
+		if o.GetName() == k.Name {
+			return o, true
+		}
+	}
+	return nil, false
+}
+
+// List implements scheduler.Source.
+func (p places) List(resource, namespace string) iter.Seq[object.Object] {
+	return func(yield func(object.Object) bool) {
+		for _, o := range p.objects[resource] {
+			if (namespace == "" || o.GetNamespace() == namespace) && !yield(o) {
+				return
+			}
+		}
+	}
+}
+
+// Unbound implements scheduler.Source.
+func (p places) Unbound() iter.Seq[*corev1.Pod] { return slices.Values(p.pods[""]) }
 
 // PodsOn implements scheduler.Source.
 func (p places) PodsOn(node string) iter.Seq[*corev1.Pod] { return slices.Values(p.pods[node]) }
@@ -239,9 +269,9 @@ func (e explanation) print(w io.Writer, now time.Time) error {
 		fmt.Fprintln(t, "nodes, as the scheduler sees them now")
 	}
 	for _, v := range e.Nodes {
-		verdict, why := "refuses", v.Plugin+": "+strings.Join(v.Reasons, ", ")
+		verdict, why := "refuses", v.Plugin+": "+strings.Join(append(slices.Clone(v.Reasons), v.Detail...), ", ")
 		if v.Fits {
-			verdict, why = "has room", fmt.Sprintf("score %d", v.Score)
+			verdict, why = "has room", fmt.Sprintf("score %d: %s", v.Score, shares(v.Scores))
 		}
 		if v.Node == e.Node {
 			verdict += ", it is here"
@@ -249,4 +279,15 @@ func (e explanation) print(w io.Writer, now time.Time) error {
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", v.Node, verdict, why)
 	}
 	return t.Flush()
+}
+
+// shares writes the plugins' shares of a score, weight times score; those that give nothing are left out.
+func shares(list []scheduler.PluginScore) string {
+	var out []string
+	for _, s := range list {
+		if s.Score > 0 {
+			out = append(out, fmt.Sprintf("%s %d×%d", s.Plugin, s.Weight, s.Score))
+		}
+	}
+	return strings.Join(out, ", ")
 }

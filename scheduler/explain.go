@@ -1,0 +1,152 @@
+package scheduler
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	kresource "k8s.io/apimachinery/pkg/api/resource"
+)
+
+// Explain returns a verdict on a pod for every node of src, in the order of names: the first rule that refuses it there, or the
+// score. A pod that is bound already is looked at as if it were not.
+func Explain(src Source, pod *corev1.Pod) []Verdict { return ExplainFor(src, pod, DefaultProfile()) }
+
+// ExplainFor is Explain with a profile.
+func ExplainFor(src Source, pod *corev1.Pod, p *Profile) []Verdict {
+	if pod.Spec.NodeName != "" {
+		free := *pod
+		free.Spec.NodeName = ""
+		pod = &free
+	}
+	return newSnapshot(src, p, pod.UID).Verdicts(pod)
+}
+
+// Verdicts is what the snapshot's nodes say of a pod, in their order. The pod is not placed.
+func (s *Snapshot) Verdicts(pod *corev1.Pod) []Verdict {
+	c := s.classOf(pod)
+	p := &podState{pod: pod, demand: c.demand, group: c.group}
+	out := make([]Verdict, len(s.nodes))
+	for i, n := range s.nodes {
+		out[i].Node = n.node.Name
+		if r := s.refusalOf(c, p, int32(i)); r != nil {
+			out[i].Plugin, out[i].Reasons, out[i].Unresolvable = r.plugin, r.reasons, r.unresolvable
+			out[i].Detail = s.detail(c, n, r)
+			continue
+		}
+		out[i].Fits = true
+	}
+	if c.all != nil {
+		return out
+	}
+	s.score(c, p, out)
+	return out
+}
+
+// score fills in the scores of the nodes that fit.
+func (s *Snapshot) score(c *class, p *podState, out []Verdict) {
+	var list []candidate
+	if c.pinned {
+		if at, ok := s.byName[PinnedTo(&p.pod.Spec)]; ok && out[at].Fits {
+			c.base[at] = c.score(s, at)
+			list = []candidate{{node: at, count: 1}}
+			c.rate(s.profile, list)
+		}
+	} else {
+		list = s.candidates(c, p)
+	}
+	for k := range list {
+		m := &list[k]
+		nodes := []int32{m.node}
+		if b := c.of[m.node]; b != nil && !c.pinned {
+			nodes = b.heap
+		}
+		for _, at := range nodes {
+			v := &out[at]
+			v.Score = m.total - c.base[m.node] + c.base[at]
+			v.Scores = s.scoresOf(c, m, at)
+		}
+	}
+}
+
+// scoresOf names the shares of a score.
+func (s *Snapshot) scoresOf(c *class, m *candidate, at int32) []PluginScore {
+	p, n := s.profile, s.nodes[at]
+	var out []PluginScore
+	add := func(name string, score int64) {
+		if w := p.Weights[name]; w > 0 {
+			out = append(out, PluginScore{name, score, w})
+		}
+	}
+	add(taintToleration, m.weighted[0])
+	add(nodeAffinity, m.weighted[1])
+	add(nodeResourcesFit, p.fitScore(n, c.demand))
+	add(podTopologySpread, m.weighted[2])
+	add(interPodAffinity, m.weighted[3])
+	add(balancedAllocation, p.balanced(n, c.demand))
+	add(imageLocality, c.image[at])
+	return out
+}
+
+// detail names the numbers behind a refusal, and what would have to change.
+func (s *Snapshot) detail(c *class, n *nodeState, r *refusal) (out []string) {
+	switch r.plugin {
+	case taintToleration:
+		t := untolerated(n.node, &c.pod.Spec)
+		return []string{fmt.Sprintf("the taint is %s; tolerate it, or remove it", t.ToString())}
+	case nodeUnschedulable:
+		return []string{"the node is cordoned; uncordon it"}
+	case nodeResourcesFit:
+		for _, l := range n.short(c.demand) {
+			text := fmt.Sprintf("%s: asks %s, free %s of %s; ", l.resource, amount(l.resource, l.asked), amount(l.resource, l.offers-l.used), amount(l.resource, l.offers))
+			if l.asked > l.offers {
+				text += "the node is too small even if empty"
+			} else {
+				text += fmt.Sprintf("%s less would fit", amount(l.resource, l.asked-(l.offers-l.used)))
+			}
+			out = append(out, text)
+		}
+	case nodePorts:
+		for _, p := range c.ports {
+			if n.conflicts(p) {
+				out = append(out, fmt.Sprintf("%s port %d of %s is taken", p.protocol, p.number, p.ip))
+			}
+		}
+	case podTopologySpread:
+		return s.spreadDetail(c, n)
+	}
+	return out
+}
+
+// spreadDetail names the constraints that a node breaks.
+func (s *Snapshot) spreadDetail(c *class, n *nodeState) (out []string) {
+	at := s.byName[n.node.Name]
+	for i := range c.hard {
+		k := &c.hard[i]
+		sl := c.slots[k.slot]
+		d := sl.domain[at]
+		if d < 0 {
+			out = append(out, fmt.Sprintf("the node has no label %s", k.key))
+			continue
+		}
+		lowest := sl.lowest
+		if sl.known < k.minDomains {
+			lowest = 0
+		}
+		if skew := sl.counts[d] + k.self - lowest; skew > k.maxSkew {
+			out = append(out, fmt.Sprintf("%s=%s would have %d pods where the least has %d: skew %d, at most %d", k.key, n.node.Labels[k.key],
+				sl.counts[d]+k.self, lowest, skew, k.maxSkew))
+		}
+	}
+	return out
+}
+
+// amount writes a number of a resource as users do.
+func amount(resource string, n int64) string {
+	switch corev1.ResourceName(resource) {
+	case corev1.ResourceCPU:
+		return kresource.NewMilliQuantity(n, kresource.DecimalSI).String()
+	case corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		return kresource.NewQuantity(n, kresource.BinarySI).String()
+	}
+	return fmt.Sprint(n)
+}
