@@ -11,9 +11,11 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	kresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -59,6 +61,8 @@ func (w *world) workload(d *datadriven.TestData) error {
 		w.state.Put(c)
 	case "grant":
 		return w.grant(d.CmdArgs[0].Key)
+	case "use":
+		return w.use(d)
 	case "label", "taint":
 		return w.changeNode(d)
 	default:
@@ -80,6 +84,37 @@ func (w *world) grant(budget string) error {
 		break
 	}
 	w.state.Put(b)
+	return nil
+}
+
+// use says what each container of the pods of an owner uses from now on: "use APP cpu=300m"; of those that do not run yet too. With
+// n=1 only the first pods are measured.
+func (w *world) use(d *datadriven.TestData) error {
+	if w.usage == nil {
+		w.usage = map[object.Key]controller.Usage{}
+	}
+	used := corev1.ResourceList{}
+	for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		if v := val(d, string(r), ""); v != "" {
+			used[r] = kresource.MustParse(v)
+		}
+	}
+	left, err := strconv.Atoi(val(d, "n", "1000"))
+	if err != nil {
+		return err
+	}
+	for o := range w.state.List("pods", "default") {
+		delete(w.usage, object.KeyOf(o))
+		if o.GetLabels()["app"] != d.CmdArgs[0].Key || left == 0 {
+			continue
+		}
+		left--
+		u := controller.Usage{At: w.now, Window: 30 * time.Second, Containers: map[string]corev1.ResourceList{}}
+		for _, c := range o.(*corev1.Pod).Spec.Containers {
+			u.Containers[c.Name] = used
+		}
+		w.usage[object.KeyOf(o)] = u
+	}
 	return nil
 }
 
@@ -224,6 +259,14 @@ func clock(t *metav1.Time) string {
 // showWorkload prints objects of workload kinds; false if it has no form for them.
 func (w *world) showWorkload(b *strings.Builder, what string) bool {
 	switch what {
+	case "autoscalers":
+		for o := range w.state.List("horizontalpodautoscalers", "") {
+			showAutoscaler(b, o.(*autoscalingv2.HorizontalPodAutoscaler))
+		}
+	case "memory":
+		for o := range w.state.List("horizontalpodautoscalers", "") {
+			fmt.Fprintf(b, "%s %s\n", o.GetName(), o.GetAnnotations()["reconcile.local/autoscaler"])
+		}
 	case "jobs":
 		for o := range w.state.List("jobs", "") {
 			showJob(b, o.(*batchv1.Job))
@@ -368,4 +411,28 @@ func deref(n *int32) int32 {
 		return -1
 	}
 	return *n
+}
+
+func showAutoscaler(b *strings.Builder, h *autoscalingv2.HorizontalPodAutoscaler) {
+	st := h.Status
+	fmt.Fprintf(b, "%s %d→%d scaled=%s", h.Name, st.CurrentReplicas, st.DesiredReplicas, clock(st.LastScaleTime))
+	for _, m := range st.CurrentMetrics {
+		v := autoscalingv2.MetricValueStatus{}
+		switch {
+		case m.Resource != nil:
+			v = m.Resource.Current
+		case m.ContainerResource != nil:
+			v = m.ContainerResource.Current
+		}
+		if v.AverageUtilization != nil {
+			fmt.Fprintf(b, " %d%%", *v.AverageUtilization)
+		}
+		if v.AverageValue != nil {
+			fmt.Fprintf(b, " %s", v.AverageValue)
+		}
+	}
+	b.WriteByte('\n')
+	for _, c := range st.Conditions {
+		fmt.Fprintf(b, "  %s=%s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
+	}
 }

@@ -10,6 +10,7 @@ func standard(cfg Config) []Controller {
 		nodeLifecycle{},
 		garbage{},
 		adoption{},
+		autoscalers{},
 		deployments{},
 		cronJobs{},
 		replicaSets{},

@@ -34,6 +34,7 @@ type world struct {
 	budget int
 	log    []string // changes of ReplicaSets' sizes
 	last   controller.Outcome
+	usage  map[object.Key]controller.Usage // what pods use, nil if nothing measures
 }
 
 func config() controller.Config {
@@ -116,7 +117,11 @@ func (w *world) settleOnce(more ...controller.Trigger) controller.Outcome {
 	})
 	triggers = append(append(triggers, due...), more...)
 	o := &recorder{State: w.state, w: w, removed: removed}
-	w.last = controller.Settle(w.set, o, triggers, w.now, w.budget, admission.Complete)
+	var over controller.Overlay = o
+	if w.usage != nil {
+		over = &measured{o}
+	}
+	w.last = controller.Settle(w.set, over, triggers, w.now, w.budget, admission.Complete)
 	for _, wk := range w.last.Wakes {
 		if at, ok := w.wakes[wk.Trigger]; !ok || wk.At.Before(at) {
 			w.wakes[wk.Trigger] = wk.At
@@ -135,6 +140,14 @@ type recorder struct {
 	*memview.State
 	w       *world
 	removed map[object.Key]bool
+}
+
+// measured is a recorder that knows what pods use.
+type measured struct{ *recorder }
+
+func (m *measured) Usage(pod object.Key) (controller.Usage, bool) {
+	u, ok := m.w.usage[pod]
+	return u, ok
 }
 
 // Removed tells what was there when the Settle began, or before the test changed it, and is not any longer.
@@ -321,6 +334,8 @@ func (w *world) kubelet(n int, dead ...string) {
 func (w *world) run(p *corev1.Pod, ip string) {
 	c := object.Copy(p)
 	c.Status.Phase, c.Status.PodIP, c.Status.PodIPs = corev1.PodRunning, ip, []corev1.PodIP{{IP: ip}}
+	started := metav1.NewTime(w.now)
+	c.Status.StartTime = &started
 	for _, t := range []corev1.PodConditionType{corev1.PodReady, corev1.ContainersReady} {
 		c.Status.Conditions = append(c.Status.Conditions, corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(w.now)})
 	}

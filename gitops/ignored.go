@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
@@ -17,6 +18,9 @@ import (
 func ignored(m *manifests.Manifest) string {
 	if k, err := object.KindOfObject(m.Object); err == nil && k.Stored().Dormant {
 		return fmt.Sprintf("%s: a %s is stored, and nothing acts on it yet (%s:%d)", m.Key, k.GVK.Kind, m.Position.File, m.Position.Line)
+	}
+	if h, ok := m.Object.(*autoscalingv2.HorizontalPodAutoscaler); ok {
+		return fmt.Sprintf("%s: nothing measures what pods use yet, so %s is only kept between minReplicas and maxReplicas (%s:%d)", m.Key, h.Spec.ScaleTargetRef.Name, m.Position.File, m.Position.Line)
 	}
 	spec, prefix := podSpecOf(m.Object)
 	if spec == nil {

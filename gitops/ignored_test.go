@@ -27,6 +27,11 @@ spec:
 	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, dormant) {
 		t.Errorf("the push says %s, want %q", out, dormant)
 	}
+	w.commit(map[string]string{"h.yaml": "apiVersion: autoscaling/v1\nkind: HorizontalPodAutoscaler\nmetadata: {name: h}\nspec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}, maxReplicas: 3}\n"})
+	const unmeasured = "horizontalpodautoscaler/default/h: nothing measures what pods use yet, so web is only kept between minReplicas and maxReplicas (h.yaml:1)"
+	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, unmeasured) {
+		t.Errorf("the push says %s, want %q", out, unmeasured)
+	}
 	w.commit(map[string]string{"a.yaml": configMap("a", "1")})
 	if out := unwrap(w.git("push", "cluster", "main")); strings.Contains(out, "is stored") {
 		t.Errorf("a push of something else says %s", out)

@@ -8,5 +8,5 @@ import (
 // autoscalingKinds are the kinds of the group autoscaling.
 var autoscalingKinds = []Kind{
 	{GVK: autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), Resource: "horizontalpodautoscalers", Singular: "horizontalpodautoscaler", ShortNames: []string{"hpa"}, Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Dormant: true, Status: true, make: of[autoscalingv2.HorizontalPodAutoscaler], also: []servedVersion{{autoscalingv1.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), of[autoscalingv1.HorizontalPodAutoscaler]}}},
+		Namespaced: true, FromGit: true, Status: true, make: of[autoscalingv2.HorizontalPodAutoscaler], also: []servedVersion{{autoscalingv1.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), of[autoscalingv1.HorizontalPodAutoscaler]}}},
 }

@@ -19,6 +19,7 @@ type ours struct {
 	state *memview.State
 	wakes map[controller.Trigger]time.Time
 	names int
+	use   *measurements // what pods use, nil if nothing measures
 }
 
 func newOurs(t *testing.T) *ours {
@@ -54,7 +55,11 @@ func (w *ours) run(now time.Time, more []controller.Trigger) {
 		o.removed[ch.Key] = ch.New == nil
 	}
 	triggers := append(w.set.Triggers(w.state, changes), more...)
-	out := controller.Settle(w.set, o, triggers, now, 1<<20, admission.Complete)
+	var over controller.Overlay = o
+	if w.use != nil {
+		over = &measuredOverlay{o, w.use}
+	}
+	out := controller.Settle(w.set, over, triggers, now, 1<<20, admission.Complete)
 	w.state.TakeChanges()
 	for _, q := range append(out.Quarantined, out.Errors...) {
 		w.t.Fatalf("%s %s: %s", q.Trigger.Controller, q.Trigger.Key, q.Reason)

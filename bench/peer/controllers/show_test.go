@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -31,6 +32,9 @@ func podLine(s side, p *corev1.Pod, anywhere bool) string {
 		switch ref.Kind {
 		case "ReplicaSet":
 			place += " " + p.Spec.Containers[0].Image
+			if n, ok := p.Annotations[corev1.PodDeletionCost]; ok {
+				place += " #" + n
+			}
 		case "DaemonSet":
 			place = daemonPlace(s, p, anywhere)
 		case "StatefulSet":
@@ -171,6 +175,9 @@ func show(s side, times, anywhere, progress bool) string {
 	}
 	for _, o := range s.list("jobs") {
 		add("%s", jobLine(o.(*batchv1.Job), times))
+	}
+	for _, o := range s.list("horizontalpodautoscalers") {
+		lines = append(lines, autoscalerLines(o.(*autoscalingv2.HorizontalPodAutoscaler))...)
 	}
 	for _, o := range s.list("cronjobs") {
 		st := o.(*batchv1.CronJob).Status
