@@ -77,6 +77,10 @@ bench: build ## measure pushes, real containers and memory, as docs/benchmarks.m
 bench-store: ## measure the store beside etcd, which is built into the cache once; on the disk of BENCH_DIR
 	go run ./bench/store -dir $${BENCH_DIR:-$${TMPDIR:-/tmp}} -keys 100000,1000000
 
+.PHONY: bench-api
+bench-api: ## measure the API beside kube-apiserver with etcd, both built into the cache once; on the disk of BENCH_DIR
+	go run ./bench/api -dir $${BENCH_DIR:-$${TMPDIR:-/tmp}}
+
 .PHONY: vm-kernel
 vm-kernel: ## fetch the kernel that the VM tests boot, through apt, into a cache folder
 	@scripts/vmkernel.sh
