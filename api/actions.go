@@ -57,6 +57,9 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, t target) error {
 	if t.action.namespaced != (t.namespace != "") {
 		return notServed()
 	}
+	if _, err := negotiate(r, true); err != nil {
+		return err
+	}
 	return t.action.serve(s, w, r, t)
 }
 

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"testing"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -157,3 +158,22 @@ func TestProxy(t *testing.T) {
 }
 
 func splitDocs(all []byte) [][]byte { return bytes.Split(all, []byte("\n---\n")) }
+
+// TestActionsAreNoTables asks for the answer of an action as a table, which only what is stored can be shown as.
+func TestActionsAreNoTables(t *testing.T) {
+	t.Parallel()
+	c := typed(t, apitest.Start(t, apitest.New(), nil), false)
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: "/", Verb: "get"}}}
+	post := func(accept string) int {
+		code := 0
+		c.AuthorizationV1().RESTClient().Post().Resource("selfsubjectaccessreviews").SetHeader("Accept", accept).Body(review).Do(t.Context()).StatusCode(&code)
+		return code
+	}
+	const table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+	if got := post(table); got != http.StatusNotAcceptable {
+		t.Errorf("as a table: %d, want 406", got)
+	}
+	if got := post(table + ", application/json"); got != http.StatusCreated {
+		t.Errorf("as a table or whole: %d, want 201", got)
+	}
+}
