@@ -126,10 +126,15 @@ func foreground(v View, o object.Object) Result {
 	var res Result
 	blocked := false
 	for child := range v.Owned(o.GetUID()) {
-		for _, ref := range child.GetOwnerReferences() {
-			blocked = blocked || ref.UID == o.GetUID() && ref.BlockOwnerDeletion != nil && *ref.BlockOwnerDeletion
+		deletes := child.GetDeletionTimestamp() == nil && len(child.GetOwnerReferences()) == 1
+		if deletes && closesCircle(v, child) {
+			res.Put = append(res.Put, unblocking(child))
+		} else {
+			for _, ref := range child.GetOwnerReferences() {
+				blocked = blocked || ref.UID == o.GetUID() && ref.BlockOwnerDeletion != nil && *ref.BlockOwnerDeletion
+			}
 		}
-		if child.GetDeletionTimestamp() == nil && len(child.GetOwnerReferences()) == 1 {
+		if deletes {
 			res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(child), DeleteOptions: DeleteOptions{PropagationPolicy: foregroundIfOwner(v, child)}})
 		}
 	}
@@ -137,6 +142,28 @@ func foreground(v View, o object.Object) Result {
 		res.Put = append(res.Put, withoutFinalizer(o, metav1.FinalizerDeleteDependents))
 	}
 	return res
+}
+
+// closesCircle tells whether something that the child owns waits itself for its dependents: then they may wait for each other, as far as can be
+// seen from here, and the child's owner does not wait for it, as in Kubernetes.
+func closesCircle(v View, child object.Object) bool {
+	for grandchild := range v.Owned(child.GetUID()) {
+		if grandchild.GetDeletionTimestamp() != nil && slices.Contains(grandchild.GetFinalizers(), metav1.FinalizerDeleteDependents) {
+			return true
+		}
+	}
+	return false
+}
+
+// unblocking is a copy whose owners do not wait for it.
+func unblocking(o object.Object) object.Object {
+	c := object.Copy(o)
+	refs, no := slices.Clone(c.GetOwnerReferences()), false
+	for i := range refs {
+		refs[i].BlockOwnerDeletion = &no
+	}
+	c.SetOwnerReferences(refs)
+	return c
 }
 
 // foregroundIfOwner carries the foreground deletion on to children that have children.

@@ -52,7 +52,7 @@ func (namespaces) Keys(v View, ch Change, emit func(object.Key)) {
 	}
 }
 
-func (c namespaces) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
+func (c namespaces) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	o, ok := v.Get(key)
 	if !ok {
 		if !slices.Contains(preset, key.Name) {
@@ -64,23 +64,17 @@ func (c namespaces) Reconcile(v View, key object.Key, _ time.Time) (Result, erro
 	if o.GetDeletionTimestamp() == nil {
 		return Result{}, nil
 	}
-	var res Result
-	left := false
-	for _, k := range object.Kinds() {
-		if !k.Namespaced {
-			continue
-		}
-		for child := range v.List(k.Resource, key.Name) {
-			left = true
-			if child.GetDeletionTimestamp() == nil {
-				res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(child)})
-			}
-		}
-	}
-	if left {
-		return res, nil
+	// Pods go first: what they need, and what guards them, stays until the last of them has ended.
+	left := remaining{}
+	res := left.take(v, key.Name, func(resource string) bool { return resource == "pods" })
+	if len(left.count) == 0 {
+		res = left.take(v, key.Name, func(string) bool { return true })
 	}
 	ns := object.Copy(o).(*corev1.Namespace)
-	ns.Spec.Finalizers = slices.DeleteFunc(ns.Spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
-	return Result{Put: []object.Object{ns}}, nil
+	if len(left.count) == 0 {
+		ns.Spec.Finalizers = slices.DeleteFunc(ns.Spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
+	}
+	left.tell(ns, now)
+	res.Put = append(res.Put, ns)
+	return res, nil
 }

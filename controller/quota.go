@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
 
@@ -15,6 +16,9 @@ import (
 // quotas keeps the status of ResourceQuotas: what is used of what they limit. Its key is a quota, its input
 // everything in the quota's namespace that may be counted; a namespace without quotas costs one look a change.
 type quotas struct{}
+
+// quotaResync is how often a quota is looked at though nothing of its namespace changed.
+const quotaResync = 5 * time.Minute
 
 func (quotas) Name() string { return "resourcequota" }
 
@@ -29,7 +33,8 @@ func (quotas) Watches() []string {
 }
 
 func (quotas) Keys(v View, ch Change, emit func(object.Key)) {
-	if ch.Key.Resource == "resourcequotas" && ch.New != nil {
+	// A status that somebody else has written stays until the next look, as in Kubernetes.
+	if q, ok := ch.New.(*corev1.ResourceQuota); ok && (ch.Old == nil || !equality.Semantic.DeepEqual(ch.Old.(*corev1.ResourceQuota).Spec, q.Spec)) {
 		emit(ch.Key)
 	}
 	if ch.Old != nil && ch.New != nil && !usesChanged(ch.Old, ch.New) {
@@ -51,7 +56,7 @@ func usesChanged(old, now object.Object) bool {
 	return false
 }
 
-func (quotas) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
+func (quotas) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	o, ok := v.Get(key)
 	if !ok {
 		return Result{}, nil
@@ -59,7 +64,7 @@ func (quotas) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
 	live := o.(*corev1.ResourceQuota)
 	q := *live
 	q.Status = corev1.ResourceQuotaStatus{Hard: live.Spec.Hard.DeepCopy(), Used: usedOf(v, live)}
-	return Result{Put: []object.Object{&q}}, nil
+	return Result{Put: []object.Object{&q}, Wake: now.Add(quotaResync)}, nil
 }
 
 // counting is one run for one quota.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,7 +126,7 @@ func (s *settling) run(j job) {
 		return
 	}
 	if err == nil {
-		err = s.complete(&res)
+		err = s.complete(j.key, &res)
 	}
 	if errors.Is(err, errReplaces) {
 		s.wake(j, s.now)
@@ -166,13 +167,19 @@ func (s *settling) reconcile(j job) (res Result, err error) {
 	return s.set.controllers[j.controller].Reconcile(s.o, j.key, s.now)
 }
 
-// complete admits every object of a result before any is written, so that a run is applied as a whole or not at all.
-func (s *settling) complete(res *Result) error {
-	kept := res.Put[:0]
+// complete admits every object of a result before any is written, so that a run is applied as a whole or not at all. Of a run that would make
+// something in a namespace that is being deleted only that is done which concerns others that are there: nothing is made, as where Kubernetes' API
+// server refuses it, and the key's own object does not say that it was.
+func (s *settling) complete(key object.Key, res *Result) error {
+	kept, closed := res.Put[:0], false
 	for _, o := range res.Put {
 		old, ok := s.o.Get(object.KeyOf(o))
 		if !ok {
 			old = nil
+			if s.closed(o) {
+				closed = true
+				continue
+			}
 			if r, knows := s.o.(remover); knows && r.Removed(object.KeyOf(o)) {
 				return errReplaces
 			}
@@ -187,8 +194,20 @@ func (s *settling) complete(res *Result) error {
 		}
 		kept = append(kept, o)
 	}
+	if closed {
+		kept = slices.DeleteFunc(kept, func(o object.Object) bool { return object.KeyOf(o) == key })
+	}
 	res.Put = kept
 	return nil
+}
+
+// closed tells whether an object that is to be made would stand in a namespace that is being deleted.
+func (s *settling) closed(o object.Object) bool {
+	if o.GetNamespace() == "" {
+		return false
+	}
+	ns, ok := s.o.Get(object.Key{Resource: "namespaces", Name: o.GetNamespace()})
+	return ok && ns.GetDeletionTimestamp() != nil
 }
 
 // bound sees at once that a pod was bound, which saves the long comparison where it is most frequent.
