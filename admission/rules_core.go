@@ -97,6 +97,7 @@ func podRules() rules {
 		defaultTolerations(p)
 		p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qos.ComputePodQOS(p)}
 	}
+	r.keep = func(o, old object.Object) { keepPriority(o.(*corev1.Pod), old.(*corev1.Pod)) }
 	r.keepStatus = func(o, old object.Object, _ time.Time) {
 		p := o.(*corev1.Pod)
 		if p.Status.QOSClass == "" {

@@ -17,7 +17,7 @@ var coreKinds = []Kind{
 	{GVK: corev1.SchemeGroupVersion.WithKind("Event"), Resource: "events", Singular: "event", ShortNames: []string{"ev"},
 		Namespaced: true, Selectable: eventFields, make: of[corev1.Event], also: []servedVersion{{eventsv1.SchemeGroupVersion.WithKind("Event"), of[eventsv1.Event]}}},
 	{GVK: corev1.SchemeGroupVersion.WithKind("LimitRange"), Resource: "limitranges", Singular: "limitrange", ShortNames: []string{"limits"},
-		Namespaced: true, FromGit: true, Dormant: true, make: of[corev1.LimitRange]},
+		Namespaced: true, FromGit: true, make: of[corev1.LimitRange]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Namespace"), Resource: "namespaces", Singular: "namespace", ShortNames: []string{"ns"},
 		FromGit: true, Status: true, Selectable: namespaceFields, make: of[corev1.Namespace]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Node"), Resource: "nodes", Singular: "node", ShortNames: []string{"no"},

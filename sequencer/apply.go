@@ -95,13 +95,27 @@ func (a applier) create(o *cluster.Overlay, op *Op) error {
 		uid = uuid.NewUUID()
 	}
 	stampLease(obj, nil, a.now)
+	if p, ok := obj.(*corev1.Pod); ok {
+		admission.DefaultResources(o, p)
+	}
 	admission.PrepareCreate(obj, uid, a.now)
+	if err := check(o, obj, nil); err != nil {
+		return err
+	}
 	if err := admission.Allocate(o, obj, nil, a.ranges); err != nil {
 		return err
 	}
 	quotas := controller.BeforeWrite(o, obj, nil)
 	o.Put(obj)
 	return quotas.After(o)
+}
+
+// check refuses what else is in the cluster does not allow; live is nil for a creation.
+func check(o *cluster.Overlay, obj, live object.Object) error {
+	if err := admission.CheckDefaultClass(o, obj); err != nil {
+		return err
+	}
+	return admission.CheckLimits(o, obj, live)
 }
 
 func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
@@ -125,6 +139,9 @@ func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 		}
 	}
 	if err := admission.Allocate(o, obj, live, a.ranges); err != nil {
+		return err
+	}
+	if err := check(o, obj, live); err != nil {
 		return err
 	}
 	quotas := controller.BeforeWrite(o, obj, live)

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"reconcile/admission"
@@ -79,11 +80,24 @@ func (d *decider) triggers(v controller.View, list []controller.Change) (_ []con
 // run runs the controllers on triggers. After an error the overlay is of no use.
 func (d *decider) run(o *cluster.Overlay, out Outcome, triggers []controller.Trigger, now time.Time) (_ Outcome, err error) {
 	defer d.recovered(&err)
-	out.Settled = d.settler.Settle(o, triggers, now, d.budget, d.admit)
+	out.Settled = d.settler.Settle(o, triggers, now, d.budget, d.admitOn(o))
 	if out.Settled.Ops > 0 {
 		out.Written = changes(o)
 	}
 	return out, nil
+}
+
+// admitOn is the admission of what controllers write on a state: a new pod gets the resources that its namespace has for it.
+func (d *decider) admitOn(v controller.View) controller.Admit {
+	if d.admit == nil {
+		return nil
+	}
+	return func(o, old object.Object, now time.Time) error {
+		if p, ok := o.(*corev1.Pod); ok && old == nil {
+			admission.DefaultResources(v, p)
+		}
+		return d.admit(o, old, now)
+	}
 }
 
 // recovered makes an InternalError of a panic: the request is refused and the writer goes on. The place is for the log, and the
