@@ -13,7 +13,7 @@ import (
 	"reconcile/object"
 )
 
-// A list in pages shows one state from its first page to its last: the one of its revision, which any server has in its history for a while (ten
+// A list in pages shows one state from its first page to its last: the one of its revision, which any server has in its history for a while (eight
 // minutes, if not too much is written). A client that comes later is told to begin again (410), or to go on with the newest state by the
 // token in the answer, as in Kubernetes. Nothing is kept for it meanwhile.
 
