@@ -15,7 +15,7 @@ images=$tools/images
 	source=$(cd "$here/../bench/peer/conformance" && go list -f '{{.Dir}}' -m k8s.io/kubernetes)/test/images
 	base() { # base NAME [ACCOUNT...]: a folder with busybox under all its names
 		root=$images/$1
-		mkdir -p "$root"/{bin,usr/bin,usr/sbin,usr/lib,etc,tmp,root,home,var/run,var/tmp,var/log,var/spool,proc,sys,dev}
+		mkdir -p "$root"/{bin,usr/bin,usr/sbin,usr/lib,etc,tmp,root,home,run,var/run,var/tmp,var/log,var/spool,proc,sys,dev}
 		ln -s usr/lib "$root/lib"
 		ln -s bin "$root/sbin"
 		chmod 1777 "$root/tmp" "$root/var/tmp"
@@ -53,7 +53,7 @@ images=$tools/images
 	printf 'user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n' >>"$images/agnhost/etc/group"
 
 	for pet in kitten nautilus; do
-		cp -a "$images/agnhost" "$images/$pet"
+		mkdir "$images/$pet"
 		cp "$source/$pet"/html/* "$images/$pet/"
 	done
 	base nginx
@@ -76,8 +76,6 @@ images=$tools/images
 	base resource-consumer
 	cp "$tools/resource-consumer" "$images/resource-consumer/consumer"
 	cp "$tools/consume-cpu" "$images/resource-consumer/"
-	mkdir "$images/pause"
-	cp "$tools/agnhost" "$images/pause/pause"
 	touch "$images/made"
 )
 echo "$images"

@@ -11,7 +11,7 @@ set=k8s.io/component-base/version
 stamp="-X $set.gitVersion=$version -X $set.gitMajor=1 -X $set.gitMinor=36"
 [ -x "$dir/e2e.test" ] || {
 	echo "conformance-tools: building e2e.test $version (once, some minutes)" >&2
-	go test -c -trimpath -ldflags "-s -w $stamp" -o "$dir/.e2e.test" k8s.io/kubernetes/test/e2e
+	go test -c -vet=off -trimpath -ldflags "-s -w $stamp" -o "$dir/.e2e.test" k8s.io/kubernetes/test/e2e
 	mv "$dir/.e2e.test" "$dir/e2e.test"
 }
 [ -x "$dir/kubectl" ] || {

@@ -13,9 +13,10 @@ import (
 	"time"
 )
 
-// image is one of the suite's images: its name, the folder that is its root, and what its configuration says.
+// image is one of the suite's images: its name, the folder that is its root, the folder that is laid over it, if any, and what its configuration says.
 type image struct {
 	name, root      string
+	over            string
 	entrypoint, cmd []string
 	user            string
 }
@@ -28,38 +29,47 @@ var images = []image{
 	{name: "registry.k8s.io/e2e-test-images/busybox:1.36.1-1", root: "busybox", cmd: []string{"sh"}},
 	{name: "registry.k8s.io/e2e-test-images/nginx:1.27-0", root: "nginx", cmd: []string{"/usr/sbin/nginx", "-g", "daemon off;"}},
 	{name: "registry.k8s.io/e2e-test-images/nginx:1.15-4", root: "nginx", cmd: []string{"/usr/sbin/nginx", "-g", "daemon off;"}},
-	{name: "registry.k8s.io/e2e-test-images/kitten:1.8", root: "kitten", entrypoint: []string{"/agnhost"}, cmd: []string{"test-webserver"}},
-	{name: "registry.k8s.io/e2e-test-images/nautilus:1.8", root: "nautilus", entrypoint: []string{"/agnhost"}, cmd: []string{"test-webserver"}},
+	{name: "registry.k8s.io/e2e-test-images/kitten:1.8", root: "agnhost", over: "kitten", entrypoint: []string{"/agnhost"}, cmd: []string{"test-webserver"}},
+	{name: "registry.k8s.io/e2e-test-images/nautilus:1.8", root: "agnhost", over: "nautilus", entrypoint: []string{"/agnhost"}, cmd: []string{"test-webserver"}},
 	{name: "registry.k8s.io/e2e-test-images/nonewprivs:1.4", root: "nonewprivs", cmd: []string{"nnp"}},
 	{name: "registry.k8s.io/e2e-test-images/nonroot:1.5", root: "busybox", cmd: []string{"sh"}, user: "1234"},
 	{name: "registry.k8s.io/e2e-test-images/resource-consumer:1.14", root: "resource-consumer", entrypoint: []string{"/consumer"}},
 	{name: "registry.k8s.io/pause:3.10.2", root: "pause", entrypoint: []string{"/pause"}},
 }
 
-// archive makes docker archives of the images in a new folder and returns their paths. Images of the same root share one archive's layer file.
+// layer is a layer's file and digest.
+type layer struct{ path, digest string }
+
+// archive makes docker archives of the images in a new folder and returns their paths. Images of the same root share its layer.
 func archive(o options, dir string) ([]string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	type layer struct{ path, digest string }
 	layers := map[string]layer{}
 	var out []string
 	for i, img := range images {
-		l, ok := layers[img.root]
-		if !ok {
-			l.path = filepath.Join(dir, img.root+".layer")
-			from := filepath.Join(o.images, img.root)
-			if img.root == "pause" {
-				from = filepath.Dir(o.pause)
+		var of []layer
+		for _, folder := range []string{img.root, img.over} {
+			if folder == "" {
+				continue
 			}
-			var err error
-			if l.digest, err = writeLayer(l.path, from); err != nil {
-				return nil, fmt.Errorf("make image %s: %w", img.name, err)
+			l, ok := layers[folder]
+			if !ok {
+				l.path = filepath.Join(dir, folder+".layer")
+				from := filepath.Join(o.images, folder)
+				if folder == "pause" {
+					from = filepath.Dir(o.pause)
+				}
+				var err error
+				if l.digest, err = writeLayer(l.path, from); err != nil {
+					return nil, fmt.Errorf("make image %s: %w", img.name, err)
+				}
+				layers[folder] = l
 			}
-			layers[img.root] = l
+			of = append(of, l)
 		}
 		path := filepath.Join(dir, fmt.Sprintf("%02d.tar", i))
-		if err := writeArchive(path, img, l.path, l.digest); err != nil {
+		if err := writeArchive(path, img, of); err != nil {
 			return nil, fmt.Errorf("make image %s: %w", img.name, err)
 		}
 		out = append(out, path)
@@ -128,17 +138,21 @@ func writeLayer(path, from string) (string, error) {
 }
 
 // writeArchive writes an archive as docker save does.
-func writeArchive(path string, img image, layer, digest string) error {
+func writeArchive(path string, img image, layers []layer) error {
+	var digests, names []string
+	for i, l := range layers {
+		digests, names = append(digests, "sha256:"+l.digest), append(names, fmt.Sprintf("%d.tar", i))
+	}
 	config, err := json.Marshal(map[string]any{
 		"architecture": "amd64", "os": "linux",
 		"config": map[string]any{"Entrypoint": img.entrypoint, "Cmd": img.cmd, "User": img.user,
 			"Env": []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + digest}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": digests},
 	})
 	if err != nil {
 		return err
 	}
-	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{img.name}, "Layers": []string{"layer.tar"}}})
+	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{img.name}, "Layers": names}})
 	if err != nil {
 		return err
 	}
@@ -156,7 +170,19 @@ func writeArchive(path string, img image, layer, digest string) error {
 			return err
 		}
 	}
-	in, err := os.Open(layer)
+	for i, l := range layers {
+		if err := addFile(w, names[i], l.path); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func addFile(w *tar.Writer, name, path string) error {
+	in, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -165,14 +191,9 @@ func writeArchive(path string, img image, layer, digest string) error {
 	if err != nil {
 		return err
 	}
-	if err := w.WriteHeader(&tar.Header{Name: "layer.tar", Mode: 0o644, Size: info.Size()}); err != nil {
+	if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: info.Size()}); err != nil {
 		return err
 	}
-	if _, err := io.Copy(w, in); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return f.Close()
+	_, err = io.Copy(w, in)
+	return err
 }

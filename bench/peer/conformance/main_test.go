@@ -10,10 +10,11 @@ import (
 const junit = `<?xml version="1.0"?>
 <testsuites><testsuite name="s">
 <testcase name="[SynchronizedBeforeSuite]" status="passed" time="1"></testcase>
-<testcase name="[It] [sig-cli] a [Conformance]" status="passed" time="2"></testcase>
+<testcase name="[It] [sig-cli] a [Slow] [Conformance] [sig-cli, Slow, Conformance]" status="passed" time="2"></testcase>
 <testcase name="[It] [sig-cli] b [Conformance]" status="failed" time="3"><failure message="line one&#xA;line two" type="failed"></failure></testcase>
 <testcase name="[It] [sig-cli] c [Conformance]" status="timedout" time="3"><error message="late"></error></testcase>
 <testcase name="[It] [sig-cli] d [Conformance]" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
+<testcase name="[It] [sig-cli] g [Conformance]" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
 <testcase name="[It] [sig-cli] e [Conformance]" status="skipped" time="0"><skipped message="skipped - needs 3 nodes"></skipped></testcase>
 <testcase name="[It] [sig-cli] not of the suite" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
 <testcase name="[It] [sig-apps] f [Conformance]" status="failed" time="0"><failure message="other"></failure></testcase>
@@ -52,15 +53,15 @@ func TestReportToPage(t *testing.T) {
 
 | owner | passed | failed | left out | judged |
 |---|---:|---:|---:|---|
-| cli | 1 | 2 | 2 | abc |
-| all | 1 | 2 | 2 | |
+| cli | 1 | 2 | 3 | abc |
+| all | 1 | 2 | 3 | |
 
 <!-- end all -->
 <!-- begin cli -->
 
 ## cli
 
-At abc: passed 1, failed 2, left out 2.
+At abc: passed 1, failed 2, left out 3.
 
 Failed:
 
@@ -75,10 +76,11 @@ Left out:
 |---|---|
 | d | part 9: because |
 | e | needs 3 nodes |
+| g | the time of the run was over |
 
 Passed:
 
-- a
+- a [Slow]
 
 <!-- end cli -->
 bottom

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -99,15 +100,12 @@ func sort(sets []set, specs []spec) []result {
 			}
 			v := verdict{name: sp.Name, seconds: sp.Seconds}
 			why, known := find(s.fails, sp.Name)
-			reason, skipped := find(s.skip, sp.Name)
+			reason, _ := find(s.skip, sp.Name)
 			switch {
 			case sp.Status == "passed":
 				r.passed = append(r.passed, v)
 			case sp.Status == "skipped" || sp.Status == "pending":
-				v.why = sp.said()
-				if skipped {
-					v.why = reason
-				}
+				v.why = cmp.Or(reason, sp.said(), "the time of the run was over")
 				r.left = append(r.left, v)
 			case known:
 				v.why = why
@@ -204,8 +202,12 @@ func (r result) section(commit string) string {
 // short is a spec's name without what all names of the section share.
 func (r result) short(name string) string {
 	name = strings.TrimPrefix(name, "[sig-"+r.owner+"] ")
+	name = labels.ReplaceAllString(name, "")
 	return strings.NewReplacer(" [Conformance]", "", "|", `\|`).Replace(name)
 }
+
+// labels are those that ginkgo lists behind a name, which says them already.
+var labels = regexp.MustCompile(` \[[^\[\]]*, Conformance\]$`)
 
 var summary = regexp.MustCompile(`(?m)^## (\S+)\n\nAt (.*): passed (\d+), failed (\d+), left out (\d+)\.$`)
 
