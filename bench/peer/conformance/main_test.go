@@ -14,7 +14,7 @@ const junit = `<?xml version="1.0"?>
 <testcase name="[It] [sig-cli] b [Conformance]" status="failed" time="3"><failure message="line one&#xA;line two" type="failed"></failure></testcase>
 <testcase name="[It] [sig-cli] c [Conformance]" status="timedout" time="3"><error message="late"></error></testcase>
 <testcase name="[It] [sig-cli] d [Conformance]" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
-<testcase name="[It] [sig-cli] g [Conformance]" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
+<testcase name="[It] [sig-cli] g [Conformance]" status="timedout" time="9"><failure message="A suite timeout occurred"></failure></testcase>
 <testcase name="[It] [sig-cli] e [Conformance]" status="skipped" time="0"><skipped message="skipped - needs 3 nodes"></skipped></testcase>
 <testcase name="[It] [sig-cli] not of the suite" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
 <testcase name="[It] [sig-apps] f [Conformance]" status="failed" time="0"><failure message="other"></failure></testcase>
@@ -87,6 +87,30 @@ bottom
 `
 	if string(got) != want {
 		t.Errorf("the page is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestLaterRunsCount reads the report of a second run, which ran one of the specs again and skipped the others.
+func TestLaterRunsCount(t *testing.T) {
+	dir := t.TempDir()
+	first, second := filepath.Join(dir, "1.xml"), filepath.Join(dir, "2.xml")
+	again := `<testsuites><testsuite><testcase name="[It] [sig-cli] b [Conformance]" status="passed"></testcase>
+<testcase name="[It] [sig-cli] c [Conformance]" status="skipped"><skipped message="skipped"></skipped></testcase></testsuite></testsuites>`
+	for name, text := range map[string]string{first: junit, second: again} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	specs, err := readReports([]string{first, second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := map[string]string{}
+	for _, s := range specs {
+		status[s.Name] = s.Status
+	}
+	if len(specs) != 8 || status["[sig-cli] b [Conformance]"] != "passed" || status["[sig-cli] c [Conformance]"] != "timedout" {
+		t.Errorf("%d specs: %v", len(specs), status)
 	}
 }
 
