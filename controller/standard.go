@@ -23,6 +23,7 @@ func standard(cfg Config) []Controller {
 		endpointMirror{},
 		apiService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		dnsService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
+		serviceCIDR{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		disruption{},
 		quotas{},
 		commits{},
