@@ -162,10 +162,20 @@ judge-apiserver: ## a real kube-apiserver with etcd beside our API: fixed and JU
 
 # How many pairs of a node and a pod are judged.
 JUDGE_PAIRS ?= 10000000
+# How many pods that fit nowhere.
+JUDGE_PREEMPTIONS ?= 100000
 
 .PHONY: judge-scheduler
 judge-scheduler: ## kube-scheduler's own plugins beside ours: JUDGE_PAIRS random pairs of node and pod (10,000,000) must have the same answers and scores
-	cd bench/peer/scheduler && JUDGE_PAIRS=$(JUDGE_PAIRS) go test -count 1 -timeout 4h -v .
+	cd bench/peer/scheduler && JUDGE_PAIRS=$(JUDGE_PAIRS) JUDGE_PREEMPTIONS=$(JUDGE_PREEMPTIONS) go test -count 1 -timeout 4h -v .
+
+.PHONY: judge-scheduler-short
+judge-scheduler-short:
+	$(MAKE) judge-scheduler JUDGE_PAIRS=1000000 JUDGE_PREEMPTIONS=20000
+
+.PHONY: bench-scheduler
+bench-scheduler: ## kube-scheduler and ours place the same BENCH_PODS (1,000) pods in the same run: processor time a pod, and how even the outcome is
+	cd bench/peer/scheduler && go test -count 1 -timeout 2h -run - -bench . -benchtime 1x .
 
 .PHONY: test-deps
 test-deps:
@@ -176,4 +186,4 @@ test-deps:
 # Nothing is skipped for want of a tool, of root or of a kernel module: see internal/needs.
 test: export TEST_REQUIRED = 1
 test: export VMTEST_REQUIRED = 1
-test: test-deps vm-kernel check faults vm e2e judge-short judge-controllers-short ## everything that CI runs
+test: test-deps vm-kernel check faults vm e2e judge-short judge-controllers-short judge-scheduler-short ## everything that CI runs

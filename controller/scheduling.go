@@ -26,9 +26,9 @@ type scheduling struct{}
 
 func (scheduling) Name() string { return "scheduler" }
 
-// Watches names what the scheduler's rules look at: pods and nodes, and the volumes of pods that wait for them.
+// Watches names what the scheduler's rules look at: pods and nodes, the volumes of pods that wait for them, and the profiles.
 func (scheduling) Watches() []string {
-	return []string{"pods", "nodes", "persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes"}
+	return []string{"pods", "nodes", "configmaps", "persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes"}
 }
 
 func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
@@ -40,7 +40,9 @@ func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
 		return
 	}
 	if ch.Key.Resource != "pods" {
-		emitIfUnbound(v, emit)
+		if ch.Key.Resource != "configmaps" || ch.Key == scheduler.ProfilesKey {
+			emitIfUnbound(v, emit)
+		}
 		return
 	}
 	if p, ok := ch.New.(*corev1.Pod); ok && p.Spec.NodeName == "" {
@@ -85,8 +87,9 @@ func schedulableChanged(a, b *corev1.Node) bool {
 
 func (scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error) {
 	var pods []*corev1.Pod
+	profiles, fault := scheduler.ReadProfiles(v)
 	for p := range v.Unbound() {
-		if len(p.Spec.SchedulingGates) == 0 && (p.Spec.SchedulerName == "" || p.Spec.SchedulerName == corev1.DefaultSchedulerName) {
+		if _, ours := profiles.Of(p); ours && len(p.Spec.SchedulingGates) == 0 {
 			pods = append(pods, p)
 		}
 	}
@@ -94,8 +97,11 @@ func (scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error)
 		return Result{}, nil
 	}
 	slices.SortStableFunc(pods, queueOrder)
-	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}}
-	for _, d := range scheduler.NewSnapshot(v).Schedule(pods) {
+	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}, passed: map[object.Key]bool{}}
+	for _, d := range scheduler.NewSnapshotFor(v, profiles).Schedule(pods) {
+		for _, q := range d.Unnominated {
+			s.passed[object.KeyOf(q)] = true
+		}
 		if d.Node == "" {
 			s.refuse(d)
 		} else {
@@ -103,6 +109,9 @@ func (scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error)
 		}
 	}
 	s.summarize()
+	if o, ok := v.Get(scheduler.ProfilesKey); ok && fault != nil {
+		s.event(o, corev1.EventTypeWarning, "InvalidProfile", fault.Error())
+	}
 	return s.res, nil
 }
 
@@ -148,6 +157,7 @@ type binding struct {
 	failed map[object.Key]int // pods refused, by top owner
 	first  []object.Key       // top owners in order
 	owners map[string]object.Key
+	passed map[object.Key]bool // pods that are no longer nominated, since one of higher priority is, to the same node
 }
 
 // owner is the top of a pod's owners, zero for a bare pod.
@@ -191,6 +201,7 @@ func TopOwner(v View, p *corev1.Pod) object.Key {
 func (s *binding) bind(d scheduler.Decision) {
 	p := *d.Pod
 	p.Spec.NodeName = d.Node
+	p.Status.NominatedNodeName = ""
 	p.Status.Conditions = s.scheduled(d.Pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
 	s.res.Put = append(s.res.Put, &p)
 	owner := s.owner(d.Pod)
@@ -216,16 +227,39 @@ func (s *binding) summarize() {
 
 func (s *binding) refuse(d scheduler.Decision) {
 	s.res.Unplaced = append(s.res.Unplaced, Unplaced{Pod: object.KeyOf(d.Pod), Owner: s.owner(d.Pod), Message: d.Message})
-	if c := podCondition(d.Pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse && c.Message == d.Message {
+	s.preempt(d)
+	nominated := d.Pod.Status.NominatedNodeName
+	switch {
+	case d.Nominated != "":
+		nominated = d.Nominated
+	case d.Unnominate || s.passed[object.KeyOf(d.Pod)]:
+		nominated = ""
+	}
+	told := podCondition(d.Pod, corev1.PodScheduled)
+	if told != nil && told.Status == corev1.ConditionFalse && told.Message == d.Message && nominated == d.Pod.Status.NominatedNodeName {
 		return
 	}
 	p := *d.Pod
+	p.Status.NominatedNodeName = nominated
 	p.Status.Conditions = s.scheduled(d.Pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
 		Reason: corev1.PodReasonUnschedulable, Message: d.Message})
 	s.res.Put = append(s.res.Put, &p)
 	owner := s.owner(d.Pod)
 	if s.failed[owner]++; owner == (object.Key{}) || s.failed[owner] <= maxSingleEvents {
 		s.event(&p, corev1.EventTypeWarning, "FailedScheduling", d.Message)
+	}
+}
+
+// preempt deletes the victims of a decision, in their grace period, each with the reason among its conditions.
+func (s *binding) preempt(d scheduler.Decision) {
+	for _, q := range d.Victims {
+		if q.DeletionTimestamp != nil {
+			continue
+		}
+		s.res.Put = append(s.res.Put, disrupted(q, s.now.Time, corev1.PodReasonPreemptionByScheduler,
+			corev1.DefaultSchedulerName+": preempting to accommodate a higher priority pod"))
+		s.res.Delete = append(s.res.Delete, Deletion{Key: object.KeyOf(q)})
+		s.event(q, corev1.EventTypeNormal, "Preempted", fmt.Sprintf("Preempted by pod %s on node %s", d.Pod.UID, d.Nominated))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 
 	"reconcile/object"
+	"reconcile/scheduler"
 )
 
 const (
@@ -186,6 +187,11 @@ func (s *settling) complete(key object.Key, res *Result) error {
 		}
 		if s.admit != nil {
 			if err := s.admit(o, old, s.now); err != nil {
+				return fmt.Errorf("admit %s: %w", object.KeyOf(o), err)
+			}
+		}
+		if p, isPod := o.(*corev1.Pod); isPod && old == nil {
+			if err := scheduler.Admit(s.o, p); err != nil {
 				return fmt.Errorf("admit %s: %w", object.KeyOf(o), err)
 			}
 		}

@@ -1,6 +1,10 @@
 package scheduler
 
-import "math"
+import (
+	"math"
+
+	corev1 "k8s.io/api/core/v1"
+)
 
 // bucket is the nodes with room for the class that the rules about other pods cannot tell apart, in a heap by what else they score.
 type bucket struct {
@@ -55,9 +59,15 @@ func (c *class) place(s *Snapshot, i int32) {
 		return
 	}
 	if len(n.nominated) > 0 && c.yields(n) {
-		c.remove(i)
-		c.apart[i] = true
-		return
+		if c.dependent() {
+			c.remove(i)
+			c.apart[i] = true
+			return
+		}
+		if s.tryNode(c, &podState{pod: &corev1.Pod{}, demand: c.demand, group: c.group}, i) != nil {
+			c.remove(i)
+			return
+		}
 	}
 	if !n.fits(c.demand) {
 		c.remove(i)
@@ -81,7 +91,7 @@ func (c *class) place(s *Snapshot, i int32) {
 
 // score is the weighted sum of the scores that depend on the node alone and are not put into proportion to others.
 func (c *class) score(s *Snapshot, i int32) int64 {
-	p, n := s.profile, s.nodes[i]
+	p, n := c.profile, s.nodes[i]
 	return p.Weights[nodeResourcesFit]*p.fitScore(n, c.demand) + p.Weights[balancedAllocation]*p.balanced(n, c.demand) +
 		p.Weights[imageLocality]*c.image[i]
 }

@@ -15,6 +15,7 @@ import (
 type class struct {
 	*demand
 	pod      *corev1.Pod // one of them
+	profile  *Profile
 	priority int32
 	seed     uint64
 	pinned   bool // each of them may be on one node only, which is not the class's matter
@@ -39,8 +40,7 @@ type class struct {
 	cursor  int // how much of the log is taken in
 	stale   bool
 	buckets
-	refused   string // the message of the last pod that found no node,
-	refusedAt int    // and the length of the log then
+	failure *failure // nil until a pod finds no node
 }
 
 // constraint is a topology spread constraint.
@@ -84,7 +84,7 @@ func (c *class) is(pod *corev1.Pod) bool {
 	if a == b {
 		return true
 	}
-	return c.priority == priorityOf(b) && a.Namespace == b.Namespace && ownerOf(a) == ownerOf(b) && maps.Equal(a.Labels, b.Labels) &&
+	return c.priority == priorityOf(b) && a.Spec.SchedulerName == b.Spec.SchedulerName && a.Namespace == b.Namespace && ownerOf(a) == ownerOf(b) && maps.Equal(a.Labels, b.Labels) &&
 		c.pinned == sharesPin(b) && sameDemand(&a.Spec, &b.Spec, c.pinned)
 }
 
@@ -92,11 +92,12 @@ func (c *class) is(pod *corev1.Pod) bool {
 func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
 	c := &class{demand: s.demandOf(pod, false), pod: pod, priority: priorityOf(pod), pinned: pinned, group: s.groups.of(pod, false),
 		effects: map[*group][]effect{}, cursor: len(s.log)}
+	c.profile = s.profileOf(pod)
 	c.seed = mix(hash(pod.Namespace) + hash(string(c.owner)))
 	if c.owner == "" {
 		c.seed = mix(c.seed + hash(pod.Name))
 	}
-	if c.rules, c.all = newNodeRules(pod, s.profile, pinned); c.all != nil {
+	if c.rules, c.all = newNodeRules(pod, c.profile, pinned); c.all != nil {
 		return c
 	}
 	if c.storage, c.all = s.newStorage(pod); c.all != nil {
@@ -202,10 +203,10 @@ func (c *class) effectsOf(s *Snapshot, g *group) []effect {
 // addConstraints reads the pod's spread constraints, or the defaults.
 func (s *Snapshot) addConstraints(c *class) {
 	list := c.pod.Spec.TopologySpreadConstraints
-	c.softAll = len(list) > 0 || !s.profile.SystemDefaults
+	c.softAll = len(list) > 0 || !c.profile.SystemDefaults
 	var selector labels.Selector
 	if len(list) == 0 {
-		if list = s.profile.defaults(); len(list) == 0 {
+		if list = c.profile.defaults(); len(list) == 0 {
 			return
 		}
 		if selector = s.defaultSelector(c.pod); selector.Empty() {

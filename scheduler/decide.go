@@ -16,6 +16,7 @@ type candidate struct {
 // shift is a change of counts that is tried: delta more pods in the domains of one node, by slot. The zero value is none.
 type shift struct {
 	deltas []int64
+	claims int64 // uses of claims that one pod only may use
 }
 
 func (h *shift) of(slot int) int64 {
@@ -79,7 +80,7 @@ func (c *class) interRefusal(i int32, h *shift) *refusal {
 // candidates are the places that may take a pod of the class, scored.
 func (s *Snapshot) candidates(c *class, pod *podState) []candidate {
 	out := c.scratch[:0]
-	if c.storage != nil && s.inUse(c.storage.once) {
+	if c.storage != nil && s.inUse(c.storage.once) > 0 {
 		return nil
 	}
 	for _, b := range c.list {
@@ -96,13 +97,13 @@ func (s *Snapshot) candidates(c *class, pod *podState) []candidate {
 			out = append(out, candidate{node: at, count: 1})
 		}
 	}
-	c.rate(s.profile, out)
+	c.rate(out)
 	c.scratch = out
 	return out
 }
 
 // rate scores the candidates: what depends on all nodes that fit is put into proportion to them.
-func (c *class) rate(p *Profile, list []candidate) {
+func (c *class) rate(list []candidate) {
 	weights := c.spreadWeights(list)
 	most := candidate{taints: 0, preferred: 0, spread: 0, inter: math.MinInt64}
 	least := candidate{spread: math.MaxInt64, inter: math.MaxInt64}
@@ -142,7 +143,7 @@ func (c *class) rate(p *Profile, list []candidate) {
 		}
 		m.total = c.base[m.node]
 		for j, name := range proportioned {
-			m.total += p.Weights[name] * m.weighted[j]
+			m.total += c.profile.Weights[name] * m.weighted[j]
 		}
 	}
 }

@@ -1,24 +1,52 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Explain returns a verdict on a pod for every node of src, in the order of names: the first rule that refuses it there, or the
-// score. A pod that is bound already is looked at as if it were not.
-func Explain(src Source, pod *corev1.Pod) []Verdict { return ExplainFor(src, pod, DefaultProfile()) }
-
-// ExplainFor is Explain with a profile.
-func ExplainFor(src Source, pod *corev1.Pod, p *Profile) []Verdict {
+// score by the pod's profile. A pod that is bound already is looked at as if it were not.
+func Explain(src Source, pod *corev1.Pod) []Verdict {
 	if pod.Spec.NodeName != "" {
 		free := *pod
 		free.Spec.NodeName = ""
 		pod = &free
 	}
-	return newSnapshot(src, p, pod.UID).Verdicts(pod)
+	profiles, _ := ReadProfiles(src) // what cannot be read is told where it is used
+	return newSnapshot(src, profiles, pod.UID).Verdicts(pod)
+}
+
+// Without tells where the pods of a node would go if it went: those that a controller makes anew, daemons left out. The snapshot is
+// as if they had gone.
+func (s *Snapshot) Without(node string) []Decision {
+	at, ok := s.byName[node]
+	if !ok {
+		return nil
+	}
+	n := s.nodes[at]
+	cordoned := *n.node
+	cordoned.Spec.Unschedulable = true
+	n.node = &cordoned
+	clear(s.classes)
+	var pods []*corev1.Pod
+	for _, q := range slices.Clone(n.pods) {
+		if q.owner == "" || PinnedTo(&q.pod.Spec) != "" || q.group.terminating {
+			continue
+		}
+		s.take(at, q)
+		p := *q.pod
+		p.Spec.NodeName = ""
+		// The node is cordoned for all: a daemon's toleration of that would keep the pod here.
+		p.Spec.Tolerations = slices.DeleteFunc(slices.Clone(p.Spec.Tolerations), func(t corev1.Toleration) bool { return t.Key == corev1.TaintNodeUnschedulable || t.Key == "" })
+		pods = append(pods, &p)
+	}
+	slices.SortStableFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(priorityOf(b), priorityOf(a)) })
+	return s.Schedule(pods)
 }
 
 // Verdicts is what the snapshot's nodes say of a pod, in their order. The pod is not placed.
@@ -42,6 +70,42 @@ func (s *Snapshot) Verdicts(pod *corev1.Pod) []Verdict {
 	return out
 }
 
+// Preemption is what would have to go from a node for a pod.
+type Preemption struct {
+	Node string `json:"node"`
+	// Victims are the pods that would be deleted, the most important first; none if that would not help, as Reasons tell.
+	Victims []*corev1.Pod `json:"-"`
+	// Violations is the number of victims that a PodDisruptionBudget protects.
+	Violations int      `json:"violations,omitempty"`
+	Reasons    []string `json:"reasons,omitempty"`
+}
+
+// Preemptions is what would have to go from each node that refuses the pod now, and might take it if pods of lower priority went. The
+// snapshot is not changed.
+func (s *Snapshot) Preemptions(pod *corev1.Pod) (out []Preemption) {
+	c := s.classOf(pod)
+	p := &podState{pod: pod, demand: c.demand, group: c.group}
+	if c.all != nil || never(&pod.Spec) {
+		return nil
+	}
+	for i, n := range s.nodes {
+		at := int32(i)
+		if r := s.refusalOf(c, p, at); r == nil || r.unresolvable {
+			continue
+		}
+		e := s.dryRun(c, p, at)
+		x := Preemption{Node: n.node.Name, Violations: e.violations}
+		if e.why != nil {
+			x.Reasons = e.why.reasons
+		}
+		for _, q := range e.victims {
+			x.Victims = append(x.Victims, q.pod)
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
 // score fills in the scores of the nodes that fit.
 func (s *Snapshot) score(c *class, p *podState, out []Verdict) {
 	var list []candidate
@@ -49,7 +113,7 @@ func (s *Snapshot) score(c *class, p *podState, out []Verdict) {
 		if at, ok := s.byName[PinnedTo(&p.pod.Spec)]; ok && out[at].Fits {
 			c.base[at] = c.score(s, at)
 			list = []candidate{{node: at, count: 1}}
-			c.rate(s.profile, list)
+			c.rate(list)
 		}
 	} else {
 		list = s.candidates(c, p)
@@ -70,7 +134,7 @@ func (s *Snapshot) score(c *class, p *podState, out []Verdict) {
 
 // scoresOf names the shares of a score.
 func (s *Snapshot) scoresOf(c *class, m *candidate, at int32) []PluginScore {
-	p, n := s.profile, s.nodes[at]
+	p, n := c.profile, s.nodes[at]
 	var out []PluginScore
 	add := func(name string, score int64) {
 		if w := p.Weights[name]; w > 0 {

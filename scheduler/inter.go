@@ -20,7 +20,7 @@ func (s *Snapshot) addInter(c *class) {
 	r.existing, r.score = map[string]int{}, map[string]int{}
 	r.affinity = c.slotsOf(s, r.terms.affinity)
 	r.anti = c.slotsOf(s, r.terms.anti)
-	r.others = !s.profile.IgnorePreferredTermsOfExistingPods || len(r.terms.preferred) > 0
+	r.others = !c.profile.IgnorePreferredTermsOfExistingPods || len(r.terms.preferred) > 0
 	r.selfOK = r.all(s, c.group)
 	for i := range r.terms.preferred {
 		c.scoreSlot(s, r.terms.preferred[i].key)
@@ -137,7 +137,7 @@ func (c *class) interEffects(s *Snapshot, g *group, out []effect) []effect {
 		return out
 	}
 	for i := range g.terms.affinity {
-		means(&g.terms.affinity[i], r.score, s.profile.HardPodAffinityWeight)
+		means(&g.terms.affinity[i], r.score, c.profile.HardPodAffinityWeight)
 	}
 	for i := range g.terms.preferred {
 		means(&g.terms.preferred[i], r.score, g.terms.preferred[i].weight)

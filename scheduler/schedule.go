@@ -47,9 +47,6 @@ func (s *Snapshot) choose(c *class, p *podState) int32 {
 			return at
 		}
 	}
-	if c.refused != "" && c.refusedAt == len(s.log) && len(c.apart) == 0 {
-		return -1 // nothing happened since: the same class meets the same reasons
-	}
 	return c.best(s.candidates(c, p))
 }
 
@@ -68,36 +65,35 @@ func (s *Snapshot) tryNode(c *class, p *podState, at int32) *refusal {
 	if c.static[at] != nil {
 		return c.static[at]
 	}
+	return s.tryWith(c, p, at, nil)
+}
+
+// tryWith is tryNode for a node that is otherwise than the class's counts say: by h, if it is not nil.
+func (s *Snapshot) tryWith(c *class, p *podState, at int32, h *shift) *refusal {
 	n := s.nodes[at]
 	coming := c.coming(n, p)
 	if len(coming) == 0 {
-		return s.apply(c, at, nil)
+		return s.apply(c, at, h)
 	}
-	h := &shift{deltas: make([]int64, len(c.slots))}
+	with := s.newShift(c)
+	if h != nil {
+		copy(with.deltas, h.deltas)
+		with.claims = h.claims
+	}
 	for _, q := range coming {
 		n.pods = append(n.pods, q)
 		n.count(q, 1)
-		c.shift(s, h, at, q, 1)
+		c.shift(s, with, at, q, 1)
 	}
-	// Claims of pods to come count where kube-scheduler looks at the pod's disks anyway (VolumeRestrictions' PreFilter).
-	claims := c.storage != nil && c.storage.disks
-	for _, q := range coming {
-		if claims {
-			s.useClaims(q.pod, 1)
-		}
-	}
-	r := s.apply(c, at, h)
+	r := s.apply(c, at, with)
 	for _, q := range coming {
 		n.count(q, -1)
-		if claims {
-			s.useClaims(q.pod, -1)
-		}
 	}
 	n.pods = n.pods[:len(n.pods)-len(coming)]
 	if r != nil {
 		return r
 	}
-	return s.apply(c, at, nil)
+	return s.apply(c, at, h)
 }
 
 // apply applies the rules that are not about the node itself.
@@ -112,7 +108,7 @@ func (s *Snapshot) apply(c *class, at int32, h *shift) *refusal {
 		return n.shortRefusal(c.demand)
 	}
 	if c.storage != nil {
-		if r := c.storage.refuse(s, at); r != nil {
+		if r := c.storage.refuse(s, at, h); r != nil {
 			return r
 		}
 	}
@@ -143,6 +139,9 @@ func samePod(a, b *corev1.Pod) bool {
 	return a.UID == b.UID && a.Name == b.Name && a.Namespace == b.Namespace
 }
 
+// newShift is no change, of a class.
+func (s *Snapshot) newShift(c *class) *shift { return &shift{deltas: make([]int64, len(c.slots))} }
+
 // shift adds to h what sign pods like q on the node would change for the class.
 func (c *class) shift(s *Snapshot, h *shift, at int32, q *podState, sign int64) {
 	add := func(slot int, delta int64) {
@@ -158,6 +157,10 @@ func (c *class) shift(s *Snapshot, h *shift, at int32, q *podState, sign int64) 
 		if k := &c.hard[i]; q.pod.Namespace == c.pod.Namespace && k.selector.Matches(q.group.labels) && c.labelled(at) {
 			add(k.slot, 1)
 		}
+	}
+	if c.storage != nil && (c.storage.disks || s.inUse(c.storage.once) > 0) {
+		// Otherwise kube-scheduler leaves VolumeRestrictions out for the pod.
+		h.claims += sign * c.storage.uses(q.pod)
 	}
 	idle := c.interIdle()
 	for _, e := range c.effectsOf(s, q.group) {

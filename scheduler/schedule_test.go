@@ -232,7 +232,7 @@ func TestSpread(t *testing.T) {
 	}
 	c.nodes[0].Spec.Unschedulable = true
 	d := NewSnapshot(c).Schedule([]*corev1.Pod{pod("big", 0, "9", "")})[0]
-	if d.Message != "0/5 nodes are available: 1 node(s) were unschedulable, 4 Insufficient cpu." {
+	if d.Message != "0/5 nodes are available: 1 node(s) were unschedulable, 4 Insufficient cpu. preemption: 0/5 nodes are available: 5 Preemption is not helpful for scheduling." {
 		t.Error(d.Message)
 	}
 }
@@ -245,6 +245,7 @@ func TestScheduleProperties(t *testing.T) {
 		for i := range rapid.IntRange(0, 6).Draw(rt, "nodes") {
 			n := node(fmt.Sprintf("n%d", i), rapid.SampledFrom([]string{"1", "2", "4"}).Draw(rt, "cpu"), "4Gi", rapid.Int64Range(1, 12).Draw(rt, "pods"))
 			n.Labels["disk"] = rapid.SampledFrom([]string{"ssd", "hdd"}).Draw(rt, "disk")
+			n.Labels[corev1.LabelTopologyZone] = rapid.SampledFrom([]string{"z1", "z2"}).Draw(rt, "zone")
 			n.Spec.Unschedulable = rapid.IntRange(0, 5).Draw(rt, "cordon") == 0
 			c.nodes = append(c.nodes, n)
 		}
@@ -254,6 +255,7 @@ func TestScheduleProperties(t *testing.T) {
 			if rapid.Bool().Draw(rt, "selective") {
 				p.Spec.NodeSelector = map[string]string{"disk": "ssd"}
 			}
+			drawOthers(rt, p)
 			pods = append(pods, p)
 		}
 		got := NewSnapshot(c).Schedule(pods)
@@ -285,7 +287,56 @@ func TestScheduleProperties(t *testing.T) {
 				slow.pods = append(slow.pods, p)
 			}
 		}
+		checkPlaced(rt, slow)
 	})
+}
+
+// drawOthers gives a pod rules about other pods, now and then.
+func drawOthers(rt *rapid.T, p *corev1.Pod) {
+	key := rapid.SampledFrom([]string{corev1.LabelHostname, corev1.LabelTopologyZone}).Draw(rt, "topology")
+	own := &metav1.LabelSelector{MatchLabels: p.Labels}
+	term := corev1.PodAffinityTerm{TopologyKey: key, LabelSelector: own}
+	switch rapid.IntRange(0, 9).Draw(rt, "rule") {
+	case 0:
+		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}}}
+	case 1:
+		p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}}}
+	case 2:
+		p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 10, PodAffinityTerm: term}}}}
+	case 3, 4:
+		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: own}}
+	case 5:
+		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: own}}
+	case 6:
+		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: 80}}
+	}
+}
+
+// checkPlaced holds what runs against what must never be: a node with more than it has, a port taken twice, anti-affinity broken.
+func checkPlaced(rt *rapid.T, c *cluster) {
+	for _, n := range c.nodes {
+		cpu, ports, count := int64(0), 0, int64(0)
+		for p := range c.PodsOn(n.Name) {
+			q := p.Spec.Containers[0].Resources.Requests["cpu"]
+			cpu += q.MilliValue()
+			ports += len(p.Spec.Containers[0].Ports)
+			count++
+			if p.Spec.Affinity == nil || p.Spec.Affinity.PodAntiAffinity == nil {
+				continue
+			}
+			key := p.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution[0].TopologyKey
+			for _, m := range c.nodes {
+				for q := range c.PodsOn(m.Name) {
+					if q != p && m.Labels[key] == n.Labels[key] && q.Labels["app"] == p.Labels["app"] && q.Labels != nil && p.Labels != nil {
+						rt.Fatalf("%s on %s and %s on %s are too near", p.Name, n.Name, q.Name, m.Name)
+					}
+				}
+			}
+		}
+		if cpu > n.Status.Allocatable.Cpu().MilliValue() || ports > 1 || count > n.Status.Allocatable.Pods().Value() {
+			rt.Fatalf("%s has %d pods, %dm of cpu and port 80 %d times", n.Name, count, cpu, ports)
+		}
+	}
 }
 
 // TestPreferNoSchedule: a taint of that effect sends pods elsewhere while there is an elsewhere, unless they tolerate it.

@@ -14,7 +14,7 @@ import (
 // who may change it by Schedule and Bind; the objects it was made from are not changed.
 type Snapshot struct {
 	src        Source
-	profile    *Profile
+	profiles   Profiles
 	nodes      []*nodeState
 	byName     map[string]int32
 	groups     *groups
@@ -25,7 +25,10 @@ type Snapshot struct {
 	classes    map[uint64][]*class
 	log        []change
 	claims     map[object.Key]int64 // pods that use a claim, if it was asked for
-	withOrders int                  // nodes that pods are nominated to
+	withOrders int                  // pods that are nominated to nodes
+	// budgets are read when first needed; their version rises as they are spent.
+	budgets        []*budget
+	budgetsVersion int
 }
 
 // change is what a class has to hear of: sign pods of the group on the node; no group says that the node is to be looked at again.
@@ -68,14 +71,24 @@ type demand struct {
 }
 
 // NewSnapshot reads all nodes and the pods on them, to be scheduled by Kubernetes' default profile. Its cost is one pass over both.
-func NewSnapshot(src Source) *Snapshot { return NewSnapshotFor(src, DefaultProfile()) }
+func NewSnapshot(src Source) *Snapshot {
+	return NewSnapshotFor(src, Profiles{corev1.DefaultSchedulerName: DefaultProfile()})
+}
 
-// NewSnapshotFor is NewSnapshot with a profile.
-func NewSnapshotFor(src Source, p *Profile) *Snapshot { return newSnapshot(src, p, "") }
+// NewSnapshotFor is NewSnapshot with profiles. Pods of a name that is not among them are scheduled by Kubernetes' default profile, if
+// asked for.
+func NewSnapshotFor(src Source, p Profiles) *Snapshot { return newSnapshot(src, p, "") }
+
+func (s *Snapshot) profileOf(pod *corev1.Pod) *Profile {
+	if p, ok := s.profiles.Of(pod); ok {
+		return p
+	}
+	return DefaultProfile()
+}
 
 // newSnapshot leaves out the pod of the UID.
-func newSnapshot(src Source, p *Profile, without types.UID) *Snapshot {
-	s := &Snapshot{src: src, profile: p, byName: map[string]int32{}, groups: newGroups(), topologies: map[string]*topology{}, images: map[string]int64{},
+func newSnapshot(src Source, p Profiles, without types.UID) *Snapshot {
+	s := &Snapshot{src: src, profiles: p, byName: map[string]int32{}, groups: newGroups(), topologies: map[string]*topology{}, images: map[string]int64{},
 		namespaces: map[string]namespaceLabels{}, demands: map[types.UID]*demand{}, classes: map[uint64][]*class{}}
 	for o := range src.List("nodes", "") {
 		node, ok := o.(*corev1.Node)
@@ -179,7 +192,7 @@ func (s *Snapshot) nominate(at int32, p *podState) {
 	n := s.nodes[at]
 	n.nominated = append(n.nominated, p)
 	s.withOrders++
-	s.log = append(s.log, change{node: at})
+	s.log = append(s.log, change{p.group, at, 0}) // no count changes, but classes hear of the group
 }
 
 // unnominate is the opposite, for any pod.

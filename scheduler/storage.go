@@ -19,11 +19,14 @@ type resourceQuantity = kresource.Quantity
 
 // The words of the volume plugins.
 var (
-	refuseDisk     = &refusal{volumeRestrictions, []string{"node(s) had no available disk"}, false}
-	refuseOnce     = &refusal{volumeRestrictions, []string{"node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"}, false}
-	refuseLimit    = &refusal{nodeVolumeLimits, []string{"node(s) exceed max volume count"}, false}
-	refuseZone     = &refusal{volumeZone, []string{"node(s) had no available volume zone"}, true}
-	refuseUnbound  = &refusal{volumeBinding, []string{"pod has unbound immediate PersistentVolumeClaims"}, true}
+	refuseDisk    = &refusal{volumeRestrictions, []string{"node(s) had no available disk"}, false}
+	refuseOnce    = &refusal{volumeRestrictions, []string{"node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"}, false}
+	refuseLimit   = &refusal{nodeVolumeLimits, []string{"node(s) exceed max volume count"}, false}
+	refuseZone    = &refusal{volumeZone, []string{"node(s) had no available volume zone"}, true}
+	refuseUnbound = &refusal{volumeBinding, []string{"pod has unbound immediate PersistentVolumeClaims"}, true}
+)
+
+const (
 	reasonNode     = "node(s) didn't match PersistentVolume's node affinity"
 	reasonBind     = "node(s) didn't find available persistent volumes to bind"
 	reasonSpace    = "node(s) did not have enough free storage"
@@ -203,14 +206,28 @@ func zoneSet(value string) []string {
 }
 
 // refuse applies the rules about volumes to a node, in kube-scheduler's order.
-func (st *storage) refuse(s *Snapshot, i int32) *refusal {
+func (st *storage) refuse(s *Snapshot, i int32, h *shift) *refusal {
 	if r := st.diskRefusal(s.nodes[i]); r != nil {
 		return r
 	}
-	if s.inUse(st.once) {
+	used := s.inUse(st.once)
+	if h != nil {
+		used += h.claims
+	}
+	if used > 0 {
 		return refuseOnce
 	}
 	return st.refuseHere(s, i)
+}
+
+// uses counts how often a pod uses the claims that one pod only may use.
+func (st *storage) uses(pod *corev1.Pod) (n int64) {
+	for i := range pod.Spec.Volumes {
+		if v := pod.Spec.Volumes[i].PersistentVolumeClaim; v != nil && slices.Contains(st.once, claimKey(pod.Namespace, v.ClaimName)) {
+			n++
+		}
+	}
+	return n
 }
 
 // diskRefusal tells whether a disk is in use on the node.

@@ -20,6 +20,12 @@ type Source interface {
 	Unbound() iter.Seq[*corev1.Pod]
 }
 
+// Classes is the part of a view that priorities are read from.
+type Classes interface {
+	Get(object.Key) (object.Object, bool)
+	List(resource, namespace string) iter.Seq[object.Object]
+}
+
 // Decision is what was decided for one pod. Node is empty if no node takes it; then Message says why, in Kubernetes' words
 // ("0/3 nodes are available: ...").
 type Decision struct {
@@ -32,6 +38,8 @@ type Decision struct {
 	Victims []*corev1.Pod
 	// Unnominate tells that the node which the pod was nominated to is of no use to it any more.
 	Unnominate bool
+	// Unnominated are pods of lower priority that were nominated to the node of Nominated, and are no longer.
+	Unnominated []*corev1.Pod
 }
 
 // Verdict is why one node takes a pod or does not: the plugin that refused it (Kubernetes' names) and its reason, or the score.

@@ -49,9 +49,14 @@ func (s *Snapshot) waits(claim *corev1.PersistentVolumeClaim) bool {
 	return class != nil && class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer
 }
 
-// inUse tells whether a pod on a node uses one of the claims.
-func (s *Snapshot) inUse(claims []object.Key) bool {
-	return slices.ContainsFunc(claims, func(k object.Key) bool { return s.claims[k] > 0 })
+// inUse counts those of the claims that a pod on a node uses.
+func (s *Snapshot) inUse(claims []object.Key) (n int64) {
+	for _, k := range claims {
+		if s.claims[k] > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // countClaims begins to count the pods that use each claim.

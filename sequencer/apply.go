@@ -16,6 +16,7 @@ import (
 	"reconcile/controller"
 	"reconcile/internal/mutant"
 	"reconcile/object"
+	"reconcile/scheduler"
 )
 
 // applier performs a request's own operations on an overlay, with their conditions. It settles nothing.
@@ -99,6 +100,11 @@ func (a applier) create(o *cluster.Overlay, op *Op) error {
 		admission.DefaultResources(o, p)
 	}
 	admission.PrepareCreate(obj, uid, a.now)
+	if pod, ok := obj.(*corev1.Pod); ok {
+		if err := scheduler.Admit(o, pod); err != nil {
+			return apierrors.NewForbidden(corev1.Resource("pods"), obj.GetName(), err)
+		}
+	}
 	if err := check(o, obj, nil); err != nil {
 		return err
 	}

@@ -28,22 +28,32 @@ func newExplain() *cobra.Command {
 	var f remoteFlags
 	var output, namespace string
 	cmd := &cobra.Command{
-		Use:   "explain pod/NAME",
-		Short: "Tell why a pod is where it is, or nowhere",
+		Use:   "explain pod/NAME | node/NAME",
+		Short: "Tell why a pod is where it is, or nowhere; where a node's pods would go without it",
 		Long: "Prints the pod's state and events, and what the scheduler says of each node as things stand now: the rule that refuses the\n" +
-			"pod there, or the node's score.",
-		Example: "  reconcile explain pod/web-0\n  reconcile explain -n shop pod/cart-2 -o json",
-		Args:    oneArg("pod/NAME"),
+			"pod there, with its numbers, or the node's score. Of a node, it prints where each of its pods would go if it were drained or lost.",
+		Example: "  reconcile explain pod/web-0\n  reconcile explain -n shop pod/cart-2 -o json\n  reconcile explain node/n1",
+		Args:    oneArg("pod/NAME or node/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, ok := strings.CutPrefix(args[0], "pod/")
-			if !ok || name == "" {
-				return fmt.Errorf("explain %s: want pod/NAME", args[0])
+			kind, name, ok := strings.Cut(args[0], "/")
+			if !ok || name == "" || kind != "pod" && kind != "node" {
+				return fmt.Errorf("explain %s: want pod/NAME or node/NAME", args[0])
 			}
 			c, err := f.connect()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
+			if kind == "node" {
+				if _, err := c.Get(cmd.Context(), object.Key{Resource: "nodes", Name: name}); err != nil {
+					return err
+				}
+				now, err := readPlaces(cmd.Context(), c)
+				if err != nil {
+					return err
+				}
+				return explainNode(cmd.OutOrStdout(), now, name, output)
+			}
 			e, err := explain(cmd.Context(), c, object.Key{Resource: "pods", Namespace: namespace, Name: name})
 			switch {
 			case err != nil:
@@ -76,6 +86,30 @@ type explanation struct {
 	Events     []explained `json:"events,omitempty"`
 	// Nodes is what the scheduler would say of each node now: the first rule that refuses the pod there, or the score.
 	Nodes []scheduler.Verdict `json:"nodes,omitempty"`
+	// Evictions are what would have to go from nodes so that the pod fits, if it fits nowhere: pods of lower priority.
+	Evictions []eviction `json:"evictions,omitempty"`
+}
+
+// eviction is what would have to go from a node.
+type eviction struct {
+	Node      string   `json:"node"`
+	Pods      []string `json:"pods"`
+	Protected int      `json:"protected,omitempty"`
+}
+
+// evictions are those of each node where they help.
+func evictions(now places, p *corev1.Pod) (out []eviction) {
+	for _, x := range scheduler.NewSnapshot(now).Preemptions(p) {
+		if len(x.Victims) == 0 {
+			continue
+		}
+		e := eviction{Node: x.Node, Protected: x.Violations}
+		for _, q := range x.Victims {
+			e.Pods = append(e.Pods, q.Namespace+"/"+q.Name)
+		}
+		out = append(out, e)
+	}
+	return out
 }
 
 type explained struct {
@@ -118,8 +152,14 @@ func explain(ctx context.Context, c *client.Client, key object.Key) (explanation
 		return e, nil
 	}
 	now, err := readPlaces(ctx, c)
+	if err != nil {
+		return e, err
+	}
 	e.Nodes = scheduler.Explain(now, p)
-	return e, err
+	if p.Spec.NodeName == "" && !slices.ContainsFunc(e.Nodes, func(v scheduler.Verdict) bool { return v.Fits }) {
+		e.Evictions = evictions(now, p)
+	}
+	return e, nil
 }
 
 // places is what the scheduler reads of a cluster.
@@ -130,7 +170,7 @@ type places struct {
 
 // schedulingResources are what the rules of the scheduler look at besides pods.
 var schedulingResources = []string{"nodes", "namespaces", "services", "replicationcontrollers", "replicasets", "statefulsets", "persistentvolumeclaims",
-	"persistentvolumes", "storageclasses", "csinodes", "csidrivers", "csistoragecapacities", "volumeattachments", "poddisruptionbudgets"}
+	"persistentvolumes", "configmaps", "storageclasses", "csinodes", "csidrivers", "csistoragecapacities", "volumeattachments", "poddisruptionbudgets"}
 
 func readPlaces(ctx context.Context, c *client.Client) (places, error) {
 	out := places{objects: map[string][]object.Object{}, pods: map[string][]*corev1.Pod{}}
@@ -277,6 +317,13 @@ func (e explanation) print(w io.Writer, now time.Time) error {
 			verdict += ", it is here"
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", v.Node, verdict, why)
+	}
+	for _, x := range e.Evictions {
+		fmt.Fprintf(t, "  %s\twould have room\twithout %s", x.Node, strings.Join(x.Pods, ", "))
+		if x.Protected > 0 {
+			fmt.Fprintf(t, " (%d protected by a PodDisruptionBudget)", x.Protected)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }

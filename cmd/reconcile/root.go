@@ -25,7 +25,7 @@ func newRoot() *cobra.Command {
 	}
 	group("run", "Run a cluster:", newUp(), newServer(), newAgent(), newReset())
 	group("deploy", "Deploy:", newRemote(), newValidate(), newPlan(), newDiff(), newApply(), newSchema())
-	group("look", "Look:", newStatus(), newLog(), newExplain(), newKubectl())
+	group("look", "Look:", newStatus(), newLog(), newExplain(), newRebalance(), newKubectl())
 	group("machine", "This machine:", newImage(), newProxy(), newKey())
 	// Started by other commands, and hidden.
 	root.AddCommand(newDNS(), newCUEEval())

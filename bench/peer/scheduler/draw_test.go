@@ -6,9 +6,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,7 +28,8 @@ type world struct {
 	owners  []*appsv1.ReplicaSet
 	serial  int
 	storage bool
-	roomy   bool // nodes have much room and few taints
+	byNode  map[string][]*corev1.Pod // of pods, if there are many
+	roomy   bool                     // nodes have much room and few taints
 }
 
 func (w *world) List(resource, namespace string) iter.Seq[object.Object] {
@@ -56,6 +59,9 @@ func (w *world) Get(k object.Key) (object.Object, bool) {
 }
 
 func (w *world) PodsOn(node string) iter.Seq[*corev1.Pod] {
+	if w.byNode != nil {
+		return slices.Values(w.byNode[node])
+	}
 	return func(yield func(*corev1.Pod) bool) {
 		for _, p := range w.pods {
 			if p.Spec.NodeName == node && !yield(p) {
@@ -112,10 +118,24 @@ func newWorld(seed uint64) *world {
 	for range w.IntN(4 * len(w.nodes)) {
 		p := w.pod()
 		p.Spec.NodeName = w.nodes[w.IntN(len(w.nodes))].Name
+		w.freePorts(p)
 		if w.one(10) {
 			p.DeletionTimestamp = &metav1.Time{}
 		}
 		w.pods = append(w.pods, p)
+	}
+	for i, p := range w.pods {
+		// No two started at once: which of them kube-scheduler counts as more important is chance.
+		p.Status.StartTime = &metav1.Time{Time: time.Unix(int64(1_000_000+w.IntN(1000)*100+i), 0)}
+	}
+	for i := range w.IntN(4) {
+		b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: "b" + strconv.Itoa(i), Namespace: w.pick(namespaces...)}}
+		b.Spec.Selector = w.selector()
+		b.Status.DisruptionsAllowed = int32(w.IntN(3))
+		if w.one(3) && len(w.pods) > 0 {
+			b.Status.DisruptedPods = map[string]metav1.Time{w.pods[w.IntN(len(w.pods))].Name: {}}
+		}
+		w.others = append(w.others, b)
 	}
 	for range max(0, w.IntN(5)-2) {
 		p := w.pod()
@@ -123,6 +143,41 @@ func newWorld(seed uint64) *world {
 		w.waiting = append(w.waiting, p)
 	}
 	return w
+}
+
+// freePorts takes from a pod the ports that another of its node has: kubelets let no two have one, and kube-scheduler forgets a port with
+// the first of two that goes.
+func (w *world) freePorts(p *corev1.Pod) {
+	type key struct {
+		ip       string
+		protocol corev1.Protocol
+		number   int32
+	}
+	taken := map[key]bool{}
+	own := func(q *corev1.Pod, each func(c *corev1.Container, k key)) {
+		for _, list := range [][]corev1.Container{q.Spec.InitContainers, q.Spec.Containers} {
+			for i := range list {
+				for _, port := range list[i].Ports {
+					k := key{port.HostIP, port.Protocol, port.HostPort}
+					if k.ip == "" {
+						k.ip = "0.0.0.0"
+					}
+					each(&list[i], k)
+				}
+			}
+		}
+	}
+	for _, q := range w.pods {
+		if q.Spec.NodeName == p.Spec.NodeName {
+			own(q, func(_ *corev1.Container, k key) { taken[k] = true })
+		}
+	}
+	own(p, func(c *corev1.Container, k key) {
+		if taken[k] {
+			c.Ports = nil
+		}
+		taken[k] = true
+	})
 }
 
 var images = []string{"u:1", "v:1", "w:latest"}

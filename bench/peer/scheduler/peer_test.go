@@ -113,6 +113,10 @@ func (p *peer) index(o runtime.Object) error {
 		return f.Core().V1().Namespaces().Informer().GetIndexer().Add(o)
 	case "*v1.Service":
 		return f.Core().V1().Services().Informer().GetIndexer().Add(o)
+	case "*v1.Pod":
+		return f.Core().V1().Pods().Informer().GetIndexer().Add(o)
+	case "*v1.PodDisruptionBudget":
+		return f.Policy().V1().PodDisruptionBudgets().Informer().GetIndexer().Add(o)
 	case "*v1.ReplicaSet":
 		return f.Apps().V1().ReplicaSets().Informer().GetIndexer().Add(o)
 	}
@@ -137,10 +141,23 @@ func (a answer) String() string {
 	return fmt.Sprint(a.scores)
 }
 
+// attempt is what came out of a try to place a pod, as far as preemption asks for it.
+type attempt struct {
+	state     fwk.CycleState
+	diagnosis framework.Diagnosis
+	fit       bool
+}
+
 // answers judges a pod on every node, in the order of the world's nodes.
 func (p *peer) answers(t testing.TB, pod *corev1.Pod) []answer {
+	out, _ := p.try(t, pod)
+	return out
+}
+
+func (p *peer) try(t testing.TB, pod *corev1.Pod) ([]answer, attempt) {
 	out := make([]answer, len(p.w.nodes))
 	state := framework.NewCycleState()
+	a := attempt{state: state, diagnosis: framework.Diagnosis{NodeToStatus: framework.NewDefaultNodeToStatus()}}
 	only, status, narrowing := p.RunPreFilterPlugins(p.ctx, state, pod)
 	if !status.IsSuccess() {
 		if !status.IsRejected() {
@@ -149,7 +166,9 @@ func (p *peer) answers(t testing.TB, pod *corev1.Pod) []answer {
 		for i := range out {
 			out[i] = refused(status)
 		}
-		return out
+		a.diagnosis.NodeToStatus.SetAbsentNodesStatus(status)
+		a.diagnosis.PreFilterMsg = status.Message()
+		return out, a
 	}
 	var fit []fwk.NodeInfo
 	var at []int
@@ -157,6 +176,7 @@ func (p *peer) answers(t testing.TB, pod *corev1.Pod) []answer {
 		if !only.AllNodes() && !only.NodeNames.Has(n.Name) {
 			names := narrowing.UnsortedList()
 			slices.Sort(names)
+			a.diagnosis.NodeToStatus.SetAbsentNodesStatus(fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", names)))
 			out[i] = answer{plugin: strings.Join(names, " "), reasons: fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", names), final: true}
 			continue
 		}
@@ -169,12 +189,13 @@ func (p *peer) answers(t testing.TB, pod *corev1.Pod) []answer {
 				t.Fatalf("%s on %s: %v", pod.Name, n.Name, s.AsError())
 			}
 			out[i] = refused(s)
+			a.diagnosis.NodeToStatus.Set(n.Name, s)
 			continue
 		}
 		fit, at = append(fit, info), append(at, i)
 	}
-	if len(fit) == 0 {
-		return out
+	if a.fit = len(fit) > 0; !a.fit {
+		return out, a
 	}
 	if s := p.RunPreScorePlugins(p.ctx, state, pod, fit); !s.IsSuccess() {
 		t.Fatal(s.AsError())
@@ -189,7 +210,7 @@ func (p *peer) answers(t testing.TB, pod *corev1.Pod) []answer {
 			out[at[k]].scores[one.Name] = one.Score
 		}
 	}
-	return out
+	return out, a
 }
 
 func refused(s *fwk.Status) answer {
