@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	coredefaults "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
 
 	"reconcile/object"
@@ -136,6 +137,7 @@ func Complete(o, old object.Object, now time.Time) error {
 	switch o := o.(type) {
 	case *corev1.Pod:
 		// The template's defaults were filled in with its owner; what is left is what only a pod has.
+		PodDefaults(o)
 		defaultTolerations(o)
 		if o.Status.Phase == "" {
 			o.Status.Phase = corev1.PodPending
@@ -153,6 +155,21 @@ func Complete(o, old object.Object, now time.Time) error {
 	}
 	Default(o)
 	return nil
+}
+
+// PodDefaults fills in what Kubernetes defaults in pods and not in their templates: requests from limits, enableServiceLinks. It changes p, and
+// nothing that p shares with its template.
+func PodDefaults(p *corev1.Pod) {
+	for _, list := range []*[]corev1.Container{&p.Spec.Containers, &p.Spec.InitContainers} {
+		*list = slices.Clone(*list)
+		for i := range *list {
+			r := &(*list)[i].Resources
+			r.Requests = maps.Clone(r.Requests)
+			(*list)[i].Ports = slices.Clone((*list)[i].Ports)
+		}
+	}
+	p.Spec.Resources = p.Spec.Resources.DeepCopy()
+	coredefaults.SetDefaults_Pod(p)
 }
 
 // completeGeneration sets the generation of a controller's update. A controller writes annotations beside the status, which

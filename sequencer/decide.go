@@ -94,6 +94,7 @@ func (d *decider) admitOn(v controller.View) controller.Admit {
 	}
 	return func(o, old object.Object, now time.Time) error {
 		if p, ok := o.(*corev1.Pod); ok && old == nil {
+			admission.PodDefaults(p)
 			admission.DefaultResources(v, p)
 		}
 		return d.admit(o, old, now)
