@@ -84,6 +84,8 @@ type Server struct {
 	// term is raft's, for headers.
 	term  atomic.Uint64
 	reads *reads
+	// last is what a watch sent last.
+	last atomic.Pointer[lastResponse]
 	// senders are the open streams.
 	senders *senders
 	// snapshots holds a token while a snapshot is made and sent.

@@ -395,15 +395,11 @@ func (st *watchStream) response(w *watch, upTo uint64, events []*raftstore.Event
 			}
 		}
 		if size <= copyBytes {
-			b := st.head(w, make([]byte, 0, 64+size), upTo)
-			for _, e := range events {
-				b = appendBytes(b, fieldEvents, e.Encoded(eventBody))
-			}
-			return frame{mem.SliceBuffer(b)}, len(events)
+			return frame{mem.SliceBuffer(st.small(w, upTo, events, size))}, len(events)
 		}
 	}
 	// Each event takes a tag and a length of at most five bytes.
-	glue := st.head(w, make([]byte, 0, 64+6*len(events)), upTo)
+	glue := st.head(w, make([]byte, 0, 64+6*len(events)), upTo, st.s.term.Load())
 	out := make(frame, 0, 2+2*len(events))
 	out = append(out, mem.SliceBuffer(glue))
 	size := 0
@@ -420,10 +416,38 @@ func (st *watchStream) response(w *watch, upTo uint64, events []*raftstore.Event
 	return out, len(events)
 }
 
+// small is a response in one piece. Streams that watch the same send the same bytes, one after the other: those of the last response are kept for the
+// next one, once two have begun with the same event.
+func (st *watchStream) small(w *watch, upTo uint64, events []*raftstore.Event, size int) []byte {
+	last, term := st.s.last.Load(), st.s.term.Load()
+	if last != nil && last.bytes != nil && last.upTo == upTo && last.term == term && last.id == w.id && slices.Equal(last.events, events) {
+		return last.bytes
+	}
+	next := &lastResponse{upTo: upTo, id: w.id, term: term, first: events[0]}
+	b := st.head(w, make([]byte, 0, 64+size), upTo, term)
+	for _, e := range events {
+		b = appendBytes(b, fieldEvents, e.Encoded(eventBody))
+	}
+	if last != nil && last.first == next.first {
+		next.events, next.bytes = slices.Clone(events), b
+	}
+	st.s.last.Store(next)
+	return b
+}
+
+// lastResponse is what a watch sent last. The bytes are kept if its first event was that of the response before, too.
+type lastResponse struct {
+	upTo, term uint64
+	id         int64
+	first      *raftstore.Event
+	events     []*raftstore.Event
+	bytes      []byte
+}
+
 // head appends a response's header and the watch's ID.
-func (st *watchStream) head(w *watch, b []byte, upTo uint64) []byte {
+func (st *watchStream) head(w *watch, b []byte, upTo, term uint64) []byte {
 	s := st.s
-	b = appendHeaderFields(b, s.clusterID, s.memberID, upTo, s.term.Load())
+	b = appendHeaderFields(b, s.clusterID, s.memberID, upTo, term)
 	return appendInt(b, fieldWatchID, uint64(w.id))
 }
 
