@@ -53,6 +53,8 @@ type LeasePeer interface {
 type LeaseCall struct {
 	Renew []int64 `json:"renew,omitempty"`
 	Left  []int64 `json:"left,omitempty"`
+	// Voice is that of the member that asks.
+	Voice Voice `json:"voice,omitzero"`
 }
 
 // LeaseReply answers each ID of a call in its place: the TTL of a renewed lease in seconds, what is left of one, or -1 if there is no such
@@ -143,7 +145,7 @@ func (l *Lessor) Serve(ctx context.Context, call LeaseCall) (LeaseReply, error) 
 	for _, id := range call.Left {
 		asks = append(asks, leaseAsk{id, false})
 	}
-	answers, err := l.answer(ctx, asks)
+	answers, err := l.answer(ctx, asks, call.Voice)
 	if err != nil {
 		return LeaseReply{}, err
 	}
@@ -154,7 +156,7 @@ func (l *Lessor) Serve(ctx context.Context, call LeaseCall) (LeaseReply, error) 
 func (l *Lessor) answerHere(asks []leaseAsk) ([]int64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaseCallTimeout)
 	defer cancel()
-	return l.answer(ctx, asks)
+	return l.answer(ctx, asks, Voice{})
 }
 
 // answerThere asks the leader.
@@ -166,7 +168,7 @@ func (l *Lessor) answerThere(asks []leaseAsk) ([]int64, error) {
 	if peer == nil || leader.Self || leader.ID == "" {
 		return nil, fmt.Errorf("ask the leader: %w", ErrNotLeader)
 	}
-	var call LeaseCall
+	call := LeaseCall{Voice: l.s.Voice()}
 	for _, a := range asks {
 		if a.renew {
 			call.Renew = append(call.Renew, a.id)
@@ -194,11 +196,10 @@ func (l *Lessor) answerThere(asks []leaseAsk) ([]int64, error) {
 	return out, nil
 }
 
-// answer renews on this member, which must lead (ReadIndex), so that no later leader has begun its own count before the time that the renewals
-// count from.
-func (l *Lessor) answer(ctx context.Context, asks []leaseAsk) ([]int64, error) {
+// answer renews on this member, which must lead (ReadIndex), so that no later leader has begun its own count before the renewals were asked for.
+func (l *Lessor) answer(ctx context.Context, asks []leaseAsk, by Voice) ([]int64, error) {
 	from := mutant.LeaseNow()
-	if _, err := l.s.ReadIndex(ctx); err != nil {
+	if _, err := l.s.readIndexFor(ctx, by); err != nil {
 		return nil, err
 	}
 	out := make([]int64, len(asks))

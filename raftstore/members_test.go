@@ -82,7 +82,7 @@ func TestServersJoinBySnapshot(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		point, err := one.ReadPoint(t.Context())
+		point, err := one.ReadPoint(t.Context(), Voice{})
 		if err != nil {
 			t.Fatal(err)
 		}

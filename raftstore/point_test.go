@@ -40,7 +40,7 @@ func TestReadPointHoldsWhatTakesNoRevision(t *testing.T) {
 
 func readPoint(t *testing.T, s *Store) ReadPoint {
 	t.Helper()
-	p, err := s.ReadPoint(t.Context())
+	p, err := s.ReadPoint(t.Context(), Voice{})
 	if err != nil {
 		t.Fatal(err)
 	}

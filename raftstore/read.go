@@ -97,9 +97,56 @@ type ReadPoint struct {
 	Index uint64 `json:"index,omitempty"`
 }
 
+// Voice is what a member that asks the leader says of itself: that it was in no later term than this one when it asked. It counts as its answer to
+// the leader's own question would (DESIGN.md, Reads). The zero Voice is nobody's.
+type Voice struct {
+	// ID is the member's, Term the one that it was in after the questions had begun that it sends.
+	ID   string `json:"id,omitempty"`
+	Term uint64 `json:"term,omitempty"`
+}
+
+// Voice is this member's now: it serves questions that have begun already.
+func (s *Store) Voice() Voice { return Voice{ID: s.id.ServerID, Term: s.raft.CurrentTerm()} }
+
+// majority tells whether this member, if it is still in the term, and another one's voice make a majority of the voters.
+func (s *Store) majority(v Voice, term uint64) bool {
+	voters, with := 0, 0
+	for _, m := range s.raft.GetConfiguration().Configuration().Servers {
+		if m.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if id := string(m.ID); id == s.id.ServerID || id == v.ID && v.Term > 0 && v.Term <= term {
+			with++
+		}
+	}
+	return with > voters/2
+}
+
+// readIndexFor is ReadIndex for questions that another member sends with its voice: of three members nobody else need be asked.
+func (s *Store) readIndexFor(ctx context.Context, v Voice) (uint64, error) {
+	leader := s.Leader()
+	if term := leader.Term; leader.Self && s.read.passed(term) && s.majority(v, term) {
+		index := s.raft.CommitIndex()
+		if s.raft.CurrentTerm() == term {
+			return s.applied(ctx, index)
+		}
+	}
+	return s.ReadIndex(ctx)
+}
+
+// applied waits until this member's state holds the log up to index, and returns its revision.
+func (s *Store) applied(ctx context.Context, index uint64) (uint64, error) {
+	if err := s.fsm.wait(ctx, func(applied, _ uint64) bool { return applied >= index }); err != nil {
+		return 0, err
+	}
+	return s.fsm.rev(), nil
+}
+
 // ReadPoint is ReadIndex for another member, which calls WaitPoint with it: it tells the place of the last command too. This member must lead.
-func (s *Store) ReadPoint(ctx context.Context) (ReadPoint, error) {
-	if _, err := s.ReadIndex(ctx); err != nil {
+// by is the voice of the member that asks.
+func (s *Store) ReadPoint(ctx context.Context, by Voice) (ReadPoint, error) {
+	if _, err := s.readIndexFor(ctx, by); err != nil {
 		return ReadPoint{}, err
 	}
 	// A state that was read from a snapshot does not tell where its last command stands: the snapshot may end with a barrier, of which
@@ -194,10 +241,7 @@ func (s *Store) readIndex(ctx context.Context) (uint64, error) {
 	if now := s.raft.CurrentTerm(); now != term {
 		return 0, fmt.Errorf("%w: term %d became %d", ErrNotLeader, term, now)
 	}
-	if err := s.fsm.wait(ctx, func(applied, _ uint64) bool { return applied >= index }); err != nil {
-		return 0, err
-	}
-	return s.fsm.rev(), nil
+	return s.applied(ctx, index)
 }
 
 func (s *Store) barrierOnce(ctx context.Context, term uint64) error {

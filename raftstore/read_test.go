@@ -198,6 +198,46 @@ func mustNotRead(t *testing.T, s *Store, acked uint64, release func()) {
 	}
 }
 
+// What a member says of its own term with its question confirms the leader, as an answer to a heartbeat would; one that has gone to a later term, or has no
+// vote, confirms nothing.
+func TestVoiceConfirmsReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stores, links := linked(t, "a", "b", "c", "d")
+		a, b, c, d := stores[0], stores[1], stores[2], stores[3]
+		old := propose(t, a, put("/x", "1")).Last
+		for _, s := range stores {
+			if err := s.WaitRev(t.Context(), old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		term := a.Leader().Term
+		for name, v := range map[string]Voice{"nobody": {}, "itself": a.Voice(), "a member without a vote": d.Voice(), "a stranger": {"e", term}, "no term": {"b", 0}} {
+			if a.majority(v, term) {
+				t.Errorf("the voice of %s confirms the leader", name)
+			}
+		}
+		links[0].sever(links[1:]...) // no heartbeat is answered from here on
+		began := time.Now()
+		if p, err := a.ReadPoint(t.Context(), b.Voice()); err != nil || p.Rev != old || time.Since(began) > 0 {
+			t.Errorf("with the voice of a follower: %v, %v after %s", p, err, time.Since(began))
+		}
+		promote(t, links[2], b)
+		waitLeader(t, b)
+		propose(t, b, put("/x", "2"))
+		if !a.Leader().Self || a.Leader().Term != term {
+			t.Fatal("the old leader knows that it is none: the test proves nothing")
+		}
+		for _, s := range []*Store{b, c} {
+			if a.majority(s.Voice(), term) {
+				t.Errorf("the voice of %s, which is in a later term, confirms the old leader", s.id.ServerID)
+			}
+		}
+		if p, err := a.ReadPoint(t.Context(), c.Voice()); err == nil {
+			t.Errorf("the voice of a member in a later term confirmed the read point %v", p)
+		}
+	})
+}
+
 // A member without a vote says nothing about who leads: it has no part in the election of another.
 func TestNonvotersConfirmNoRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

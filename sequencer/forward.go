@@ -21,8 +21,9 @@ import (
 type message struct {
 	Submit *wireRequest `json:"submit,omitempty"`
 	Stage  []byte       `json:"stage,omitempty"`
-	// Read asks for a read index.
-	Read bool `json:"read,omitempty"`
+	// Read asks for a read index, Voice is that of the server that asks.
+	Read  bool            `json:"read,omitempty"`
+	Voice raftstore.Voice `json:"voice,omitzero"`
 	// Leases asks to renew leases, and what they have left.
 	Leases *raftstore.LeaseCall `json:"leases,omitempty"`
 }
@@ -156,7 +157,7 @@ func (s *Sequencer) serve(ctx context.Context, m *message) (reply, error) {
 		digest, err := s.stageHere(ctx, m.Stage)
 		return reply{Digest: digest}, again(err)
 	case m.Read:
-		p, err := s.store.ReadPoint(ctx)
+		p, err := s.store.ReadPoint(ctx, m.Voice)
 		return reply{Rev: p.Rev, Index: p.Index, Term: l.Term}, again(err)
 	case m.Leases != nil:
 		out, err := s.store.Lessor().Serve(ctx, *m.Leases)
@@ -299,7 +300,7 @@ func (s *Sequencer) stageThere(ctx context.Context, l raftstore.Leader, body []b
 
 // readThere asks the leader how far this server must have come to be read, and for the term in which that was confirmed.
 func (s *Sequencer) readThere(ctx context.Context, l raftstore.Leader) (p raftstore.ReadPoint, term uint64, err error) {
-	r, err := s.send(ctx, l, message{Read: true})
+	r, err := s.send(ctx, l, message{Read: true, Voice: s.store.Voice()})
 	return raftstore.ReadPoint{Rev: r.Rev, Index: r.Index}, r.Term, err
 }
 
