@@ -60,7 +60,7 @@ func (w *wire) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress
 		_ = p.Close() // nothing is on its way
 		return nil, fmt.Errorf("begin a pipeline to member %s: %w", id, err)
 	}
-	return pipeline{p, w}, nil
+	return newPipeline(p, w), nil
 }
 
 // introduce asks the other end of a new pipeline who it is, with a heartbeat of term 0, which no member that was ever led takes for its leader's.

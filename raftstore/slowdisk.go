@@ -4,8 +4,6 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/raft"
 )
 
 // slowWrite is how long one write of the log may take before a leader gives leadership up: everybody waits for a leader's disk, while a
@@ -58,20 +56,6 @@ func (d *durable) timed(write func() error) error {
 		}
 	}
 	return err
-}
-
-// pipeline is raft's, silent when the leader must be.
-type pipeline struct {
-	raft.AppendPipeline
-	w *wire
-}
-
-// AppendEntries implements raft.AppendPipeline.
-func (p pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if err := p.w.maySend(args); err != nil {
-		return nil, err
-	}
-	return p.AppendPipeline.AppendEntries(args, resp)
 }
 
 // handOver gives leadership to another member when this one's disk is slow, until the store closes.

@@ -30,13 +30,15 @@ type wire struct {
 	fresh time.Duration // how old raft's last contact may be until it is told of one
 	// patience is how long the other end of a new pipeline may take to say who it is.
 	patience time.Duration
+	// spawn starts a goroutine that the store waits for.
+	spawn func(func())
 }
 
 func newWire(s *Store) *wire {
 	t, id := s.cfg.Transport, s.id.ServerID
 	header := &raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: t.EncodePeer(raft.ServerID(id), t.LocalAddr())}
 	return &wire{Transport: t, in: make(chan raft.RPC), stop: s.stopped, fatal: s.fatal, silent: s.disk.hang.silent, self: header,
-		beat: make(chan raft.RPC, 1), fresh: s.cfg.Heartbeat / 20, patience: s.cfg.Heartbeat}
+		beat: make(chan raft.RPC, 1), fresh: s.cfg.Heartbeat / 20, patience: s.cfg.Heartbeat, spawn: s.wg.Go}
 }
 
 // Consumer implements raft.Transport.
