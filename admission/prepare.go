@@ -227,9 +227,40 @@ func PrepareGeneration(o, old object.Object) {
 	}
 }
 
+// dropUseless takes from a service whose type has changed what only its former type has a use for, if the update did not change it: who changes the
+// type alone means that.
+func dropUseless(o, old *corev1.Service) {
+	external := func(s *corev1.Service) bool {
+		return s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer || s.Spec.Type == corev1.ServiceTypeClusterIP && len(s.Spec.ExternalIPs) > 0
+	}
+	balanced := func(s *corev1.Service) bool { return s.Spec.Type == corev1.ServiceTypeLoadBalancer }
+	n, was := &o.Spec, &old.Spec
+	if was.Type != corev1.ServiceTypeExternalName && n.Type == corev1.ServiceTypeExternalName && n.ClusterIP == was.ClusterIP && slices.Equal(n.ClusterIPs, was.ClusterIPs) {
+		n.ClusterIP, n.ClusterIPs, n.IPFamilies, n.IPFamilyPolicy, n.InternalTrafficPolicy = "", nil, nil, nil, nil
+	}
+	if external(old) && !external(o) && n.ExternalTrafficPolicy == was.ExternalTrafficPolicy {
+		n.ExternalTrafficPolicy = ""
+	}
+	local := func(s *corev1.Service) bool {
+		return balanced(s) && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	}
+	if local(old) && !local(o) && n.HealthCheckNodePort == was.HealthCheckNodePort {
+		n.HealthCheckNodePort = 0
+	}
+	if balanced(old) && !balanced(o) {
+		if equal(n.LoadBalancerClass, was.LoadBalancerClass) {
+			n.LoadBalancerClass = nil
+		}
+		if equal(n.AllocateLoadBalancerNodePorts, was.AllocateLoadBalancerNodePorts) {
+			n.AllocateLoadBalancerNodePorts = nil
+		}
+	}
+}
+
 // keepServiceAddress keeps the addresses and node ports of a service whose update leaves them out, as the API server does.
 func keepServiceAddress(o, old *corev1.Service) {
 	keepNodePorts(o, old)
+	dropUseless(o, old)
 	if o.Spec.Type == corev1.ServiceTypeExternalName || old.Spec.Type == corev1.ServiceTypeExternalName {
 		return
 	}

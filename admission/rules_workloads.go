@@ -126,7 +126,13 @@ func jobRules() rules {
 		}, func(o, old *batch.Job) field.ErrorList {
 			return batchvalidation.ValidateJobUpdateStatus(o, old, jobStatusOptions(o, old))
 		}).counted()
-	r.begin = func(o object.Object, _ time.Time) { selectJob(o.(*batchv1.Job)) }
+	r.begin = func(o object.Object, _ time.Time) {
+		j := o.(*batchv1.Job)
+		selectJob(j)
+		if len(j.Labels) == 0 {
+			j.Labels = maps.Clone(j.Spec.Template.Labels) // Kubernetes' defaults, which it sets again when it reads a job
+		}
+	}
 	return warns(r, func(o, old *batch.Job) []string {
 		if old == nil {
 			return job.WarningsForJobSpec(context.Background(), field.NewPath("spec"), &o.Spec, nil)

@@ -1,11 +1,14 @@
 package admission
 
 import (
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kubernetes/pkg/capabilities"
 
 	"reconcile/object"
 )
@@ -26,7 +29,12 @@ func ValidateStatus(o, old object.Object) field.ErrorList {
 	return validateWith(o, old, r)
 }
 
+// allowPrivileged lets pods have privileged containers: validation forbids them otherwise, for the whole process. Who may make such pods is for rights
+// to say.
+var allowPrivileged = sync.OnceFunc(func() { capabilities.Setup(true, 0) })
+
 func validateWith(o, old object.Object, r rules) field.ErrorList {
+	allowPrivileged()
 	if old == nil && r.create == nil || old != nil && r.update == nil {
 		return nil
 	}
@@ -49,6 +57,21 @@ func validateWith(o, old object.Object, r rules) field.ErrorList {
 	}
 	unconditional(in, was)
 	return r.update(in, was)
+}
+
+// ValidateKept returns the faults of a replacement that sets what only the server sets: PrepareUpdate would take it away silently. What is already
+// being deleted keeps its times, whatever the replacement says.
+func ValidateKept(o, old object.Object) field.ErrorList {
+	meta := field.NewPath("metadata")
+	var faults field.ErrorList
+	if uid := o.GetUID(); uid != "" {
+		faults = append(faults, apivalidation.ValidateImmutableField(uid, old.GetUID(), meta.Child("uid"))...)
+	}
+	if old.GetDeletionTimestamp() == nil {
+		faults = append(faults, apivalidation.ValidateImmutableField(o.GetDeletionTimestamp(), old.GetDeletionTimestamp(), meta.Child("deletionTimestamp"))...)
+		faults = append(faults, apivalidation.ValidateImmutableField(o.GetDeletionGracePeriodSeconds(), old.GetDeletionGracePeriodSeconds(), meta.Child("deletionGracePeriodSeconds"))...)
+	}
+	return faults
 }
 
 // Warnings tells what is allowed and unwise in an object, in Kubernetes' words; old is nil for a creation.

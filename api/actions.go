@@ -52,7 +52,7 @@ func findAction(gvr schema.GroupVersionResource) *action {
 // act serves a request for an action.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, t target) error {
 	if r.Method != http.MethodPost || t.name != "" {
-		return apierrors.NewMethodNotSupported(t.groupResource(), t.verb(r.Method))
+		return notAllowed()
 	}
 	if t.action.namespaced != (t.namespace != "") {
 		return notServed()

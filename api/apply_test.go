@@ -93,7 +93,7 @@ func TestApply(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {replicass: 5}}`:                        `unknown field "spec.replicass"`,
 		`{apiVersion: apps/v1, kind: Deployment, metadata: {name: other}}`:                                            "does not match the name on the URL",
-		`{apiVersion: apps/v1beta1, kind: Deployment, metadata: {name: web}}`:                                         "does not match the expected API version",
+		`{apiVersion: apps/v1beta1, kind: Deployment, metadata: {name: web}}`:                                         "invalid object type: apps/v1beta1, Kind=Deployment",
 		`{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, managedFields: []}}`:                           "managedFields must be nil",
 		`{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, resourceVersion: "1"}}`:                        "the object has been modified",
 		`{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {selector: {matchLabels: {x: other}}}}`: "conflict",

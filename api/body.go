@@ -2,12 +2,15 @@ package api
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"os"
+	"reflect"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -79,8 +82,9 @@ func decodeObject(k object.Kind, b []byte, media string) (o object.Object, stric
 		}
 	case mediaYAML:
 		var twice []error
+		body := b
 		if b, twice, err = yamlToJSON(b); err != nil {
-			return nil, nil, badRequest("error converting YAML to JSON: %v", err)
+			return nil, nil, unrecognized(k, body, err)
 		}
 		if strict, err = decodeJSON(k, b, o); err != nil {
 			return nil, nil, err
@@ -99,10 +103,26 @@ func decodeObject(k object.Kind, b []byte, media string) (o object.Object, stric
 
 func decodeJSON(k object.Kind, b []byte, into object.Object) ([]error, error) {
 	strict, err := admission.DecodeInto(b, into)
+	if err != nil && !json.Valid(b) {
+		return nil, unrecognized(k, b, fmt.Errorf("couldn't get version/kind; json parse error: %w", err))
+	}
 	if err != nil {
 		return nil, cannotHandle(k, err)
 	}
 	return strict, sameKind(k, into.GetObjectKind().GroupVersionKind())
+}
+
+// unrecognized is Kubernetes' sentence about a body that is not of the form that its media type says.
+func unrecognized(k object.Kind, b []byte, err error) error {
+	const most = 30
+	shown := fmt.Sprintf("%x", b)
+	switch {
+	case len(b) == 0:
+		shown = "<empty>"
+	case len(b) > most:
+		shown = fmt.Sprintf("%x ...", b[:most])
+	}
+	return badRequest("the object provided is unrecognized (must be of type %s): %v (%s)", k.GVK.Kind, err, shown)
 }
 
 // cannotHandle is Kubernetes' sentence about a body that does not decode.
@@ -140,17 +160,23 @@ func judgeStrict(w http.ResponseWriter, r *http.Request, k object.Kind, strict [
 	switch mode {
 	case "", metav1.FieldValidationWarn:
 		for _, e := range strict {
-			warn(w, e.Error())
+			// Faults of YAML come as one error of several lines.
+			text, several := strings.CutPrefix(e.Error(), "yaml: unmarshal errors:\n")
+			if !several {
+				warn(w, text)
+				continue
+			}
+			for line := range strings.Lines(text) {
+				warn(w, strings.TrimSpace(line))
+			}
 		}
 	case metav1.FieldValidationStrict:
 		if len(strict) > 0 {
 			return cannotHandle(k, runtime.NewStrictDecodingError(strict))
 		}
 	case metav1.FieldValidationIgnore:
-	default:
-		return badRequest("fieldValidation: Unsupported value: %q: supported values: \"Ignore\", \"Strict\", \"Warn\"", mode)
 	}
-	return nil
+	return nil // checkOptions has refused other words
 }
 
 // warn adds a warning that kubectl prints (RFC 7234, section 5.5, in the form that Kubernetes uses).
@@ -177,15 +203,26 @@ func dryRun(values []string) (bool, error) {
 	return len(values) > 0, nil
 }
 
-// decodePlain reads a body of no stored kind (DeleteOptions, Scale, Binding, Eviction) into a message. An empty body leaves it empty.
+// decodePlain reads a body of no stored kind (DeleteOptions, Scale, Binding, Eviction) into a message. An empty body leaves it empty. A body that
+// says it is of another kind was sent by mistake.
 func decodePlain(b []byte, media string, into runtime.Object) error {
 	if len(b) == 0 {
 		return nil
 	}
+	want := reflect.TypeOf(into).Elem().Name()
+	other := func(got string) error {
+		if got == "" || got == want {
+			return nil
+		}
+		return badRequest("the kind in the data (%s) does not match the expected kind (%s)", got, want)
+	}
 	switch media {
 	case mediaProto:
-		_, raw, err := unwrap(b)
+		gvk, raw, err := unwrap(b)
 		if err != nil {
+			return err
+		}
+		if err := other(gvk.Kind); err != nil {
 			return err
 		}
 		m, ok := into.(interface{ Unmarshal([]byte) error })
@@ -200,7 +237,7 @@ func decodePlain(b []byte, media string, into runtime.Object) error {
 		if err := yaml.Unmarshal(b, into); err != nil {
 			return badRequest("read the body as %T: %v", into, err)
 		}
-		return nil
+		return other(into.GetObjectKind().GroupVersionKind().Kind)
 	}
 	return unsupportedMedia(media, mediaJSON, mediaYAML, mediaProto)
 }
@@ -208,5 +245,5 @@ func decodePlain(b []byte, media string, into runtime.Object) error {
 // errBusy is why a write that set no condition gave up.
 var errBusy = errors.New("the object is being changed by others: try again")
 
-// errAppliedGone is why an apply that names a version makes no object.
-var errAppliedGone = errors.New("the object that was applied to is not there any more; leave uid and resourceVersion out to make it")
+// errAppliedGone is why an apply that names a UID makes no object.
+var errAppliedGone = errors.New("the object that was applied to is not there any more; leave uid out to make it")

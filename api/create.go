@@ -25,7 +25,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, t target) error 
 		return err
 	}
 	if t.kind.Namespaced && t.namespace == "" {
-		return apierrors.NewMethodNotSupported(t.groupResource(), "create")
+		return notAllowed()
 	}
 	o, err := s.newObject(w, r, t)
 	if err != nil {

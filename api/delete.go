@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -29,7 +30,7 @@ func deleteOptions(r *http.Request) (*metav1.DeleteOptions, bool, error) {
 	if v := q.Get("gracePeriodSeconds"); v != "" && len(b) == 0 {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
-			return nil, false, badRequest("invalid gracePeriodSeconds %q: it must be a whole number", v)
+			return nil, false, badRequest("%v", err)
 		}
 		o.GracePeriodSeconds = &n
 	}
@@ -41,11 +42,11 @@ func deleteOptions(r *http.Request) (*metav1.DeleteOptions, bool, error) {
 
 // checkDelete judges delete options, however they came.
 func checkDelete(o *metav1.DeleteOptions, query []string) (*metav1.DeleteOptions, bool, error) {
+	o.DryRun = append(o.DryRun, query...)
 	if faults := validation.ValidateDeleteOptions(o); len(faults) > 0 {
 		return nil, false, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", faults)
 	}
-	dry, err := dryRun(append(o.DryRun, query...))
-	return o, dry, err
+	return o, len(o.DryRun) > 0, nil
 }
 
 func (s *Server) delete(w http.ResponseWriter, r *http.Request, t target) error {
@@ -56,7 +57,7 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request, t target) error 
 	return s.remove(w, r, t, o, dry)
 }
 
-// remove deletes one object and answers: with the object while it is being deleted, with a Status once it is gone.
+// remove deletes one object and answers: with the object while it is being deleted, and for some kinds always; else with a Status.
 func (s *Server) remove(w http.ResponseWriter, r *http.Request, t target, o *metav1.DeleteOptions, dry bool) error {
 	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartial)
 	if err != nil {
@@ -66,12 +67,15 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request, t target, o *met
 	if err != nil {
 		return err
 	}
+	if t.kind.OrphansWarning != "" && o.PropagationPolicy == nil && o.OrphanDependents == nil { //nolint:staticcheck // old clients send it
+		warn(w, t.kind.OrphansWarning)
+	}
 	last, err := s.drop(r, old, o, dry)
 	if err != nil {
 		return err
 	}
-	if last.GetDeletionTimestamp() != nil && s.remains(r, t, last, dry) {
-		s.sendObject(w, r, http.StatusOK, t.kind, a, last, written(dry))
+	if t.kind.Returned || last.GetDeletionTimestamp() != nil && s.remains(r, t, last, dry) {
+		s.sendObject(w, r, http.StatusOK, t.kind, a, last, fleeting)
 		return nil
 	}
 	s.sendPlain(w, r, http.StatusOK, &metav1.Status{
@@ -105,6 +109,9 @@ func (s *Server) deletion(r *http.Request, old object.Object, o *metav1.DeleteOp
 		op.PropagationPolicy = string(metav1.DeletePropagationOrphan)
 	}
 	if p := o.Preconditions; p != nil {
+		if err := precondition(old, p); err != nil {
+			return sequencer.Op{}, err
+		}
 		if p.UID != nil {
 			op.UID = string(*p.UID)
 		}
@@ -113,6 +120,24 @@ func (s *Server) deletion(r *http.Request, old object.Object, o *metav1.DeleteOp
 		}
 	}
 	return op, nil
+}
+
+// precondition refuses a deletion of another object than the one that was meant, in Kubernetes' words. The sequencer judges it again.
+func precondition(old object.Object, p *metav1.Preconditions) error {
+	k, err := object.KindOfObject(old)
+	if err != nil {
+		return err
+	}
+	kind := schema.GroupResource{Group: k.GVK.Group, Resource: k.GVK.Kind}
+	if p.UID != nil && *p.UID != old.GetUID() {
+		return apierrors.NewConflict(kind, old.GetName(), fmt.Errorf(
+			"the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, old.GetUID()))
+	}
+	if p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
+		return apierrors.NewConflict(kind, old.GetName(), fmt.Errorf(
+			"the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, old.GetResourceVersion()))
+	}
+	return nil
 }
 
 // remains tells whether an object whose deletion was asked for is still there, waiting for its grace period or a finalizer.
@@ -179,7 +204,7 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t targ
 		return err
 	}
 	if t.kind.Namespaced && t.namespace == "" {
-		return apierrors.NewMethodNotSupported(t.groupResource(), "delete")
+		return notAllowed()
 	}
 	items, m, err := s.collect(r, t, lo)
 	if err != nil {

@@ -25,7 +25,7 @@ func statusOf(err error) *metav1.Status {
 		// Whether a write was committed is not known, so the client is not told to try again (no Retry-After).
 		out = apierrors.NewTimeoutError("the request did not end in time, and its outcome is not known: "+err.Error(), 0).ErrStatus
 	default:
-		out = apierrors.NewInternalError(err).ErrStatus
+		out = metav1.Status{Message: err.Error()} // no reason, as in Kubernetes
 	}
 	out.Kind, out.APIVersion = "Status", "v1"
 	if out.Code == 0 {
@@ -37,7 +37,7 @@ func statusOf(err error) *metav1.Status {
 	return &out
 }
 
-// writeError sends an error as a Status in JSON, which every client reads.
+// writeError sends an error as a Status, in JSON where the client wants something that a Status has no form of.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		// The client has gone; nobody reads an answer.
@@ -50,7 +50,42 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if st.Details != nil && st.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(st.Details.RetryAfterSeconds)))
 	}
-	writeStatus(w, st)
+	a, nerr := negotiate(r, true)
+	if nerr != nil || a.media == mediaJSON {
+		writeStatus(w, st)
+		return
+	}
+	if err := writeStatusAs(w, st, a); err != nil {
+		writeStatus(w, st)
+	}
+}
+
+// writeStatusAs sends a Status as YAML or protobuf.
+func writeStatusAs(w http.ResponseWriter, st *metav1.Status, a accepted) error {
+	var b []byte
+	if a.media == mediaProto {
+		raw, err := st.Marshal()
+		if err != nil {
+			return err
+		}
+		b = envelope(metav1.Unversioned.WithKind("Status"), raw)
+	} else {
+		j, err := json.Marshal(st)
+		if err != nil {
+			return err
+		}
+		if b, err = asText(j, a); err != nil {
+			return err
+		}
+	}
+	h := w.Header()
+	h.Set("Content-Type", a.media)
+	h.Set("Cache-Control", "no-cache, private")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(int(st.Code))
+	//nolint:errcheck // the client may have gone; there is nobody to tell
+	w.Write(b)
+	return nil
 }
 
 func writeStatus(w http.ResponseWriter, st *metav1.Status) {
@@ -66,6 +101,21 @@ func writeStatus(w http.ResponseWriter, st *metav1.Status) {
 	w.WriteHeader(int(st.Code))
 	//nolint:errcheck // the client may have gone; there is nobody to tell
 	w.Write(append(b, '\n'))
+}
+
+// notServed is Kubernetes' answer for a resource that it does not know.
+func notServed() error {
+	return bare(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
+}
+
+// notAllowed is Kubernetes' answer for a method that a path does not have.
+func notAllowed() error {
+	return bare(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "the server does not allow this method on the requested resource")
+}
+
+// bare is an error about a request of which nothing else is known: Kubernetes gives it empty details.
+func bare(code int32, reason metav1.StatusReason, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message, Details: &metav1.StatusDetails{}}}
 }
 
 // forbidden is Kubernetes' 403 for a request that authz refused.

@@ -216,7 +216,7 @@ func walks(verb string, query url.Values) bool {
 	switch verb {
 	case "list", "deletecollection":
 	case "watch":
-		if rev := query.Get("resourceVersion"); rev != "" && rev != "0" && !isTrue(query.Get("sendInitialEvents")) {
+		if rev := query.Get("resourceVersion"); rev != "" && rev != "0" && !isSet(query, "sendInitialEvents") {
 			return false
 		}
 	default:

@@ -5,6 +5,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"reconcile/object"
 )
 
 // foreign are the kinds that clients look for though discovery does not name them, and whose absence they take for a fault of the server.
@@ -18,6 +20,10 @@ var foreign = map[schema.GroupVersionResource]string{
 func (s *Server) absent(w http.ResponseWriter, r *http.Request, t target, verb string) error {
 	kind, ok := foreign[t.gv.WithResource(t.resource)]
 	if !ok || verb != "list" || t.namespace != "" {
+		if !servesGroup(t.gv.Group) {
+			http.NotFound(w, r)
+			return nil
+		}
 		return notServed()
 	}
 	view, err := s.fresh(r.Context(), t.query.Get("resourceVersion"))
@@ -29,4 +35,24 @@ func (s *Server) absent(w http.ResponseWriter, r *http.Request, t target, verb s
 		metav1.ListMeta `json:"metadata"`
 		Items           []struct{} `json:"items"`
 	}{metav1.TypeMeta{APIVersion: t.gv.String(), Kind: kind}, metav1.ListMeta{ResourceVersion: formatRev(view.Rev())}, []struct{}{}})
+}
+
+// servesGroup tells whether anything of a group is served: a path of another is no path of the API.
+func servesGroup(group string) bool {
+	for _, k := range object.Served() {
+		if k.GVK.Group == group {
+			return true
+		}
+	}
+	for g := range foreign {
+		if g.Group == group {
+			return true
+		}
+	}
+	for _, a := range actions() {
+		if a.gvk.Group == group {
+			return true
+		}
+	}
+	return false
 }

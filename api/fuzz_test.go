@@ -1,6 +1,10 @@
 package api
 
 import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -164,7 +168,7 @@ func FuzzPatch(f *testing.F) {
 		media := []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}[form%3]
 		r := httptest.NewRequest(http.MethodPatch, "/", strings.NewReader(body))
 		r.Header.Set("Content-Type", media)
-		p, _, err := readPatch(r)
+		p, _, _, err := readPatch(r)
 		if err != nil {
 			return
 		}
@@ -224,4 +228,49 @@ func TestCacheIsBounded(t *testing.T) {
 	if _, ok := c.get(cacheKey{rev: "500"}); ok {
 		t.Error("what was not asked for was kept")
 	}
+}
+
+// sink keeps what is written to a connection.
+type sink struct {
+	net.Conn
+	written bytes.Buffer
+}
+
+func (s *sink) Write(b []byte) (int, error) { return s.written.Write(b) }
+
+// FuzzForwardUpgrade: whatever a client says beside its request for a stream, the agent is sent one request for that stream, without the client's
+// credentials.
+func FuzzForwardUpgrade(f *testing.F) {
+	f.Add("command=ls&container=c", "Sec-WebSocket-Protocol", "v5.channel.k8s.io")
+	f.Add("ports=80", "Authorization", "Bearer x")
+	f.Add("", "Impersonate-User", "x")
+	f.Add("a=b%0d%0aX:%20y", "X-Stream-Protocol-Version", "v4.channel.k8s.io")
+	f.Fuzz(func(t *testing.T, query, name, value string) {
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET /x HTTP/1.1\r\nHost: h\r\n" + name + ": " + value + "\r\n\r\n")))
+		if err != nil {
+			return
+		}
+		conn := &sink{}
+		if err := forwardUpgrade(conn, r, "agent:10250", "/exec/ns/pod/c", q); err != nil {
+			t.Fatal(err)
+		}
+		sent := bufio.NewReader(&conn.written)
+		got, err := http.ReadRequest(sent)
+		if err != nil {
+			t.Fatalf("what is sent is no request: %v", err)
+		}
+		if got.URL.Path != "/exec/ns/pod/c" || got.Host != "agent:10250" || got.Method != http.MethodGet {
+			t.Errorf("the agent is asked for %s %s of %s", got.Method, got.URL.Path, got.Host)
+		}
+		if got.Header.Get("Authorization") != "" || got.Header.Get("Impersonate-User") != "" {
+			t.Errorf("the agent is given %v", got.Header)
+		}
+		if rest, err := io.ReadAll(sent); err != nil || len(rest) > 0 {
+			t.Errorf("after the request comes %q (%v)", rest, err)
+		}
+	})
 }

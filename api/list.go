@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -173,16 +175,23 @@ func (s *Server) jsonList(k object.Kind, items []object.Object, m listMeta) ([][
 	head := `{"kind":"` + k.GVK.Kind + `List","apiVersion":"` + k.GVK.GroupVersion().String() + `","metadata":` + string(meta) + `,"items":[`
 	parts := make([][]byte, 0, 2*len(items)+2)
 	parts = append(parts, []byte(head))
-	comma := []byte(",")
+	// The list says of which kind its items are, and they do not, as in Kubernetes.
+	own := []byte(`{"kind":"` + k.GVK.Kind + `","apiVersion":"` + k.GVK.GroupVersion().String() + `",`)
+	open, next := []byte("{"), []byte(",{")
 	for i, o := range items {
 		b, err := s.enc.bytes(o, k, encodeJSON, stored)
 		if err != nil {
 			return nil, err
 		}
-		if i > 0 {
-			parts = append(parts, comma)
+		rest, ok := bytes.CutPrefix(b, own)
+		if !ok {
+			return nil, fmt.Errorf("list %s: its JSON does not begin with its kind", object.KeyOf(o))
 		}
-		parts = append(parts, b)
+		if i > 0 {
+			parts = append(parts, next, rest)
+		} else {
+			parts = append(parts, open, rest)
+		}
 	}
 	return append(parts, []byte("]}\n")), nil
 }

@@ -86,7 +86,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	if st := waiting(pod, container); st != "" && !isTrue(t.query.Get("previous")) {
+	if st := waiting(pod, container); st != "" && !isSet(t.query, "previous") {
 		return badRequest("container %q in pod %q is waiting to start: %s", container, pod.Name, st)
 	}
 	q := url.Values{}
@@ -115,7 +115,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, t target) error {
 	}
 	defer res.Body.Close()
 	switch {
-	case res.StatusCode == http.StatusNotFound && isTrue(q.Get("previous")):
+	case res.StatusCode == http.StatusNotFound && isSet(q, "previous"):
 		return badRequest("previous terminated container %q in pod %q not found", container, pod.Name)
 	case res.StatusCode != http.StatusOK:
 		return agentError(res, node.Name)

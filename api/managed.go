@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -157,10 +159,7 @@ func (versions) ConvertFieldLabel(schema.GroupVersionKind, string, string) (stri
 
 // managerName is who a write's fields belong to: the fieldManager parameter, or the program that the User-Agent names.
 func managerName(r *http.Request, t target) (string, error) {
-	name := t.query.Get("fieldManager")
-	if faults := validation.ValidateFieldManager(name, nil); len(faults) > 0 {
-		return "", apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "UpdateOptions"}, "", faults)
-	}
+	name := t.query.Get("fieldManager") // checkOptions has judged it
 	if strings.HasPrefix(name, gitManagers) {
 		return "", badRequest("fieldManager %q: names that begin with %q belong to sources of git", name, gitManagers)
 	}
@@ -309,14 +308,7 @@ type applied struct {
 
 // options reads the parameters.
 func (in *applied) options(r *http.Request, t target) error {
-	opts := &metav1.PatchOptions{DryRun: t.query["dryRun"], FieldManager: t.query.Get("fieldManager")}
-	if v := t.query.Get("force"); v != "" {
-		in.force = isTrue(v)
-		opts.Force = &in.force
-	}
-	if faults := validation.ValidatePatchOptions(opts, types.ApplyYAMLPatchType); len(faults) > 0 {
-		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}, "", faults)
-	}
+	in.force = isSet(t.query, "force")
 	var err error
 	if in.manager, err = managerName(r, t); err != nil {
 		return err
@@ -334,23 +326,52 @@ func (s *Server) readApply(w http.ResponseWriter, r *http.Request, t target) (ap
 	if err := in.options(r, t); err != nil {
 		return in, err
 	}
-	j, strict, err := yamlToJSON(b)
-	if err != nil {
-		return in, badRequest("error decoding YAML: %v", err)
+	// What is JSON is not read as YAML, which takes several times as long, unless there is something to tell in the words of YAML.
+	j, strict, err := readDocument(t.kind, b, isJSON(b))
+	if len(strict) > 0 {
+		j, strict, err = readDocument(t.kind, b, false)
 	}
-	typed := t.kind.New()
-	faults, err := decodeJSON(t.kind, j, typed)
 	if err != nil {
 		return in, err
 	}
-	if err := judgeStrict(w, r, t.kind, append(strict, faults...)); err != nil {
+	if err := judgeStrict(w, r, t.kind, strict); err != nil {
 		return in, err
 	}
 	in.doc = &unstructured.Unstructured{}
 	if err := in.doc.UnmarshalJSON(j); err != nil {
 		return in, badRequest("error decoding YAML: %v", err)
 	}
-	return in, placeObject(in.doc, t)
+	named := in.doc.GetNamespace() != ""
+	if err := placeObject(in.doc, t); err != nil || named {
+		return in, err
+	}
+	in.doc.SetNamespace("") // the stored object has it, and errors do not name it
+	return in, nil
+}
+
+// isJSON tells whether an applied document is a JSON object.
+func isJSON(b []byte) bool {
+	b = bytes.TrimLeft(b, " \t\r\n")
+	return len(b) > 0 && b[0] == '{' && json.Valid(b)
+}
+
+// readDocument reads an applied document of a kind as JSON, with its unknown and duplicate fields.
+func readDocument(k object.Kind, b []byte, plain bool) (j []byte, strict []error, err error) {
+	j = b
+	if !plain {
+		if j, strict, err = yamlToJSON(b); err != nil {
+			return nil, nil, badRequest("error decoding YAML: error converting YAML to JSON: %v", err)
+		}
+	}
+	var named metav1.TypeMeta
+	if err := json.Unmarshal(j, &named); err != nil {
+		return nil, nil, badRequest("error decoding YAML: error unmarshaling JSON: while decoding JSON: %v", err)
+	}
+	if named.GroupVersionKind() != k.GVK {
+		return nil, nil, badRequest("invalid object type: %v", named.GroupVersionKind())
+	}
+	faults, err := decodeJSON(k, j, k.New())
+	return j, append(strict, faults...), err
 }
 
 // applyOnce merges the document into what is stored now and submits the result. The code is 201 for an object that was made.
@@ -368,9 +389,10 @@ func (s *Server) applyOnce(w http.ResponseWriter, r *http.Request, t target, in 
 		return nil, 0, err
 	}
 	if made {
-		if rv := in.doc.GetResourceVersion(); rv != "" || in.doc.GetUID() != "" {
+		if uid := in.doc.GetUID(); uid != "" {
 			return nil, 0, apierrors.NewConflict(t.groupResource(), t.name, errAppliedGone)
 		}
+		in.doc.SetResourceVersion("") // as in Kubernetes, which looks at it only where there is something to compare
 		old = t.kind.Stored().New()
 	}
 	merged, err := f.Apply(object.Copy(old), in.doc.DeepCopy(), in.manager, in.force)

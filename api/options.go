@@ -1,16 +1,22 @@
 package api
 
 import (
+	"mime"
+	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"reconcile/object"
 )
@@ -44,21 +50,21 @@ func parseListOptions(t target) (listOptions, error) {
 	var o listOptions
 	var err error
 	if o.LabelSelector, err = labels.Parse(q.Get("labelSelector")); err != nil {
-		return o, badRequest("unable to parse the label selector: %v", err)
+		return o, badRequest("%v", err)
 	}
 	if o.FieldSelector, err = fields.ParseSelector(q.Get("fieldSelector")); err != nil {
-		return o, badRequest("unable to parse the field selector: %v", err)
+		return o, badRequest("%v", err)
 	}
 	if o.sel, err = newSelection(t.kind, o.LabelSelector, o.FieldSelector); err != nil {
 		return o, err
 	}
-	o.Watch = isTrue(q.Get("watch"))
-	o.AllowWatchBookmarks = isTrue(q.Get("allowWatchBookmarks"))
+	o.Watch = isSet(q, "watch")
+	o.AllowWatchBookmarks = isSet(q, "allowWatchBookmarks")
 	o.ResourceVersion = q.Get("resourceVersion")
 	o.ResourceVersionMatch = metav1.ResourceVersionMatch(q.Get("resourceVersionMatch"))
 	o.Continue = q.Get("continue")
-	if v := q.Get("sendInitialEvents"); v != "" {
-		b := isTrue(v)
+	if q.Has("sendInitialEvents") {
+		b := isSet(q, "sendInitialEvents")
 		o.SendInitialEvents = &b
 	}
 	if o.Limit, err = number(q, "limit"); err != nil {
@@ -84,7 +90,7 @@ func newSelection(k object.Kind, l labels.Selector, f fields.Selector) (selectio
 	set, known := fieldsOf(k)
 	for _, req := range f.Requirements() {
 		if !known[req.Field] {
-			return selection{}, badRequest("field label not supported: %s", req.Field)
+			return selection{}, unknownField(req.Field, known)
 		}
 	}
 	return selection{labels: l, fields: f, set: set}, nil
@@ -96,10 +102,61 @@ func number(q url.Values, name string) (int64, error) {
 		return 0, nil
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || n < 0 {
-		return 0, badRequest("invalid %s %q: it must be a whole number, 0 or more", name, v)
+	if err != nil {
+		return 0, badRequest("%v", err)
 	}
-	return n, nil
+	return max(0, n), nil // less than none is none, as in Kubernetes
+}
+
+// checkOptions judges the parameters of a creation, an update or a patch.
+func checkOptions(r *http.Request, t target) error {
+	q := t.query
+	dry, manager, check := q["dryRun"], q.Get("fieldManager"), q.Get("fieldValidation")
+	var faults field.ErrorList
+	var kind string
+	switch r.Method {
+	case http.MethodPost:
+		kind, faults = "CreateOptions", metav1validation.ValidateCreateOptions(&metav1.CreateOptions{DryRun: dry, FieldManager: manager, FieldValidation: check})
+	case http.MethodPut:
+		kind, faults = "UpdateOptions", metav1validation.ValidateUpdateOptions(&metav1.UpdateOptions{DryRun: dry, FieldManager: manager, FieldValidation: check})
+	case http.MethodPatch:
+		media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		if err != nil || !isPatchType(media) {
+			return nil // readPatch refuses it
+		}
+		o := &metav1.PatchOptions{DryRun: dry, FieldManager: manager, FieldValidation: check}
+		if q.Has("force") {
+			force := isSet(q, "force")
+			o.Force = &force
+		}
+		kind, faults = "PatchOptions", metav1validation.ValidatePatchOptions(o, types.PatchType(media))
+	}
+	if len(faults) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", faults)
+	}
+	return nil
+}
+
+func isPatchType(media string) bool {
+	switch types.PatchType(media) {
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType:
+		return true
+	}
+	return false
+}
+
+// isSet reads a parameter that is true or false as Kubernetes does: whatever is there and is not said to be false is true.
+func isSet(q url.Values, name string) bool {
+	v, ok := q[name]
+	return ok && len(v) > 0 && v[0] != "0" && !strings.EqualFold(v[0], "false")
+}
+
+// unknownField refuses a field that a kind cannot be selected by: one that can be selected by more than every kind has words of its own for it.
+func unknownField(field string, known map[string]bool) error {
+	if len(known) > 2 {
+		return badRequest("field label not supported: %s", field)
+	}
+	return badRequest("%q is not a known field selector: only %q, %q", field, "metadata.name", "metadata.namespace")
 }
 
 // parseRev reads a resource version; the empty one is 0.
@@ -109,7 +166,7 @@ func parseRev(s string) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return 0, badRequest("invalid resource version %q: it must be one that this API gave out", s)
+		return 0, badRequest("invalid resource version: resourceVersion: Invalid value: %q: %v", s, err)
 	}
 	return n, nil
 }

@@ -40,7 +40,7 @@ func readToken(token string) (t pageToken, err error) {
 		err = json.Unmarshal(b, &t)
 	}
 	if err != nil {
-		return t, badRequest("continue key is not valid: %v", err)
+		return t, badRequest("invalid continue token: continue key is not valid: %v", err)
 	}
 	return t, nil
 }

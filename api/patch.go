@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
@@ -9,9 +10,12 @@ import (
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/mergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 
 	"reconcile/object"
@@ -27,15 +31,24 @@ const maxOperations = 10000
 // the whole process.
 var boundCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = maxBody })
 
-// readPatch reads the body of a PATCH and tells how it changes a document.
-func readPatch(r *http.Request) (patch, []error, error) {
-	b, media, err := readBody(r)
-	if err != nil {
-		return nil, nil, err
+// readPatch reads the body of a PATCH and tells how it changes a document, and its unknown and duplicate fields.
+func readPatch(r *http.Request) (p patch, body []byte, strict []error, err error) {
+	body, media, err := readBody(r)
+	if err == nil {
+		p, strict, err = parsePatch(body, media)
 	}
+	return p, body, strict, err
+}
+
+func parsePatch(b []byte, media string) (patch, []error, error) {
 	switch types.PatchType(media) {
 	case types.JSONPatchType:
 		boundCopies()
+		var known []operation
+		strict, err := kjson.UnmarshalStrict(b, &known)
+		if err != nil {
+			return nil, nil, badRequest("error decoding patch: %v", err)
+		}
 		ops, err := jsonpatch.DecodePatch(b)
 		if err != nil {
 			return nil, nil, badRequest("error decoding patch: %v", err)
@@ -49,13 +62,13 @@ func readPatch(r *http.Request) (patch, []error, error) {
 				return nil, statusError(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "the server rejected our request due to an error in our request: "+err.Error())
 			}
 			return out, nil
-		}, nil, nil
+		}, strict, nil
 	case types.MergePatchType:
 		strict, err := checkJSON(b)
 		return func(doc []byte, _ any) ([]byte, error) {
 			out, err := jsonpatch.MergePatch(doc, b)
 			if err != nil {
-				return nil, badRequest("error applying the merge patch: %v", err)
+				return nil, badRequest("%v", err)
 			}
 			return out, nil
 		}, strict, err
@@ -64,6 +77,14 @@ func readPatch(r *http.Request) (patch, []error, error) {
 		return func(doc []byte, schema any) ([]byte, error) { return strategic(doc, b, schema) }, strict, err
 	}
 	return nil, nil, unsupportedMedia(media, string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
+}
+
+// operation are the fields that an operation of a JSON patch may have.
+type operation struct {
+	Op    string          `json:"op"`
+	Path  string          `json:"path"`
+	From  string          `json:"from"`
+	Value json.RawMessage `json:"value"`
 }
 
 // checkJSON refuses a patch that is no JSON object and returns the duplicate fields of one that is.
@@ -99,12 +120,12 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 	if isApply(r) {
 		return s.apply(w, r, t)
 	}
-	p, strict, err := readPatch(r)
+	p, body, strict, err := readPatch(r)
 	if err != nil {
 		return err
 	}
 	if err := judgeStrict(w, r, t.kind, strict); err != nil {
-		return err
+		return spoiled(body, runtime.NewStrictDecodingError(strict))
 	}
 	told := false
 	return s.modify(w, r, t, func(old object.Object) (object.Object, error) {
@@ -119,22 +140,32 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 		o := t.kind.New()
 		faults, err := decodeJSON(t.kind, out, o)
 		if err != nil {
-			return nil, err
+			return nil, spoiled(out, err)
 		}
 		if !told {
 			if err := judgeStrict(w, r, t.kind, faults); err != nil {
-				return nil, err
+				return nil, spoiled(out, runtime.NewStrictDecodingError(faults))
 			}
 			told = true
 		}
-		if o.GetName() != old.GetName() || o.GetNamespace() != old.GetNamespace() {
+		switch {
+		case o.GetName() == "":
+			return nil, nameless(t)
+		case o.GetName() != old.GetName():
 			return nil, badRequest("the name of the object (%s) does not match the name on the URL (%s)", o.GetName(), t.name)
+		case o.GetNamespace() != old.GetNamespace():
+			return nil, badRequest("the namespace of the provided object does not match the namespace sent on the request")
 		}
 		if o, err = asStored(o, t.kind); err != nil {
 			return nil, err
 		}
 		return unconditional(o, old), nil
 	})
+}
+
+// spoiled is Kubernetes' sentence about a patch that makes no object of the kind of what it changes.
+func spoiled(doc []byte, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), string(doc), err.Error())})
 }
 
 // unconditional takes the resourceVersion away from a patched object if it is the stored one: a patch that names no version, or

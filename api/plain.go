@@ -24,7 +24,7 @@ func (s *Server) plainPath(w http.ResponseWriter, r *http.Request) error {
 	clean := strings.TrimSuffix(path, "/")
 	switch {
 	case verb != "get" && verb != "create":
-		return statusError(http.StatusMethodNotAllowed, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+		return notAllowed()
 	case clean == "/version":
 		return sendJSON(w, r, s.cfg.Version)
 	case clean == "/livez" || clean == "/healthz":

@@ -27,6 +27,9 @@ func (s *Server) bind(w http.ResponseWriter, r *http.Request, t target) error {
 
 // bindTo binds the pod of a target as a binding says.
 func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, t target, body corev1.Binding) error {
+	if body.Name != t.name {
+		return badRequest("name in URL does not match name in Binding object")
+	}
 	if body.Target.Name == "" {
 		return badRequest("target.name: Required value: a binding names the node")
 	}

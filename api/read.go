@@ -51,6 +51,11 @@ func (s *Server) await(ctx context.Context, rev uint64) error {
 	return e
 }
 
+// tooNew tells that a client asked for a state that this server has not come to.
+func tooNew(err error) bool {
+	return apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
+}
+
 // unavailable is a read that could not learn what is newest: there is no leader.
 func unavailable(err error) error {
 	var st apierrors.APIStatus

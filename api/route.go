@@ -42,6 +42,10 @@ func parseTarget(u *url.URL) (target, bool) {
 	default:
 		return target{}, false
 	}
+	watching := parts[0] == "watch" && len(parts) > 1 // the old way to say watch=true
+	if watching {
+		parts = parts[1:]
+	}
 	if parts[0] == "namespaces" && len(parts) > 1 {
 		t.namespace = parts[1]
 		if len(parts) > 2 && parts[2] != "status" && parts[2] != "finalize" {
@@ -73,6 +77,13 @@ func parseTarget(u *url.URL) (target, bool) {
 		t.known = false
 	}
 	t.query = u.Query()
+	if watching {
+		t.query.Set("watch", "true")
+		if t.name != "" {
+			t.query.Set("fieldSelector", "metadata.name="+t.name)
+			t.name = ""
+		}
+	}
 	return t, true
 }
 
@@ -92,7 +103,7 @@ func (t target) verb(method string) string {
 		switch {
 		case t.name != "":
 			return "get"
-		case isTrue(t.query.Get("watch")):
+		case isSet(t.query, "watch"):
 			return "watch"
 		}
 		return "list"

@@ -113,7 +113,7 @@ func (s *Server) patchScale(w http.ResponseWriter, r *http.Request, t target) er
 	if isApply(r) {
 		return s.applyScale(w, r, t)
 	}
-	p, _, err := readPatch(r)
+	p, _, _, err := readPatch(r)
 	if err != nil {
 		return err
 	}

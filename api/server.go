@@ -121,15 +121,28 @@ func (s *Server) resource(w http.ResponseWriter, r *http.Request, t target) erro
 		return tooBusy()
 	}
 	defer leave()
+	if !longRunning(r, t) {
+		if err := checkOptions(r, t); err != nil {
+			return err
+		}
+	}
 	if t.action != nil {
 		return s.act(w, r, t)
 	}
 	if !t.known {
 		return s.absent(w, r, t, a.Verb)
 	}
+	if t.kind.Deprecated != "" {
+		warn(w, t.kind.Deprecated)
+	}
 	handle := s.handler(r.Method, t)
 	if handle == nil {
-		return apierrors.NewMethodNotSupported(t.groupResource(), a.Verb)
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut} {
+			if s.handler(method, t) != nil {
+				return notAllowed()
+			}
+		}
+		return notServed()
 	}
 	return handle(w, r, t)
 }
@@ -141,11 +154,6 @@ func (s *Server) authorizeCreate(r *http.Request, t target, o object.Object) err
 		return forbidden(a, d.Reason)
 	}
 	return nil
-}
-
-// notServed is Kubernetes' answer for a resource that it does not know.
-func notServed() error {
-	return statusError(http.StatusNotFound, "NotFound", "the server could not find the requested resource")
 }
 
 // resourceHandler serves one verb of a resource or of a subresource.
@@ -168,7 +176,7 @@ func (s *Server) handler(method string, t target) resourceHandler {
 	case t.name == "":
 		switch method {
 		case http.MethodGet:
-			if isTrue(t.query.Get("watch")) {
+			if isSet(t.query, "watch") {
 				return s.watch
 			}
 			return s.list

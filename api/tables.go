@@ -32,6 +32,11 @@ func (s *Server) tableRows(k object.Kind, a accepted, items []object.Object, m l
 		t.ColumnDefinitions = printer.Definitions()
 	}
 	include := r.URL.Query().Get("includeObject")
+	switch include {
+	case "", "None", "Metadata", "Object":
+	default:
+		return nil, badRequest("Unable to convert to Table as requested: includeObject: Invalid value: %q: must be 'Metadata', 'Object', 'None', or empty", include)
+	}
 	now := s.cfg.Now()
 	for _, o := range items {
 		row := metav1.TableRow{}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -33,7 +34,7 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target) error 
 		return err
 	}
 	if body.GetName() == "" {
-		return badRequest("name must be provided")
+		return nameless(t)
 	}
 	if err := placeObject(body, t); err != nil {
 		return err
@@ -41,7 +42,19 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target) error 
 	if body, err = asStored(body, t.kind); err != nil {
 		return err
 	}
-	return s.modify(w, r, t, func(object.Object) (object.Object, error) { return object.Copy(body), nil })
+	return s.modify(w, r, t, func(old object.Object) (object.Object, error) {
+		if uid := body.GetUID(); uid != "" && uid != old.GetUID() {
+			return nil, apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf(
+				"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
+				t.key().Path(), uid, old.GetUID()))
+		}
+		return object.Copy(body), nil
+	})
+}
+
+// nameless refuses a replacement without a name.
+func nameless(t target) error {
+	return badRequest("the name of the object (%s based on URL) was undeterminable: name must be provided", t.name)
 }
 
 // modify reads the stored object, computes its replacement and stores that. It begins again when somebody else was faster and the
@@ -107,7 +120,11 @@ type edit struct {
 // replace judges one replacement and submits it. A replacement that changes nothing is answered without a write.
 func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (object.Object, error) {
 	o := e.object
-	if err := sameObject(t, o, old); err != nil {
+	if rv := o.GetResourceVersion(); rv != "" && rv != "0" && rv != old.GetResourceVersion() {
+		return nil, apierrors.NewConflict(t.groupResource(), t.name,
+			errors.New("the object has been modified; please apply your changes to the latest version and try again"))
+	}
+	if err := admission.Invalid(o, admission.ValidateKept(o, old)); err != nil {
 		return nil, err
 	}
 	how, ok := admission.WriteOf(t.kind, t.subresource)
@@ -146,20 +163,14 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 		}
 	}
 	op.Object = o
-	return s.store(r, op, e.dry)
-}
-
-// sameObject holds the conditions that a body sets against the stored object.
-func sameObject(t target, o, old object.Object) error {
-	if uid := o.GetUID(); uid != "" && uid != old.GetUID() {
-		return apierrors.NewConflict(t.groupResource(), t.name,
-			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID()))
+	done, err := s.store(r, op, e.dry)
+	if err != nil || o.GetDeletionTimestamp() == nil || len(o.GetFinalizers()) > 0 || len(old.GetFinalizers()) == 0 {
+		return done, err
 	}
-	if rv := o.GetResourceVersion(); rv != "" && rv != "0" && rv != old.GetResourceVersion() {
-		return apierrors.NewConflict(t.groupResource(), t.name,
-			fmt.Errorf("the object has been modified; please apply your changes to the latest version and try again"))
-	}
-	return nil
+	// With its last finalizer the object may have gone; the store then answers with what it was before.
+	last := object.Copy(o)
+	last.SetResourceVersion(done.GetResourceVersion())
+	return last, nil
 }
 
 // gitAllows refuses a write to fields that git owns, naming field, commit, file and line.

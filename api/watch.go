@@ -47,21 +47,30 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target) error {
 	ctx, cancel := context.WithTimeout(r.Context(), life(o))
 	defer cancel()
 
-	initial := o.ResourceVersion == "" || o.ResourceVersion == "0" || o.SendInitialEvents != nil && *o.SendInitialEvents
-	after, err := parseRev(o.ResourceVersion)
+	out := newEventWriter(s, w, r, t.kind, a)
+	from := o.ResourceVersion
+	initial := from == "" || from == "0"
+	if o.SendInitialEvents != nil {
+		initial = *o.SendInitialEvents
+	}
+	after, err := parseRev(from)
 	if err != nil {
 		return err
 	}
 	var view View
-	if initial {
-		if view, err = s.fresh(ctx, o.ResourceVersion); err != nil {
+	if initial || after == 0 {
+		view, err = s.fresh(r.Context(), from)
+		if tooNew(err) {
+			out.fail(err)
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		after = view.Rev()
-	} else if err := s.await(ctx, after); err != nil {
+	} else if err := s.await(r.Context(), after); err != nil {
 		return err
 	}
-	out := newEventWriter(s, w, r, t.kind, a)
 	cursor, err := s.cfg.Store.Watch(t.resource, t.namespace, after)
 	if err != nil {
 		out.fail(watchFault(err, after))

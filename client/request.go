@@ -153,6 +153,9 @@ func statusError(res *http.Response) error {
 	if json.Unmarshal(b, &st) == nil && st.Kind == "Status" {
 		return &apierrors.StatusError{ErrStatus: st}
 	}
+	if res.Header.Get("Content-Type") == mediaProto {
+		return protoStatus(b)
+	}
 	return apierrors.NewGenericServerResponse(res.StatusCode, res.Request.Method, object.Kind{}.GroupResource(), "", string(bytes.TrimSpace(b)), 0, true)
 }
 

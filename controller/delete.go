@@ -21,12 +21,16 @@ func BeginDelete(live object.Object, opts DeleteOptions, now time.Time) (next ob
 		setFinalizer(o, metav1.FinalizerDeleteDependents, metav1.FinalizerOrphanDependents)
 	case string(metav1.DeletePropagationOrphan):
 		setFinalizer(o, metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents)
+	case string(metav1.DeletePropagationBackground):
+		o.SetFinalizers(slices.DeleteFunc(slices.Clone(o.GetFinalizers()), func(f string) bool {
+			return f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
+		}))
 	}
 	grace := int64(0)
 	if pod, ok := o.(*corev1.Pod); ok {
 		grace = podGrace(pod, opts.GracePeriodSeconds)
 	}
-	changed := len(o.GetFinalizers()) != len(live.GetFinalizers())
+	changed := !slices.Equal(o.GetFinalizers(), live.GetFinalizers())
 	switch had := o.GetDeletionGracePeriodSeconds(); {
 	case o.GetDeletionTimestamp() == nil:
 		at := metav1.NewTime(now.Add(time.Duration(grace) * time.Second).Truncate(time.Second))

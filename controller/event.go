@@ -1,7 +1,7 @@
 package controller
 
 import (
-	"encoding/hex"
+	"fmt"
 	"hash/fnv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +25,9 @@ func (s *settling) event(e Event) {
 		h.Write([]byte(part))
 		h.Write([]byte{0})
 	}
-	name := truncate(e.Regarding.GetName(), 230) + "." + hex.EncodeToString(h.Sum(nil))
+	// It begins with a zero: of the events of one second, the cluster's then stand before the agents', whose names end with the time (kubectl orders
+	// events by seconds, and leaves them in the order of their names in one).
+	name := fmt.Sprintf("%s.%016x", truncate(e.Regarding.GetName(), 230), h.Sum64()>>4)
 	key := object.Key{Resource: "events", Namespace: ns, Name: name}
 	now := metav1.NewTime(s.now)
 	if old, ok := s.o.Get(key); ok {

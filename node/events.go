@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -22,6 +20,7 @@ type events struct {
 	a    *Agent
 	in   chan *corev1.Event
 	last map[string]*corev1.Event
+	at   int64 // what the last name ended with
 }
 
 func newEvents(a *Agent) *events {
@@ -79,8 +78,10 @@ func (e *events) write(ctx context.Context, ev *corev1.Event) error {
 			return nil
 		}
 	}
-	sum := sha256.Sum256([]byte(key + ev.FirstTimestamp.Format(time.RFC3339Nano)))
-	ev.Name = o.Name + "." + hex.EncodeToString(sum[:8])
+	// The name ends with the time in nanoseconds, as client-go's recorder makes it: kubectl orders events by the second of their last time alone, and
+	// those of one second stay in the order of their names.
+	e.at = max(e.at+1, ev.FirstTimestamp.UnixNano())
+	ev.Name = fmt.Sprintf("%s.%016x", o.Name, e.at)
 	got, err := e.a.cfg.Sink.Create(ctx, object.Copy(ev))
 	if err != nil {
 		return err

@@ -64,6 +64,12 @@ type Kind struct {
 	Scale bool
 	// Orphans tells that a deletion which names no propagation policy leaves the dependents, as old clients expect of the kind.
 	Orphans bool
+	// OrphansWarning is what Kubernetes warns of then, empty for nothing.
+	OrphansWarning string
+	// Deprecated is what every answer about the kind warns of, empty for nothing.
+	Deprecated string
+	// Returned tells that the answer to a deletion is the object, as in Kubernetes; for other kinds it is a Status.
+	Returned bool
 	// Selectable adds the fields beyond name and namespace that a field selector may name, for any object of the stored version; nil
 	// for none.
 	Selectable func(Object, fields.Set)

@@ -12,7 +12,9 @@ var batchKinds = []Kind{
 	{GVK: batchv1.SchemeGroupVersion.WithKind("CronJob"), Resource: "cronjobs", Singular: "cronjob", ShortNames: []string{"cj"}, Categories: []string{"all"},
 		Namespaced: true, FromGit: true, Status: true, make: of[batchv1.CronJob]},
 	{GVK: batchv1.SchemeGroupVersion.WithKind("Job"), Resource: "jobs", Singular: "job", Categories: []string{"all"},
-		Namespaced: true, FromGit: true, Status: true, Orphans: true, Selectable: jobFields, make: of[batchv1.Job]},
+		Namespaced: true, FromGit: true, Status: true, Orphans: true,
+		OrphansWarning: "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+		Selectable:     jobFields, make: of[batchv1.Job]},
 }
 
 func jobFields(o Object, set fields.Set) {

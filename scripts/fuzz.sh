@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# fuzz.sh TIME [PATTERN]: every fuzz target of the store (all that reads bytes from disk, other members or clients) for so long; the state machine
-# (FuzzApply) for five times as long. A finding is kept in testdata/fuzz of its package, as `go test` says.
+# fuzz.sh TIME [PATTERN]: every fuzz target of the store and of the API (all that reads bytes from disk, other members or clients) for so long; the state
+# machine (FuzzApply of raftstore) for five times as long. A finding is kept in testdata/fuzz of its package, as `go test` says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=${CGO_ENABLED:-0}
@@ -19,10 +19,10 @@ seconds() { # seconds 1m30s
 	echo "$sum"
 }
 each=$(seconds "$time")
-for pkg in ./raftstore ./raftstore/wal ./raftstore/seal ./sequencer ./etcdapi; do
+for pkg in ./raftstore ./raftstore/wal ./raftstore/seal ./sequencer ./etcdapi ./object ./api ./pki; do
 	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' | grep -E "$pattern"); do
 		n=$each
-		[ "$target" != FuzzApply ] || n=$((5 * each))
+		[ "$pkg $target" != "./raftstore FuzzApply" ] || n=$((5 * each))
 		echo "== $pkg $target, $n s"
 		# Goroutines make coverage differ from run to run, and Go would look for a smaller input for a minute each time: ten tries are enough.
 		if ! out=$(go test -run '^$' -fuzz "^$target\$" -fuzztime "${n}s" -fuzzminimizetime 10x "$pkg" 2>&1); then

@@ -33,12 +33,13 @@ var (
 	uids  = regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
 	// current is the newest revision in the refusal of one from the future.
 	current = regexp.MustCompile(`current: \d+`)
+	// quoted is a revision in a text: in a document within a message, or in YAML.
+	quoted  = regexp.MustCompile(`(resourceVersion\\?"?: ?\\?"|in record \()\d+`)
 	address = regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`)
 	// generated is the end of a name that the server made up: the courses' stems end in "gen-".
 	generated = regexp.MustCompile(`\b([A-Za-z0-9-]*(?:gen-|Bad_))[a-z0-9]{5}\b`)
 	ages      = regexp.MustCompile(`^(\d+[smhd])+$`)
-	// handler is a number that a goroutine or a cache has.
-	ports = regexp.MustCompile(`^3[0-2]\d\d\d$`)
+	ports     = regexp.MustCompile(`^3[0-2]\d\d\d$`)
 )
 
 // text normalises a string.
@@ -51,6 +52,7 @@ func (n *normal) text(s string) string {
 	})
 	s = uids.ReplaceAllStringFunc(s, func(v string) string { return n.symbol("uid", v) })
 	s = current.ReplaceAllString(s, "current: <revision>")
+	s = quoted.ReplaceAllString(s, "$1<revision>")
 	s = address.ReplaceAllStringFunc(s, func(v string) string { return n.symbol("address", v) })
 	return generated.ReplaceAllStringFunc(s, func(v string) string {
 		return n.symbol("name "+v[:len(v)-5], v)
@@ -105,6 +107,9 @@ func sorted(entries []any) []any {
 func (n *normal) object(key string, x map[string]any) any {
 	kind, _ := x["kind"].(string)
 	list := strings.HasSuffix(kind, "List") || kind == "Table" || kind == "Status"
+	if kind == "Table" {
+		plainTable(x)
+	}
 	out := make(map[string]any, len(x))
 	keys := make([]string, 0, len(x))
 	for k := range x {
@@ -123,6 +128,28 @@ func (n *normal) object(key string, x map[string]any) any {
 		out[k] = n.value(k, x[k], false)
 	}
 	return out
+}
+
+// plainTable takes from a table what ours says otherwise on purpose: columns have descriptions of our own, and rows leave managedFields out, which no
+// table shows and which are most of the bytes.
+func plainTable(table map[string]any) {
+	columns, _ := table["columnDefinitions"].([]any)
+	for _, c := range columns {
+		if m, ok := c.(map[string]any); ok {
+			delete(m, "description")
+		}
+	}
+	rows, _ := table["rows"].([]any)
+	for _, r := range rows {
+		m, _ := r.(map[string]any)
+		o, _ := m["object"].(map[string]any)
+		if o["kind"] != "PartialObjectMetadata" {
+			continue
+		}
+		if meta, ok := o["metadata"].(map[string]any); ok {
+			delete(meta, "managedFields")
+		}
+	}
 }
 
 // bookmark tells an event that comes by the clock: only the one that ends the initial events is compared.

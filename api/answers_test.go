@@ -1,0 +1,124 @@
+package api_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/api/apitest"
+)
+
+// asked sends a request as administrator. path is below the namespace default of core v1 if it does not begin with /.
+func asked(t *testing.T, s *apitest.Server, c *http.Client, method, path, media, body string) (code int, header http.Header, text string) {
+	t.Helper()
+	if !strings.HasPrefix(path, "/") {
+		path = "/api/v1/namespaces/default/" + path
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, bytes.NewReader([]byte(body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if media != "" {
+		r.Header.Set("Content-Type", media)
+	}
+	res, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, res.Header, string(b)
+}
+
+const (
+	mergePatch = "application/merge-patch+json"
+	jsonPatch  = "application/json-patch+json"
+	applyPatch = "application/apply-patch+yaml"
+)
+
+// TestAnswers holds single answers that a real kube-apiserver gives (bench/peer/apiserver found that ours were others).
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t, apitest.New(), nil)
+	c := admin(t, s, true, nil)
+	s.Store.Put(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c", UID: "11111111-2222-3333-4444-555555555555"}, Data: map[string]string{"k": "v"}})
+	const otherUID = "99999999-2222-3333-4444-555555555555"
+	const service = `{"metadata":{"name":"s"},"spec":{"type":"NodePort","selector":{"a":"b"},"ports":[{"port":80}]}}`
+	if code, _, text := asked(t, s, c, "POST", "services", "", service); code != http.StatusCreated {
+		t.Fatal(text)
+	}
+	for _, x := range []struct {
+		method, path, media, body string
+		code                      int
+		want                      string // a regular expression
+	}{
+		{"POST", "configmaps?dryRun=Some", "", `{"metadata":{"name":"a"}}`, 422, `CreateOptions.meta.k8s.io \\"\\" is invalid: dryRun: Unsupported value: \[\\"Some\\"\]: supported values: \\"All\\"`},
+		{"PUT", "configmaps/c?fieldValidation=Other", "", `{"metadata":{"name":"c"}}`, 422, `UpdateOptions.meta.k8s.io \\"\\" is invalid: fieldValidation: Unsupported value: \\"Other\\"`},
+		{"PATCH", "configmaps/c?force=true", mergePatch, `{}`, 422, `PatchOptions.meta.k8s.io \\"\\" is invalid: force: Forbidden`},
+		{"POST", "configmaps?fieldManager=%01", "", `{"metadata":{"name":"a"}}`, 422, `CreateOptions.meta.k8s.io \\"\\" is invalid: fieldManager: Invalid value`},
+		{"PUT", "configmaps/c", "", `{"metadata":{"name":"c","uid":"` + otherUID + `"}}`, 409, `Precondition failed: UID in precondition: 9{8}`},
+		{"PATCH", "configmaps/c", mergePatch, `{"metadata":{"uid":"` + otherUID + `"}}`, 422, `metadata.uid: Invalid value: .*field is immutable`},
+		{"PUT", "configmaps/c", "", `{"metadata":{"name":"c","deletionTimestamp":"2031-01-01T00:00:00Z"}}`, 422, `metadata.deletionTimestamp: Invalid value: .*field is immutable`},
+		{"PUT", "configmaps/c", "", `{"data":{}}`, 400, `the name of the object \(c based on URL\) was undeterminable: name must be provided`},
+		{"PATCH", "configmaps/c", mergePatch, `{"metadata":{"namespace":"b"}}`, 400, `the namespace of the provided object does not match the namespace sent on the request`},
+		{"PATCH", "configmaps/c", mergePatch, `{"data":{"k":5}}`, 422, `"field":"patch"`},
+		{"PATCH", "configmaps/c?fieldValidation=Strict", mergePatch, `{"unknown":5}`, 422, `strict decoding error: unknown field`},
+		{"PATCH", "configmaps/c?fieldValidation=Strict", jsonPatch, `[{"op":"add","path":"/data/k","value":"x","foo":1}]`, 422, `"field":"patch"`},
+		{"PATCH", "configmaps/c?fieldManager=m", applyPatch, `{"metadata":{"name":"c"}}`, 400, `invalid object type: /, Kind=`},
+		{"PATCH", "configmaps/new?fieldManager=m&dryRun=All", applyPatch, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"new","resourceVersion":"5"}}`, 201, ``},
+		{"DELETE", "configmaps/c", "", `{"kind":"ConfigMap","apiVersion":"v1"}`, 400, `does not match the expected kind`},
+		{"DELETE", "configmaps/c", "", `{"preconditions":{"uid":"` + otherUID + `"}}`, 409, `Operation cannot be fulfilled on ConfigMap \\"c\\": the UID in the precondition`},
+		{"DELETE", "configmaps/c", "", `{"preconditions":{"resourceVersion":"1"}}`, 409, `the ResourceVersion in the precondition \(1\) does not match`},
+		{"POST", "configmaps/c", "", `{}`, 405, `"the server does not allow this method on the requested resource","reason":"MethodNotAllowed","details":\{\}`},
+		{"GET", "configmaps/c/status", "", ``, 404, `"the server could not find the requested resource","reason":"NotFound","details":\{\}`},
+		{"GET", "/apis/nowhere/v1/things", "", ``, 404, `^404 page not found`},
+		{"GET", "/apis/apps/v7/things", "", ``, 404, `"the server could not find the requested resource"`},
+		{"GET", "configmaps?limit=-1", "", ``, 200, `^\{"kind":"ConfigMapList","apiVersion":"v1","metadata":\{[^}]*\},"items":\[\{"metadata":\{"name":"c"`},
+		{"GET", "configmaps?fieldSelector=data.k%3Db", "", ``, 400, `\\"data.k\\" is not a known field selector: only \\"metadata.name\\", \\"metadata.namespace\\"`},
+		{"GET", "configmaps?resourceVersion=x", "", ``, 400, `invalid resource version: resourceVersion: Invalid value: \\"x\\": strconv.ParseUint`},
+		{"POST", "configmaps", "", `nonsense`, 400, `the object provided is unrecognized \(must be of type ConfigMap\): couldn't get version/kind; json parse error: .* \(6e6f6e73656e7365\)`},
+		{"POST", "pods", "", `{"metadata":{"name":"privileged"},"spec":{"containers":[{"name":"c","image":"i","securityContext":{"privileged":true}}]}}`, 201, `"privileged":true`},
+		{"POST", "pods/p/binding", "", `{"target":{"name":"n"}}`, 400, `name in URL does not match name in Binding object`},
+		{"PATCH", "services/s", mergePatch, `{"spec":{"type":"ClusterIP"}}`, 200, `"type":"ClusterIP"`},
+		{"DELETE", "services/s", "", ``, 200, `"kind":"Service"`},
+		{"GET", "configmaps?watch=true&timeoutSeconds=1&sendInitialEvents=false&resourceVersionMatch=NotOlderThan", "", ``, 200, `^$`},
+		{"GET", "configmaps?watch=true&timeoutSeconds=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&resourceVersion=99999", "", ``, 200, `^\{"type":"ERROR".*ResourceVersionTooLarge`},
+	} {
+		code, _, text := asked(t, s, c, x.method, x.path, x.media, x.body)
+		if code != x.code || !regexp.MustCompile(x.want).MatchString(text) {
+			t.Errorf("%s %s %s: %d %s\nwant %d %s", x.method, x.path, x.body, code, text, x.code, x.want)
+		}
+	}
+}
+
+// TestErrorsInOtherForms gives who asks for YAML or protobuf errors in them too.
+func TestErrorsInOtherForms(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t, apitest.New(), nil)
+	c := admin(t, s, true, nil)
+	for media, begin := range map[string]string{"application/yaml": "apiVersion: v1\ncode: 404\n", "application/vnd.kubernetes.protobuf": "k8s\x00", "application/json": `{"kind":"Status"`} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/v1/namespaces/default/configmaps/none", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", media)
+		res, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != http.StatusNotFound || res.Header.Get("Content-Type") != media || !strings.HasPrefix(string(b), begin) {
+			t.Errorf("%s: %s %s %q (%v)", media, res.Status, res.Header.Get("Content-Type"), b, err)
+		}
+	}
+}
