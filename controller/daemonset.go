@@ -293,13 +293,20 @@ func (r *daemonRun) create(nodes []string) {
 		slot = 0
 	}
 	owner := metav1.NewControllerRef(r.live, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))
+	gate := newPodGate(r.v, r.live.Namespace)
 	for _, node := range nodes {
 		name := childName(r.live.Name, r.live.UID, slot)
 		for r.taken(name) {
 			slot++
 			name = childName(r.live.Name, r.live.UID, slot)
 		}
-		r.res.Put = append(r.res.Put, r.newPod(name, node, slot, owner))
+		p := r.newPod(name, node, slot, owner)
+		if err := gate.take(p); err != nil {
+			r.res.Events = append(r.res.Events, Event{Regarding: r.live, Type: corev1.EventTypeWarning, Reason: "FailedCreate", Message: "Error creating: " + err.Error(), Component: "daemonset-controller"})
+			r.wake(r.now.Add(retryRefused))
+			break
+		}
+		r.res.Put = append(r.res.Put, p)
 		r.made = append(r.made, name)
 		slot++
 	}

@@ -106,6 +106,7 @@ func (r *rollout) statusOnly() {
 func (r *rollout) rolloutStatus() {
 	before := r.live.Status
 	r.statusOnly()
+	r.replicaFailure()
 	if !hasDeadline(r.d) {
 		r.d.Status.Conditions = slices.DeleteFunc(r.d.Status.Conditions, func(c appsv1.DeploymentCondition) bool { return c.Type == appsv1.DeploymentProgressing })
 		return
@@ -129,6 +130,23 @@ func (r *rollout) rolloutStatus() {
 		r.setCondition(appsv1.DeploymentProgressing, corev1.ConditionFalse, reasonTimedOut, what+" has timed out progressing.")
 	}
 	r.wakeAtDeadline()
+}
+
+// replicaFailure says what a ReplicaSet says of pods that were refused; the new one's words come first.
+func (r *rollout) replicaFailure() {
+	sets := r.old()
+	if r.fresh != nil {
+		sets = append([]*appsv1.ReplicaSet{r.fresh}, sets...)
+	}
+	for _, rs := range sets {
+		for _, c := range rs.Status.Conditions {
+			if c.Type == appsv1.ReplicaSetReplicaFailure {
+				r.setCondition(appsv1.DeploymentReplicaFailure, c.Status, c.Reason, c.Message)
+				return
+			}
+		}
+	}
+	r.d.Status.Conditions = slices.DeleteFunc(r.d.Status.Conditions, func(c appsv1.DeploymentCondition) bool { return c.Type == appsv1.DeploymentReplicaFailure })
 }
 
 func advanced(before, now *appsv1.DeploymentStatus) bool {

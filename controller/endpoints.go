@@ -32,7 +32,7 @@ type endpoints struct{}
 
 func (endpoints) Name() string { return "endpoints" }
 func (endpoints) Watches() []string {
-	return []string{"services", "pods", "endpointslices", "endpoints"}
+	return []string{"services", "pods", "nodes", "endpointslices", "endpoints"}
 }
 
 func (endpoints) Keys(v View, ch Change, emit func(object.Key)) {
@@ -51,6 +51,10 @@ func (endpoints) Keys(v View, ch Change, emit func(object.Key)) {
 		}
 		return
 	}
+	if ch.Key.Resource == "nodes" {
+		emitZoned(v, ch, emit)
+		return
+	}
 	was, _ := ch.Old.(*corev1.Pod)
 	is, _ := ch.New.(*corev1.Pod)
 	if !endpointChanged(was, is) {
@@ -60,6 +64,26 @@ func (endpoints) Keys(v View, ch Change, emit func(object.Key)) {
 		svc := o.(*corev1.Service)
 		if was != nil && selectsPod(svc, was) || is != nil && selectsPod(svc, is) {
 			emit(object.KeyOf(svc))
+		}
+	}
+}
+
+// emitZoned emits the services of the pods of a node whose zone is another than before.
+func emitZoned(v View, ch Change, emit func(object.Key)) {
+	zone := func(o object.Object) string {
+		if o == nil {
+			return ""
+		}
+		return o.GetLabels()[corev1.LabelTopologyZone]
+	}
+	if zone(ch.Old) == zone(ch.New) {
+		return
+	}
+	for p := range v.PodsOn(ch.Key.Name) {
+		for o := range v.List("services", p.Namespace) {
+			if selectsPod(o.(*corev1.Service), p) {
+				emit(object.KeyOf(o))
+			}
 		}
 	}
 }
@@ -187,8 +211,8 @@ func targetPort(sp *corev1.ServicePort, p *corev1.Pod) (int32, bool) {
 	return 0, false
 }
 
-// endpointOf is a pod as an endpoint of a service.
-func endpointOf(svc *corev1.Service, p *corev1.Pod) discoveryv1.Endpoint {
+// endpointOf is a pod as an endpoint of a service, with the zone of its node, and hints for whom it is if the service prefers what is near.
+func endpointOf(v View, svc *corev1.Service, p *corev1.Pod) discoveryv1.Endpoint {
 	serving := podReady(p)
 	terminating := p.DeletionTimestamp != nil
 	ready := serving && !terminating || svc.Spec.PublishNotReadyAddresses
@@ -203,7 +227,40 @@ func endpointOf(svc *corev1.Service, p *corev1.Pod) discoveryv1.Endpoint {
 	if h := hostnameIn(svc, p); h != "" {
 		e.Hostname = &h
 	}
+	if o, ok := v.Get(object.Key{Resource: "nodes", Name: p.Spec.NodeName}); ok {
+		if zone := o.GetLabels()[corev1.LabelTopologyZone]; zone != "" {
+			e.Zone = &zone
+		}
+	}
+	if ready {
+		e.Hints = hintsFor(svc, &e)
+	}
 	return e
+}
+
+// hintsFor tells for which nodes and zones an endpoint is, by the service's trafficDistribution.
+func hintsFor(svc *corev1.Service, e *discoveryv1.Endpoint) *discoveryv1.EndpointHints {
+	if svc.Spec.TrafficDistribution == nil {
+		return nil
+	}
+	h := &discoveryv1.EndpointHints{}
+	if e.Zone != nil {
+		h.ForZones = []discoveryv1.ForZone{{Name: *e.Zone}}
+	}
+	switch *svc.Spec.TrafficDistribution {
+	case corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone:
+		if e.Zone == nil {
+			return nil
+		}
+	case corev1.ServiceTrafficDistributionPreferSameNode:
+		if e.NodeName == nil {
+			return nil
+		}
+		h.ForNodes = []discoveryv1.ForNode{{Name: *e.NodeName}}
+	default:
+		return nil
+	}
+	return h
 }
 
 func podReference(p *corev1.Pod) *corev1.ObjectReference {

@@ -45,7 +45,7 @@ func packSlices(v View, svc *corev1.Service, groups []*portGroup, res *Result) {
 		if len(had) == 0 && len(spare) > 0 {
 			had, spare = spare[:1], spare[1:]
 		}
-		for _, s := range packGroup(svc, g, had, &namer) {
+		for _, s := range packGroup(v, svc, g, had, &namer) {
 			kept[s.Name] = true
 			res.Put = append(res.Put, s)
 		}
@@ -75,10 +75,10 @@ func portsID(ports []discoveryv1.EndpointPort) string {
 	return string(b)
 }
 
-func packGroup(svc *corev1.Service, g *portGroup, existing []*discoveryv1.EndpointSlice, namer *sliceNamer) []*discoveryv1.EndpointSlice {
+func packGroup(v View, svc *corev1.Service, g *portGroup, existing []*discoveryv1.EndpointSlice, namer *sliceNamer) []*discoveryv1.EndpointSlice {
 	wanted := make(map[string]discoveryv1.Endpoint, len(g.pods))
 	for _, p := range g.pods {
-		wanted[string(p.UID)] = endpointOf(svc, p)
+		wanted[string(p.UID)] = endpointOf(v, svc, p)
 	}
 	var out []*discoveryv1.EndpointSlice
 	for _, had := range existing {

@@ -30,7 +30,12 @@ func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 	taints := evicting(node)
 	lost := nodeReady(node) == corev1.ConditionUnknown
 	stay := len(taints) == 0 || !anyNodeReady(v, node)
+	off := outOfService(node)
 	for p := range v.PodsOn(node.Name) {
+		if off && p.DeletionTimestamp != nil {
+			remove(p, now, "PodGC: node is out of service", res)
+			continue
+		}
 		if podEnded(p) || p.DeletionTimestamp != nil {
 			continue
 		}
@@ -141,14 +146,19 @@ func disrupted(p *corev1.Pod, now time.Time, reason, message string) *corev1.Pod
 // forgetNode removes the pods of a node that is gone: nobody is left to stop them, nor to tell those that wait for it that they ended.
 func forgetNode(v View, node string, now time.Time) Result {
 	var res Result
-	zero := int64(0)
 	for p := range v.PodsOn(node) {
-		if !podEnded(p) && len(p.Finalizers) > 0 {
-			c := disrupted(p, now, "DeletionByPodGC", "PodGC: node no longer exists")
-			c.Status.Phase = corev1.PodFailed
-			res.Put = append(res.Put, c)
-		}
-		res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(p), DeleteOptions: DeleteOptions{GracePeriodSeconds: &zero}})
+		remove(p, now, "PodGC: node no longer exists", &res)
 	}
 	return res
+}
+
+// remove takes a pod away for good that nobody will stop.
+func remove(p *corev1.Pod, now time.Time, why string, res *Result) {
+	zero := int64(0)
+	if !podEnded(p) && len(p.Finalizers) > 0 {
+		c := disrupted(p, now, "DeletionByPodGC", why)
+		c.Status.Phase = corev1.PodFailed
+		res.Put = append(res.Put, c)
+	}
+	res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(p), DeleteOptions: DeleteOptions{GracePeriodSeconds: &zero}})
 }

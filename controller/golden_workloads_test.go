@@ -14,6 +14,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,6 +62,8 @@ func (w *world) workload(d *datadriven.TestData) error {
 		w.state.Put(c)
 	case "grant":
 		return w.grant(d.CmdArgs[0].Key)
+	case "bare":
+		w.bare = true
 	case "use":
 		return w.use(d)
 	case "label", "taint":
@@ -259,6 +262,30 @@ func clock(t *metav1.Time) string {
 // showWorkload prints objects of workload kinds; false if it has no form for them.
 func (w *world) showWorkload(b *strings.Builder, what string) bool {
 	switch what {
+	case "zones":
+		for o := range w.state.List("endpointslices", "default") {
+			for _, e := range o.(*discoveryv1.EndpointSlice).Endpoints {
+				if e.NodeName == nil {
+					continue
+				}
+				fmt.Fprintf(b, "%s on %s", e.Addresses[0], *e.NodeName)
+				if e.Zone != nil {
+					fmt.Fprintf(b, " in %s", *e.Zone)
+				}
+				if e.Hints != nil {
+					fmt.Fprintf(b, " for zones %v, nodes %v", e.Hints.ForZones, e.Hints.ForNodes)
+				}
+				b.WriteByte('\n')
+			}
+		}
+	case "requests":
+		for o := range w.state.List("pods", "default") {
+			for _, c := range o.(*corev1.Pod).Spec.Containers {
+				fmt.Fprintf(b, "%s* %s requests %s limits %s (%s)\n", o.(*corev1.Pod).GenerateName, c.Name, c.Resources.Requests.Cpu(), c.Resources.Limits.Cpu(), o.GetAnnotations()["kubernetes.io/limit-ranger"])
+			}
+		}
+	case "storage":
+		w.showStorage(b)
 	case "autoscalers":
 		for o := range w.state.List("horizontalpodautoscalers", "") {
 			showAutoscaler(b, o.(*autoscalingv2.HorizontalPodAutoscaler))
@@ -434,5 +461,51 @@ func showAutoscaler(b *strings.Builder, h *autoscalingv2.HorizontalPodAutoscaler
 	b.WriteByte('\n')
 	for _, c := range st.Conditions {
 		fmt.Fprintf(b, "  %s=%s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
+	}
+}
+
+// showStorage shows volumes and claims with what they name, and the events about them.
+func (w *world) showStorage(b *strings.Builder) {
+	for o := range w.state.List("persistentvolumes", "") {
+		pv := o.(*corev1.PersistentVolume)
+		fmt.Fprintf(b, "volume %s %s", pv.Name, pv.Status.Phase)
+		if ref := pv.Spec.ClaimRef; ref != nil {
+			fmt.Fprintf(b, " of %s/%s uid=%v", ref.Namespace, ref.Name, ref.UID != "")
+		}
+		showMarks(b, o)
+		if pv.Status.Message != "" {
+			fmt.Fprintf(b, " (%s)", pv.Status.Message)
+		}
+		b.WriteByte('\n')
+	}
+	for o := range w.state.List("persistentvolumeclaims", "") {
+		claim := o.(*corev1.PersistentVolumeClaim)
+		class := "-"
+		if claim.Spec.StorageClassName != nil {
+			class = *claim.Spec.StorageClassName
+		}
+		fmt.Fprintf(b, "claim %s %s class=%s volume=%q %v %s", claim.Name, claim.Status.Phase, class, claim.Spec.VolumeName, claim.Status.AccessModes, claim.Status.Capacity.Storage())
+		showMarks(b, o)
+		b.WriteByte('\n')
+	}
+	for o := range w.state.List("events", "") {
+		if e := o.(*corev1.Event); strings.HasPrefix(e.InvolvedObject.Kind, "PersistentVolume") {
+			fmt.Fprintf(b, "%s %s %s ×%d: %s\n", e.Type, e.Reason, e.InvolvedObject.Name, e.Count, e.Message)
+		}
+	}
+}
+
+// showMarks shows the binder's annotations and the finalizers by their last parts.
+func showMarks(b *strings.Builder, o object.Object) {
+	for _, k := range slices.Sorted(maps.Keys(o.GetAnnotations())) {
+		if _, name, ok := strings.Cut(k, "kubernetes.io/"); ok {
+			fmt.Fprintf(b, " %s=%s", name, o.GetAnnotations()[k])
+		}
+	}
+	for _, f := range o.GetFinalizers() {
+		fmt.Fprintf(b, " %s", strings.TrimPrefix(f, "kubernetes.io/"))
+	}
+	if o.GetDeletionTimestamp() != nil {
+		b.WriteString(" deleting")
 	}
 }

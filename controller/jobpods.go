@@ -146,6 +146,7 @@ func (r *jobRun) create(n int) int {
 	template := r.template()
 	owner := metav1.NewControllerRef(r.live, batchv1.SchemeGroupVersion.WithKind("Job"))
 	var made []string
+	gate := newPodGate(r.v, r.live.Namespace)
 	for _, index := range indexes {
 		prefix := truncate(r.live.Name, 57) + "-"
 		if indexed(r.j) {
@@ -162,6 +163,11 @@ func (r *jobRun) create(n int) int {
 		if indexed(r.j) {
 			r.indexPod(p, index)
 		}
+		if err := gate.take(p); err != nil {
+			r.event(corev1.EventTypeWarning, "FailedCreate", "Error creating: "+err.Error())
+			r.wake(r.now.Add(retryRefused))
+			break
+		}
 		r.res.Put = append(r.res.Put, p)
 		made = append(made, name)
 		slot++
@@ -171,7 +177,7 @@ func (r *jobRun) create(n int) int {
 	}
 	r.j.Annotations[annotationNextSlot] = strconv.Itoa(slot)
 	tellPods(&r.res, r.live, "job-controller", "SuccessfulCreate", "Created pod: ", made)
-	return len(indexes)
+	return len(made)
 }
 
 func (r *jobRun) taken(name string) bool {

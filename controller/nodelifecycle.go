@@ -38,13 +38,17 @@ func (nodeLifecycle) Keys(v View, ch Change, emit func(object.Key)) {
 			emit(object.Key{Resource: "nodes", Name: ch.Key.Name})
 		}
 	case "pods":
-		// A pod that comes to a node with a NoExecute taint must be looked at, and no other.
+		// A pod that comes to a node with a NoExecute taint must be looked at, and one that goes on a node that is out of service, and no other.
 		p, ok := ch.New.(*corev1.Pod)
-		if !ok || p.Spec.NodeName == "" || p.DeletionTimestamp != nil {
+		if !ok || p.Spec.NodeName == "" {
 			return
 		}
 		key := object.Key{Resource: "nodes", Name: p.Spec.NodeName}
-		if o, ok := v.Get(key); ok && len(evicting(o.(*corev1.Node))) > 0 {
+		o, ok := v.Get(key)
+		if !ok {
+			return
+		}
+		if n := o.(*corev1.Node); p.DeletionTimestamp == nil && len(evicting(n)) > 0 || p.DeletionTimestamp != nil && outOfService(n) {
 			emit(key)
 		}
 	}
@@ -208,4 +212,9 @@ func setTaint(n *corev1.Node, key string, effect corev1.TaintEffect, want bool, 
 	case !want && i >= 0:
 		n.Spec.Taints = slices.Delete(n.Spec.Taints, i, i+1)
 	}
+}
+
+// outOfService tells whether somebody has said that a node which is not ready is switched off: then nobody will stop its pods.
+func outOfService(n *corev1.Node) bool {
+	return nodeReady(n) != corev1.ConditionTrue && slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService })
 }

@@ -89,6 +89,7 @@ type replicaSync struct {
 	active      []*corev1.Pod      // neither ended nor terminating
 	terminating int32
 	created     []*corev1.Pod
+	refused     error // why not all that are wanted were made
 	res         Result
 }
 
@@ -138,12 +139,17 @@ func (s *replicaSync) create(n int) {
 	}
 	owner := metav1.NewControllerRef(s.live, s.kind)
 	created := metav1.NewTime(s.now.Truncate(time.Second))
+	gate := newPodGate(s.v, s.live.Namespace)
 	for ; n > 0; slot++ {
 		name := childName(s.live.Name, s.live.UID, slot)
 		if _, taken := s.v.Get(object.Key{Resource: "pods", Namespace: s.live.Namespace, Name: name}); taken {
 			continue
 		}
-		s.created = append(s.created, s.newPod(name, slot, owner, created))
+		p := s.newPod(name, slot, owner, created)
+		if s.refused = gate.take(p); s.refused != nil {
+			break
+		}
+		s.created = append(s.created, p)
 		n--
 	}
 	for _, p := range s.created {
@@ -265,5 +271,26 @@ func (s *replicaSync) status() {
 			s.res.Wake = at
 		}
 	}
+	s.failure(st)
 	s.rs.Status = *st
+}
+
+// failure tells in a condition that pods were refused, and tries again after a while; what it says first stays until all can be made.
+func (s *replicaSync) failure(st *appsv1.ReplicaSetStatus) {
+	i := slices.IndexFunc(st.Conditions, func(c appsv1.ReplicaSetCondition) bool { return c.Type == appsv1.ReplicaSetReplicaFailure })
+	if s.refused == nil {
+		if i >= 0 {
+			st.Conditions = slices.Delete(st.Conditions, i, i+1)
+		}
+		return
+	}
+	if at := s.now.Add(retryRefused); s.res.Wake.IsZero() || at.Before(s.res.Wake) {
+		s.res.Wake = at
+	}
+	if i >= 0 {
+		return
+	}
+	st.Conditions = append(st.Conditions, appsv1.ReplicaSetCondition{Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate",
+		Message: s.refused.Error(), LastTransitionTime: metav1.NewTime(s.now.Truncate(time.Second))})
+	s.res.Events = append(s.res.Events, Event{Regarding: s.about, Type: corev1.EventTypeWarning, Reason: "FailedCreate", Message: "Error creating: " + s.refused.Error(), Component: s.component})
 }

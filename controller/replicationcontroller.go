@@ -41,16 +41,28 @@ func (replicationControllers) Reconcile(v View, key object.Key, now time.Time) (
 	rc.Annotations = s.rs.Annotations
 	st := &s.rs.Status
 	rc.Status = corev1.ReplicationControllerStatus{Replicas: st.Replicas, FullyLabeledReplicas: st.FullyLabeledReplicas, ReadyReplicas: st.ReadyReplicas,
-		AvailableReplicas: st.AvailableReplicas, ObservedGeneration: st.ObservedGeneration, Conditions: live.Status.Conditions}
+		AvailableReplicas: st.AvailableReplicas, ObservedGeneration: st.ObservedGeneration, Conditions: conditionsOfController(st.Conditions)}
 	s.res.Put = append(s.res.Put, &rc)
 	return s.res, nil
 }
 
 // asReplicaSet is a ReplicationController in the form of a ReplicaSet. They share what they hold: neither may be written through.
 func asReplicaSet(rc *corev1.ReplicationController) *appsv1.ReplicaSet {
+	var conditions []appsv1.ReplicaSetCondition
+	for _, c := range rc.Status.Conditions {
+		conditions = append(conditions, appsv1.ReplicaSetCondition{Type: appsv1.ReplicaSetConditionType(c.Type), Status: c.Status, LastTransitionTime: c.LastTransitionTime, Reason: c.Reason, Message: c.Message})
+	}
 	return &appsv1.ReplicaSet{
 		ObjectMeta: rc.ObjectMeta,
+		Status:     appsv1.ReplicaSetStatus{Conditions: conditions},
 		Spec: appsv1.ReplicaSetSpec{Replicas: rc.Spec.Replicas, MinReadySeconds: rc.Spec.MinReadySeconds,
 			Selector: &metav1.LabelSelector{MatchLabels: rc.Spec.Selector}, Template: *rc.Spec.Template},
 	}
+}
+
+func conditionsOfController(list []appsv1.ReplicaSetCondition) (out []corev1.ReplicationControllerCondition) {
+	for _, c := range list {
+		out = append(out, corev1.ReplicationControllerCondition{Type: corev1.ReplicationControllerConditionType(c.Type), Status: c.Status, LastTransitionTime: c.LastTransitionTime, Reason: c.Reason, Message: c.Message})
+	}
+	return out
 }

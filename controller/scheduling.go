@@ -97,7 +97,7 @@ func (scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error)
 		return Result{}, nil
 	}
 	slices.SortStableFunc(pods, queueOrder)
-	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}, passed: map[object.Key]bool{}}
+	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), claims: claimBinding{View: v, now: now, writes: map[object.Key]object.Object{}}, told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}, passed: map[object.Key]bool{}}
 	for _, d := range scheduler.NewSnapshotFor(v, profiles).Schedule(pods) {
 		for _, q := range d.Unnominated {
 			s.passed[object.KeyOf(q)] = true
@@ -151,6 +151,7 @@ func slotOf(p *corev1.Pod) int {
 // binding turns decisions into writes.
 type binding struct {
 	v      View
+	claims claimBinding
 	now    metav1.Time
 	res    Result
 	told   map[object.Key]int // pods bound, by top owner
@@ -199,6 +200,12 @@ func TopOwner(v View, p *corev1.Pod) object.Key {
 }
 
 func (s *binding) bind(d scheduler.Decision) {
+	storage, ok := s.claims.bind(d.Pod, d.Node)
+	s.res.Put = append(s.res.Put, storage...)
+	if !ok {
+		// What the pod waits for makes it be looked at again: a volume of its claims, or one that another pod of this step has taken.
+		return
+	}
 	p := *d.Pod
 	p.Spec.NodeName = d.Node
 	p.Status.NominatedNodeName = ""

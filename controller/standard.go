@@ -18,6 +18,8 @@ func standard(cfg Config) []Controller {
 		jobs{},
 		statefulSets{},
 		daemonSets{},
+		volumes{},
+		volumeProtection{},
 		scheduling{},
 		endpoints{},
 		endpointMirror{},
@@ -28,6 +30,7 @@ func standard(cfg Config) []Controller {
 		quotas{},
 		commits{},
 		eventTTL{},
+		podGC{},
 		finishedTTL{},
 	}
 }

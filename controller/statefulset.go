@@ -104,6 +104,7 @@ type statefulRun struct {
 	sick    *corev1.Pod
 	deleted int32 // pods deleted for the update
 	written map[object.Key]bool
+	door    *podGate // what new pods must pass, nil until the first comes
 	res     Result
 }
 
@@ -272,7 +273,14 @@ func (r *statefulRun) tend(p *corev1.Pod) (stop bool) {
 		}
 		return true
 	case p.Status.Phase == "":
-		if r.staleClaim(p) || !r.makeClaims(p) {
+		if r.staleClaim(p) {
+			return true
+		}
+		if err := r.gate().take(p); err != nil {
+			r.refuse(p, err)
+			return true
+		}
+		if !r.makeClaims(p) {
 			return true
 		}
 		r.res.Put = append(r.res.Put, p)
@@ -347,6 +355,23 @@ func (r *statefulRun) remove(p *corev1.Pod) {
 
 func (r *statefulRun) event(reason, message string) {
 	r.res.Events = append(r.res.Events, Event{Regarding: r.live, Type: corev1.EventTypeNormal, Reason: reason, Message: message, Component: "statefulset-controller"})
+}
+
+// gate is what new pods must pass.
+func (r *statefulRun) gate() *podGate {
+	if r.door == nil {
+		r.door = newPodGate(r.v, r.live.Namespace)
+	}
+	return r.door
+}
+
+// refuse tells that a pod may not be made, and tries again after a while.
+func (r *statefulRun) refuse(p *corev1.Pod, why error) {
+	r.res.Events = append(r.res.Events, Event{Regarding: r.live, Type: corev1.EventTypeWarning, Reason: "FailedCreate", Component: "statefulset-controller",
+		Message: fmt.Sprintf("create Pod %s in StatefulSet %s failed error: %v", p.Name, r.live.Name, why)})
+	if at := r.now.Add(retryRefused); r.res.Wake.IsZero() || at.Before(r.res.Wake) {
+		r.res.Wake = at
+	}
 }
 
 // finish writes the status, the revisions and what became too old of them.

@@ -35,6 +35,7 @@ type world struct {
 	log    []string // changes of ReplicaSets' sizes
 	last   controller.Outcome
 	usage  map[object.Key]controller.Usage // what pods use, nil if nothing measures
+	bare   bool                            // no provisioner makes volumes
 }
 
 func config() controller.Config {
@@ -70,6 +71,9 @@ func (w *world) settle(more ...controller.Trigger) controller.Outcome {
 
 // bindClaims gives each claim that has none a volume that any node reaches, and tells whether there was such a claim.
 func (w *world) bindClaims() (bound bool) {
+	if w.bare {
+		return false
+	}
 	for o := range w.state.List("persistentvolumeclaims", "") {
 		claim := o.(*corev1.PersistentVolumeClaim)
 		if claim.Spec.VolumeName != "" || claim.DeletionTimestamp != nil {

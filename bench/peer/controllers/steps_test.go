@@ -45,6 +45,8 @@ type match struct {
 	missed bool
 	// daemons tells that nodes are to be kept alive; anywhere, that it does not matter which node a daemon's pod is on.
 	daemons, anywhere bool
+	// storage tells that volumes and claims are compared, and nothing else.
+	storage bool
 }
 
 // courses is how many courses each test plays; JUDGE_COURSES changes it.
@@ -105,6 +107,9 @@ func (m *match) compare() {
 // both is what the two sides show. From when Kubernetes misses that a rollout began, until both tell the same of it again, its progress is
 // left out.
 func (m *match) both() (want, got string) {
+	if m.storage {
+		return strings.Join(slices.Sorted(slices.Values(storageLines(m.a))), "\n"), strings.Join(slices.Sorted(slices.Values(storageLines(m.b))), "\n")
+	}
 	want, got = show(m.a, m.times, m.anywhere, true), show(m.b, m.times, m.anywhere, true)
 	switch {
 	case undecided(m.a):

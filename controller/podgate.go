@@ -1,0 +1,131 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	kresource "k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/component-helpers/resource"
+)
+
+// retryRefused is how long an owner waits before it tries again to make a pod that was refused.
+const retryRefused = time.Minute
+
+// podGate is what stands between a controller and a pod that it wants to make: the defaults and bounds of the namespace's LimitRanges, and what
+// its quotas have left. One run uses one; the zero pods of a namespace without either cost two looks.
+type podGate struct {
+	v      View
+	quotas []quotaUse
+	limits []*corev1.LimitRange
+}
+
+func newPodGate(v View, namespace string) *podGate {
+	g := &podGate{v: v, limits: limitRanges(v, namespace)}
+	for o := range v.List("resourcequotas", namespace) {
+		q := o.(*corev1.ResourceQuota)
+		g.quotas = append(g.quotas, quotaUse{q, usedOf(v, q)})
+	}
+	return g
+}
+
+// take completes a new pod, and refuses it (Forbidden) or counts it.
+func (g *podGate) take(p *corev1.Pod) error {
+	if err := applyLimits(g.limits, p); err != nil {
+		return err
+	}
+	if len(g.quotas) == 0 {
+		return nil
+	}
+	seen := *p
+	seen.Status.QOSClass = corev1.PodQOSBurstable
+	if bestEffort(&p.Spec) {
+		seen.Status.QOSClass = corev1.PodQOSBestEffort
+	}
+	var takes []corev1.ResourceList
+	for _, had := range g.quotas {
+		if !inScopes(had.q, &seen) {
+			takes = append(takes, nil)
+			continue
+		}
+		if left := unspecified(had.q, p); left != "" {
+			return podForbidden(p, fmt.Errorf("failed quota: %s: must specify %s", had.q.Name, left))
+		}
+		take, over := had.room(p)
+		if over != "" {
+			return podForbidden(p, errors.New(over))
+		}
+		takes = append(takes, take)
+	}
+	for i, take := range takes {
+		for name, n := range take {
+			sum := g.quotas[i].used[name].DeepCopy()
+			sum.Add(n)
+			g.quotas[i].used[name] = sum
+		}
+	}
+	return nil
+}
+
+func podForbidden(p *corev1.Pod, why error) error {
+	return apierrors.NewForbidden(corev1.Resource("pods"), p.Name, why)
+}
+
+// room is what a pod takes of a quota, or what there is too little of, in Kubernetes' words.
+func (u quotaUse) room(p *corev1.Pod) (take corev1.ResourceList, over string) {
+	take = corev1.ResourceList{}
+	requested, used, limited := corev1.ResourceList{}, corev1.ResourceList{}, corev1.ResourceList{}
+	for name, hard := range u.q.Spec.Hard {
+		n := podTakes(string(name), p)
+		if n.IsZero() {
+			continue
+		}
+		take[name] = n
+		sum := u.used[name].DeepCopy()
+		sum.Add(n)
+		if sum.Cmp(hard) > 0 {
+			requested[name], used[name], limited[name] = n, u.used[name], hard
+		}
+	}
+	if len(requested) == 0 {
+		return take, ""
+	}
+	return nil, fmt.Sprintf("exceeded quota: %s, requested: %s, used: %s, limited: %s", u.q.Name, listed(requested), listed(used), listed(limited))
+}
+
+// podTakes is how much of a quota's limit one pod takes; zero of what is not about pods.
+func podTakes(name string, p *corev1.Pod) kresource.Quantity {
+	switch {
+	case name == "pods" || name == "count/pods":
+		return *kresource.NewQuantity(1, kresource.DecimalSI)
+	case strings.HasPrefix(name, "limits."):
+		return resource.PodLimits(p, resource.PodResourcesOptions{})[corev1.ResourceName(strings.TrimPrefix(name, "limits."))]
+	}
+	return resource.PodRequests(p, resource.PodResourcesOptions{})[corev1.ResourceName(strings.TrimPrefix(name, "requests."))]
+}
+
+// bestEffort tells whether a pod asks for no processor and no memory at all.
+func bestEffort(s *corev1.PodSpec) bool {
+	asks := func(r *corev1.ResourceRequirements) bool {
+		for _, list := range []corev1.ResourceList{r.Requests, r.Limits} {
+			if !list.Cpu().IsZero() || !list.Memory().IsZero() {
+				return true
+			}
+		}
+		return false
+	}
+	if s.Resources != nil && asks(s.Resources) {
+		return false
+	}
+	for _, list := range [][]corev1.Container{s.Containers, s.InitContainers} {
+		for i := range list {
+			if asks(&list[i].Resources) {
+				return false
+			}
+		}
+	}
+	return true
+}
