@@ -1,0 +1,147 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"reconcile/object"
+	"reconcile/sequencer"
+)
+
+// large is one Deployment of 10,000 replicas.
+func large(r *rig) error {
+	if err := r.nodes(200); err != nil {
+		return err
+	}
+	if err := r.measure("a Deployment of 10,000 replicas, until all are bound", func() error { return r.submit(op(sequencer.Create, deployment("web", 10000))) }); err != nil {
+		return err
+	}
+	if err := r.measure("its pods become ready", func() error { return r.kubelets(10000) }); err != nil {
+		return err
+	}
+	if err := r.measure("one of its pods is not ready", func() error { return r.unready(1) }); err != nil {
+		return err
+	}
+	return r.measure("a rollout of it, at 25 %, until all are new and ready", func() error {
+		if err := r.roll("web"); err != nil {
+			return err
+		}
+		return r.kubelets(10000)
+	})
+}
+
+// many are 1,000 Deployments of ten replicas that are rolled at once.
+func many(r *rig) error {
+	if err := r.nodes(200); err != nil {
+		return err
+	}
+	var ops []sequencer.Op
+	var names []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprintf("web%04d", i))
+		ops = append(ops, op(sequencer.Create, deployment(names[i], 10)))
+	}
+	if err := r.measure("1,000 Deployments of 10 replicas, until all are ready", func() error {
+		if err := r.in(ops); err != nil {
+			return err
+		}
+		return r.kubelets(10000)
+	}); err != nil {
+		return err
+	}
+	return r.measure("1,000 rollouts at once, in one request, until all are ready", func() error {
+		if err := r.roll(names...); err != nil {
+			return err
+		}
+		return r.kubelets(10000)
+	})
+}
+
+// drain empties 100 of 1,000 nodes of 20,000 pods.
+func drain(r *rig) error {
+	if err := r.nodes(1000); err != nil {
+		return err
+	}
+	var ops []sequencer.Op
+	for i := range 200 {
+		ops = append(ops, op(sequencer.Create, deployment(fmt.Sprintf("web%04d", i), 100)))
+	}
+	if err := r.in(ops); err != nil {
+		return err
+	}
+	if err := r.kubelets(20000); err != nil {
+		return err
+	}
+	return r.measure("a drain of 100 of 1,000 nodes, until its 2,000 pods are back", func() error {
+		var cordon, evict []sequencer.Op
+		for i := range 100 {
+			o, ok := r.view().Get(object.Key{Resource: "nodes", Name: fmt.Sprintf("n%04d", i)})
+			if !ok {
+				return fmt.Errorf("there is no node n%04d", i)
+			}
+			n := object.Copy(o).(*corev1.Node)
+			n.Spec.Unschedulable = true
+			cordon = append(cordon, op(sequencer.Update, n))
+			for p := range r.view().PodsOn(n.Name) {
+				evict = append(evict, sequencer.Op{Verb: sequencer.Delete, Key: object.KeyOf(p)})
+			}
+		}
+		if err := r.in(cordon); err != nil {
+			return err
+		}
+		if err := r.in(evict); err != nil {
+			return err
+		}
+		return r.kubelets(20000)
+	})
+}
+
+// rest is 150,000 pods on 5,000 nodes of which nothing is wanted.
+func rest(r *rig) error {
+	if err := r.nodes(5000); err != nil {
+		return err
+	}
+	if err := r.measure("1,500 Deployments of 100 replicas, until all are ready", func() error {
+		for i := range 1500 {
+			if err := r.keepAlive(); err != nil {
+				return err
+			}
+			if err := r.submit(op(sequencer.Create, deployment(fmt.Sprintf("web%04d", i), 100))); err != nil {
+				return err
+			}
+		}
+		return r.kubelets(150000)
+	}); err != nil {
+		return err
+	}
+	memory()
+	if err := r.measure("5,000 nodes renew their leases", r.renew); err != nil {
+		return err
+	}
+	if err := r.measure("20 s in which nothing happens", func() error {
+		time.Sleep(20 * time.Second)
+		return nil
+	}); err != nil {
+		return err
+	}
+	return r.measure("100 pods are not ready, one request each", func() error { return r.unready(100) })
+}
+
+// unready takes the readiness of n pods back, one request each.
+func (r *rig) unready(n int) error {
+	for o := range r.view().List("pods", "d") {
+		p := object.Copy(o).(*corev1.Pod)
+		for i := range p.Status.Conditions {
+			p.Status.Conditions[i].Status = corev1.ConditionFalse
+		}
+		if err := r.submit(op(sequencer.UpdateStatus, p)); err != nil {
+			return err
+		}
+		if n--; n == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("there are %d pods too few", n)
+}
