@@ -19,7 +19,8 @@ type buckets struct {
 	of     []*bucket // by node; nil if it has no room
 	at     []int32   // by node: its place in the heap
 	base   []int64   // by node: the weighted scores that depend on the node alone
-	tie    []uint64  // by node: which of two equal ones comes first
+	load   []int32   // by node: how many pods it has; of equal nodes the one with fewer comes first,
+	tie    []uint64  // and of those the one with the higher hash
 	// apart are the nodes that pods of no less priority are nominated to: they are looked at one by one.
 	apart   map[int32]bool
 	touched []int32
@@ -34,7 +35,7 @@ type buckets struct {
 // fill puts every node into its bucket.
 func (c *class) fill(s *Snapshot) {
 	n := len(s.nodes)
-	c.buckets = buckets{byHash: map[uint64][]*bucket{}, of: make([]*bucket, n), at: make([]int32, n), base: make([]int64, n), tie: make([]uint64, n),
+	c.buckets = buckets{byHash: map[uint64][]*bucket{}, of: make([]*bucket, n), at: make([]int32, n), base: make([]int64, n), load: make([]int32, n), tie: make([]uint64, n),
 		apart: map[int32]bool{}, dirty: make([]bool, n)}
 	for i := range int32(n) {
 		c.tie[i] = mix(c.seed ^ s.nodes[i].hash)
@@ -73,7 +74,7 @@ func (c *class) place(s *Snapshot, i int32) {
 		c.remove(i)
 		return
 	}
-	c.base[i] = c.score(s, i)
+	c.base[i], c.load[i] = c.score(s, i), int32(len(n.pods))
 	h := c.keyOf(i)
 	if b := c.of[i]; b != nil {
 		if equal(b.key, c.key) {
@@ -140,7 +141,12 @@ func equal(a, b []int64) bool {
 
 // before tells whether node i is to be taken before j of the same bucket.
 func (c *class) before(i, j int32) bool {
-	return c.base[i] > c.base[j] || c.base[i] == c.base[j] && c.tie[i] > c.tie[j]
+	return c.base[i] > c.base[j] || c.base[i] == c.base[j] && c.first(i, j)
+}
+
+// first tells whether node i comes before j where both score the same.
+func (c *class) first(i, j int32) bool {
+	return c.load[i] < c.load[j] || c.load[i] == c.load[j] && c.tie[i] > c.tie[j]
 }
 
 func (c *class) remove(i int32) {

@@ -93,7 +93,7 @@ func (s *Snapshot) candidates(c *class, pod *podState) []candidate {
 			break
 		}
 		if at := int32(i); c.apart[at] && s.tryNode(c, pod, at) == nil {
-			c.base[at] = c.score(s, at)
+			c.base[at], c.load[at] = c.score(s, at), int32(len(s.nodes[at].pods))
 			out = append(out, candidate{node: at, count: 1})
 		}
 	}
@@ -236,7 +236,7 @@ func (c *class) rawSpread(i int32, weights []float64) (int64, bool) {
 func (c *class) best(list []candidate) int32 {
 	best := -1
 	for k := range list {
-		if best < 0 || list[k].total > list[best].total || list[k].total == list[best].total && c.tie[list[k].node] > c.tie[list[best].node] {
+		if best < 0 || list[k].total > list[best].total || list[k].total == list[best].total && c.first(list[k].node, list[best].node) {
 			best = k
 		}
 	}

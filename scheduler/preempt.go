@@ -218,60 +218,60 @@ func (s *Snapshot) refresh(c *class, at int32) {
 
 // preempt picks the node on which the least harm makes room for the pod; -1 if there is none, with the reasons of the nodes counted.
 func (s *Snapshot) preempt(c *class, p *podState) (int32, map[string]int) {
-	counts := map[string]int{}
-	if c.all != nil {
-		counts[unhelpful] = len(s.nodes)
-		return -1, counts
-	}
 	best := int32(-1)
 	var least *eviction
-	consider := func(at int32, e *eviction) {
-		switch {
-		case e == nil:
-			counts[unhelpful]++
-		case e.why != nil:
-			for _, r := range e.why.reasons {
-				counts[r]++
-			}
-		case least == nil || e.compare(least) < 0 || e.compare(least) == 0 && c.tie[at] > c.tie[best]:
+	s.tried(c, p, func(at int32, e *eviction) {
+		if e.why == nil && (least == nil || e.compare(least) < 0 || e.compare(least) == 0 && c.tie[at] > c.tie[best]) {
 			best, least = at, e
 		}
+	})
+	if best >= 0 {
+		return best, nil
+	}
+	counts, others := map[string]int{}, len(s.nodes)
+	s.tried(c, p, func(_ int32, e *eviction) {
+		others--
+		for _, r := range e.why.reasons {
+			counts[r]++
+		}
+	})
+	if others > 0 {
+		counts[unhelpful] = others
+	}
+	return -1, counts
+}
+
+// tried visits the nodes that may take the pod once others are gone, with what that comes to.
+func (s *Snapshot) tried(c *class, p *podState, visit func(int32, *eviction)) {
+	fresh := func(at int32) {
+		if r := s.tryNode(c, p, at); r != nil && !r.unresolvable {
+			visit(at, s.dryRun(c, p, at))
+		}
+	}
+	if c.all != nil {
+		return
 	}
 	if c.pinned {
-		counts[unhelpful] = len(s.nodes)
 		if at, ok := s.byName[PinnedTo(&p.pod.Spec)]; ok {
-			if r := s.tryNode(c, p, at); r != nil && !r.unresolvable {
-				counts[unhelpful]--
-				consider(at, s.dryRun(c, p, at))
-			}
+			fresh(at)
 		}
-		if counts[unhelpful] == 0 {
-			delete(counts, unhelpful)
-		}
-		return best, counts
+		return
 	}
 	f := c.failure
 	own, nominated := s.byName[p.pod.Status.NominatedNodeName]
-	for i := range s.nodes {
+	for i, r := range f.refusals {
 		at := int32(i)
-		if nominated && at == own {
-			e := (*eviction)(nil)
-			if r := s.tryNode(c, p, at); r != nil && !r.unresolvable {
-				e = s.dryRun(c, p, at)
+		switch {
+		case nominated && at == own:
+			fresh(at)
+		case r == nil || r.unresolvable:
+		default:
+			if f.rows[i] == nil {
+				f.rows[i] = s.dryRun(c, &podState{pod: &corev1.Pod{}, demand: c.demand, group: c.group}, at)
 			}
-			consider(at, e)
-			continue
+			visit(at, f.rows[i])
 		}
-		if r := f.refusals[i]; r == nil || r.unresolvable {
-			consider(at, nil)
-			continue
-		}
-		if f.rows[i] == nil {
-			f.rows[i] = s.dryRun(c, &podState{pod: &corev1.Pod{}, demand: c.demand, group: c.group}, at)
-		}
-		consider(at, f.rows[i])
 	}
-	return best, counts
 }
 
 // compare orders evictions by kube-scheduler's rules: fewer protected victims, a lower highest priority, a lower sum of priorities,

@@ -62,7 +62,11 @@ func TestAnswers(t *testing.T) {
 				t.Fatalf("JUDGE_SEED=%d, pod %s:\n%s\n%s", seed, pod.Name, text, describe(pod))
 			}
 			done += len(w.nodes)
-			if d := s.Schedule([]*corev1.Pod{pod})[0]; d.Node != "" {
+			d := s.Schedule([]*corev1.Pod{pod})[0]
+			if d.Nominated != "" {
+				s = ours.NewSnapshot(w) // preemption has a course of its own; here nobody was deleted
+			}
+			if d.Node != "" {
 				if i := slices.IndexFunc(w.nodes, func(n *corev1.Node) bool { return n.Name == d.Node }); !isBest(theirs, i) {
 					t.Fatalf("JUDGE_SEED=%d: %s is placed on %s, which is not the best: %v", seed, pod.Name, d.Node, theirs)
 				}
