@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -44,10 +45,24 @@ func (w *wire) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *
 	if err := w.maySend(args); err != nil {
 		return err
 	}
+	w.noteSent(id, args)
 	if err := w.Transport.AppendEntries(id, target, args, resp); err != nil {
 		return err
 	}
 	return answered(id, resp.RPCHeader)
+}
+
+// InstallSnapshot implements raft.Transport.
+func (w *wire) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	defer w.holds.begin(id, args.LastLogIndex)()
+	return w.Transport.InstallSnapshot(id, target, args, resp, data)
+}
+
+// noteSent tells the holds what goes out.
+func (w *wire) noteSent(id raft.ServerID, m *raft.AppendEntriesRequest) {
+	if r := w.raft.Load(); r != nil {
+		w.holds.sent(id, m, r.LastIndex())
+	}
 }
 
 // AppendEntriesPipeline implements raft.Transport. A pipeline is one connection, to one process: who that is, its first answer says.
@@ -60,7 +75,7 @@ func (w *wire) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress
 		_ = p.Close() // nothing is on its way
 		return nil, fmt.Errorf("begin a pipeline to member %s: %w", id, err)
 	}
-	return newPipeline(p, w), nil
+	return newPipeline(p, w, id), nil
 }
 
 // introduce asks the other end of a new pipeline who it is, with a heartbeat of term 0, which no member that was ever led takes for its leader's.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"reconcile/internal/fp"
 	"reconcile/raftstore/disk"
 	"reconcile/raftstore/seal"
 )
@@ -139,6 +140,7 @@ func (f *blobFolder) write(digest string, body []byte, durable bool) error {
 		return fmt.Errorf("write blob: %w", err)
 	}
 	f.mark(digest)
+	fp.Hit("raftstore/blob-written")
 	return nil
 }
 
@@ -156,6 +158,7 @@ func (f *blobFolder) Sync(digests []string) error {
 		if !dirty {
 			continue
 		}
+		fp.Hit("raftstore/blob-sync")
 		if err := f.unsynced(digest, f.syncOne(digest)); err != nil {
 			return err
 		}
@@ -277,6 +280,7 @@ func (f *blobFolder) Remove(digest string) error {
 	delete(f.dirty, digest)
 	delete(f.waiting, digest)
 	f.mu.Unlock()
+	fp.Hit("raftstore/blob-remove")
 	if err := f.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove blob: %w", err)
 	}

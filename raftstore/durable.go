@@ -31,6 +31,8 @@ type durable struct {
 	fail   func(error)
 	slow   chan time.Duration // told of writes that took too long
 	hang   hang
+	// held, if set, tells from which entry on the log must stay, besides what raft keeps.
+	held func() (index uint64, ok bool)
 
 	saving sync.Mutex // of the identity: raft cuts the log in another goroutine than it writes
 	mu     sync.Mutex
@@ -100,6 +102,7 @@ func (d *durable) advance(change func(*Identity) bool) error {
 	}
 	d.id = id
 	d.mu.Unlock()
+	fp.Hit("raftstore/identity")
 	err := d.ids.save(id)
 	if noSpace(err) {
 		d.mu.Lock()
@@ -286,6 +289,11 @@ func (d *durable) DeleteRange(lo, hi uint64) error {
 			return err
 		}
 	}
+	if index, ok := d.mustKeep(); ok && !cut && hi >= index {
+		if hi = index - 1; hi < lo {
+			return nil
+		}
+	}
 	fp.Hit("raftstore/log-cut")
 	if err := d.LogStore.DeleteRange(lo, hi); errors.Is(err, wal.ErrNoSpace) {
 		return err
@@ -298,6 +306,13 @@ func (d *durable) DeleteRange(lo, hi uint64) error {
 		d.mu.Unlock()
 	}
 	return nil
+}
+
+func (d *durable) mustKeep() (index uint64, ok bool) {
+	if d.held == nil {
+		return 0, false
+	}
+	return d.held()
 }
 
 // lower moves mark and identity back to before the entry lo.
@@ -389,9 +404,11 @@ func (d *durable) Set(key, val []byte) error {
 			return d.stop("write the term", fmt.Errorf("it would go back from %d to %d", was, binary.BigEndian.Uint64(val)))
 		}
 	}
+	fp.Hit("raftstore/vote-write")
 	if err := guard(func() error { return d.stable.Set(key, val) }); err != nil {
 		return d.stop("write the vote", err)
 	}
+	fp.Hit("raftstore/vote-written")
 	// raft writes the vote's term right before the candidate: one note for both.
 	if string(key) == keyVoteTerm {
 		return nil

@@ -340,6 +340,7 @@ func (f *fsm) Restore(rc io.ReadCloser) error {
 	f.mu.Unlock()
 	defer f.released(0, nil)
 	st, err := f.read(rc)
+	fp.Hit("raftstore/restore-read")
 	if err := f.replace(st, indexOf(rc), err); err != nil {
 		return err
 	}
@@ -370,6 +371,7 @@ func (f *fsm) complete(st *state) error {
 		if f.blobs.Has(digest, st.blobs[digest].size) {
 			continue
 		}
+		fp.Hit("raftstore/blob-fetch")
 		body, err := f.fetch(digest)
 		if err == nil {
 			err = f.blobs.Put(digest, body)

@@ -14,13 +14,14 @@ import (
 type pipeline struct {
 	raft.AppendPipeline
 	w      *wire
+	to     raft.ServerID
 	out    chan raft.AppendFuture
 	closed chan struct{}
 	once   sync.Once
 }
 
-func newPipeline(inner raft.AppendPipeline, w *wire) *pipeline {
-	p := &pipeline{AppendPipeline: inner, w: w, out: make(chan raft.AppendFuture), closed: make(chan struct{})}
+func newPipeline(inner raft.AppendPipeline, w *wire, to raft.ServerID) *pipeline {
+	p := &pipeline{AppendPipeline: inner, w: w, to: to, out: make(chan raft.AppendFuture), closed: make(chan struct{})}
 	w.spawn(p.pump)
 	return p
 }
@@ -30,6 +31,7 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 	if err := p.w.maySend(args); err != nil {
 		return nil, err
 	}
+	p.w.noteSent(p.to, args)
 	return p.AppendPipeline.AppendEntries(args, resp)
 }
 

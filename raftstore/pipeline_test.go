@@ -38,7 +38,7 @@ func TestPipelineWithoutReaderSends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var wg sync.WaitGroup
 		w := &wire{silent: func() bool { return false }, spawn: wg.Go}
-		p := newPipeline(narrowPipeline{make(chan raft.AppendFuture)}, w)
+		p := newPipeline(narrowPipeline{make(chan raft.AppendFuture)}, w, "other")
 		var sent []*raft.AppendEntriesRequest
 		for i := range uint64(3) {
 			m := &raft.AppendEntriesRequest{PrevLogEntry: i}

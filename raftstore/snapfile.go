@@ -148,7 +148,9 @@ func (k *snapSink) block(flag uint32) error {
 	b = binary.LittleEndian.AppendUint32(b, blockSum(k.sum, k.blocks, b))
 	k.blocks++
 	k.buf = k.buf[:4]
-	return k.put(b)
+	err := k.put(b)
+	fp.Hit("raftstore/snapshot-block")
+	return err
 }
 
 // blockPlace is what an encrypted block is bound to.
@@ -213,6 +215,7 @@ func (k *snapSink) finish(path string) error {
 	if err = errors.Join(err, k.file.Close()); err != nil || k.own {
 		return err
 	}
+	fp.Hit("raftstore/snapshot-received")
 	_, r, err := k.s.openAt(path, k.meta.ID)
 	if err != nil {
 		return err

@@ -17,6 +17,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/klauspost/compress/zstd"
+
+	"reconcile/internal/fp"
 )
 
 // A snapshot is a magic word and one zstd stream of frames: type u8, length u32, body. The last frame holds the CRC-32C of all
@@ -89,7 +91,9 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 		k.own = true
 	}
 	named := s.st.whole()
-	if err := errors.Join(s.blobs.Sync(named), s.write(sink)); err != nil {
+	err := s.blobs.Sync(named)
+	fp.Hit("raftstore/snapshot-blobs")
+	if err := errors.Join(err, s.write(sink)); err != nil {
 		return errors.Join(fmt.Errorf("write a snapshot: %w", err), sink.Cancel())
 	}
 	if err := sink.Close(); err != nil {

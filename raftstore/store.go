@@ -38,6 +38,7 @@ type Store struct {
 	stage  stageState
 
 	confirmer *confirmer
+	holds     holds
 
 	fatal   chan struct{} // closed at the first fault
 	failure error         // set before fatal is closed
@@ -101,6 +102,7 @@ func (s *Store) start() error {
 			return fmt.Errorf("make a new cluster: %w", err)
 		}
 	}
+	s.holds.now, disk.held = time.Now, s.held
 	wire := newWire(s)
 	s.confirmer = &confirmer{self: s.id.ServerID, ask: wire.hail, spawn: s.wg.Go, stop: s.stopped, pause: s.cfg.Heartbeat / 20, peers: map[raft.ServerID]*voice{}}
 	if err := s.startRaft(conf, cache, wire); err != nil {

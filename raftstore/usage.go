@@ -64,6 +64,9 @@ func (s *Store) limitOnce() error {
 	if size <= s.cfg.LogBytes {
 		return nil
 	}
+	if _, ok := s.held(); ok {
+		return nil // a snapshot would not cut it
+	}
 	first, err := s.storage.log.FirstIndex()
 	if err != nil {
 		return err
@@ -79,6 +82,15 @@ func (s *Store) limitOnce() error {
 		return err
 	}
 	return errors.Join(s.Snapshot(), s.reload(conf, s.cfg.TrailingEntries))
+}
+
+// held tells from which entry on the log must stay for a member that is taking over a snapshot of this leader's. A log that has twice the room that it may
+// have is cut even so.
+func (s *Store) held() (index uint64, ok bool) {
+	if s.logBytes() > 2*s.cfg.LogBytes {
+		return 0, false
+	}
+	return s.holds.first()
 }
 
 func (s *Store) reload(conf raft.ReloadableConfig, trailing uint64) error {

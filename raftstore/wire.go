@@ -23,6 +23,8 @@ type wire struct {
 	// silent tells that this member must not go on leading.
 	silent func() bool
 
+	holds *holds
+
 	self *raft.RPCHeader
 	raft atomic.Pointer[raft.Raft] // once it has started
 	// beat is the last heartbeat that was answered here: raft's loop is to see that the leader lives.
@@ -37,7 +39,7 @@ type wire struct {
 func newWire(s *Store) *wire {
 	t, id := s.cfg.Transport, s.id.ServerID
 	header := &raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: t.EncodePeer(raft.ServerID(id), t.LocalAddr())}
-	return &wire{Transport: t, in: make(chan raft.RPC), stop: s.stopped, fatal: s.fatal, silent: s.disk.hang.silent, self: header,
+	return &wire{Transport: t, in: make(chan raft.RPC), stop: s.stopped, fatal: s.fatal, silent: s.disk.hang.silent, holds: &s.holds, self: header,
 		beat: make(chan raft.RPC, 1), fresh: s.cfg.Heartbeat / 20, patience: s.cfg.Heartbeat, spawn: s.wg.Go}
 }
 

@@ -1,7 +1,6 @@
 package faulttest_test
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -82,48 +81,6 @@ func TestF11SyncFails(t *testing.T) {
 		load.Acknowledged(10 * time.Second)
 	}
 	faulttest.Report(t, "F11 fsync or write EIO", rounds.Made(), load.Finish(rounds.Made()*60), outages)
-}
-
-// F13: members are killed at every step of a snapshot's taking and installing, and of the log's writing and cutting.
-func TestF13KilledInSnapshot(t *testing.T) {
-	rounds := faulttest.Rounds(t, 0, len(points), 30*len(points))
-	if !faulttest.Failpoints {
-		t.Skip("skipped: needs -tags failpoints")
-	}
-	c := faulttest.Start(t, faulttest.Config{SnapshotEntries: 50, TrailingEntries: 20})
-	load := c.Load(faulttest.LoadConfig{})
-	var outages []time.Duration
-	for rounds.Next() {
-		point := points[(rounds.Made()-1)%len(points)]
-		m := c.Members[c.IntN(len(c.Members))]
-		if strings.Contains(point, "restore") {
-			// It gets a snapshot when it comes back to a log that was cut meanwhile; or restores its own at the start.
-			m.Kill()
-			faulttest.Pause(time.Second)
-			if err := m.StartWith(point + "=exit"); err == nil {
-				awaitExit(t, m, point)
-			}
-		} else {
-			m.SetFailpoints(fmt.Sprintf("%s=exit@%d", point, 1+c.IntN(3)))
-			awaitExit(t, m, point)
-		}
-		outages = append(outages, load.Acknowledged(20*time.Second))
-		if !m.Running() {
-			m.Start()
-		}
-		m.SetFailpoints("")
-	}
-	faulttest.Report(t, "F13 kill in snapshot or log", rounds.Made(), load.Finish(rounds.Made()*40), outages)
-}
-
-var points = []string{"raftstore/snapshot-create", "raftstore/snapshot-close", "raftstore/snapshot-sync", "raftstore/snapshot-rename", "raftstore/snapshot-syncdir",
-	"raftstore/snapshot-taken", "raftstore/snapshot-reap", "raftstore/restore", "raftstore/restored", "raftstore/log-write", "raftstore/log-written", "raftstore/log-cut"}
-
-func awaitExit(t *testing.T, m *faulttest.Member, point string) {
-	t.Helper()
-	if err := m.Exit(15 * time.Second); err != nil && strings.Contains(err.Error(), "still ran") {
-		t.Errorf("%s was not reached", point)
-	}
 }
 
 // F14: a member loses its disk: its emptied folder is refused, and a new member takes its place while another is away.

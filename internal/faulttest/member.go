@@ -3,6 +3,7 @@ package faulttest
 import (
 	"bytes"
 	"context"
+	cryptorand "crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -369,7 +370,24 @@ func digest(v *raftstore.View) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// admin changes the membership, takes a snapshot or hands leadership over.
+// stageBlob stages a new blob and has the key name hold it, instead of the one before; and writes a value that is so large that it is staged, and forgotten
+// when it is there. Only the leader can.
+func (m *member) stageBlob(ctx context.Context, name string) error {
+	body := make([]byte, 400<<10)
+	_, _ = cryptorand.Read(body) // never fails
+	digest, err := m.store.StageBlob(ctx, body)
+	if err != nil {
+		return err
+	}
+	_, err = m.seq.Submit(ctx, sequencer.Request{Raw: []sequencer.Raw{{Key: "/blobs/" + name, Value: []byte(digest)}}, Blobs: []string{digest}})
+	if err != nil {
+		return err
+	}
+	_, err = m.seq.Submit(ctx, sequencer.Request{Raw: []sequencer.Raw{{Key: "/large/" + name, Value: body}}})
+	return err
+}
+
+// admin stages a blob, changes the membership, takes a snapshot or hands leadership over.
 func (m *member) admin(ctx context.Context, do, id, address string) error {
 	switch do {
 	case "add-voter":
@@ -382,6 +400,8 @@ func (m *member) admin(ctx context.Context, do, id, address string) error {
 		return m.store.TransferLeadership(ctx)
 	case "snapshot":
 		return m.store.Snapshot()
+	case "blob":
+		return m.stageBlob(ctx, id)
 	case "namespace":
 		return m.makeNamespace(ctx)
 	}

@@ -171,16 +171,23 @@ func (m *Member) Exit(within time.Duration) error {
 // Revive starts the member again if it has ended by itself. It tells whether it had.
 func (m *Member) Revive() bool {
 	m.c.t.Helper()
+	if !m.Ended() {
+		return false
+	}
+	m.Start()
+	return true
+}
+
+// Ended tells whether the process does not run, and sees to it if it has ended by itself.
+func (m *Member) Ended() bool {
 	if m.cmd != nil {
 		select {
 		case <-m.exited:
 			m.cmd = nil
 		default:
-			return false
 		}
 	}
-	m.Start()
-	return true
+	return m.cmd == nil
 }
 
 // StartWith is TryStart with failpoints from the beginning on.
@@ -228,8 +235,17 @@ func (m *Member) Admin(do string, other *Member, within time.Duration) error {
 	return m.call("/admin?"+q.Encode(), "", within)
 }
 
+// StageBlob has the member stage a blob, and a key of this name hold it instead of the one before. Only the leader can; it may be called by any goroutine.
+func (m *Member) StageBlob(ctx context.Context, name string) error {
+	return m.callIn(ctx, "/admin?"+url.Values{"do": {"blob"}, "id": {name}}.Encode(), "", 5*time.Second)
+}
+
 func (m *Member) call(path, body string, within time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), within)
+	return m.callIn(context.Background(), path, body, within)
+}
+
+func (m *Member) callIn(ctx context.Context, path, body string, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	_, err := post(ctx, m.client, m.address, path, []byte(body))
 	return err

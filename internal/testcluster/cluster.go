@@ -34,6 +34,8 @@ type Config struct {
 	MessageTimeout time.Duration
 	// Answered, if set, is called when a server has heard the answer to a heartbeat of its own.
 	Answered func(from, to string)
+	// Installing, if set, is called before a server sends a snapshot to another, which waits for it.
+	Installing func(from, to string)
 	// Carried, if set, is called when the leader has answered a message that server from forwarded, before the answer goes back.
 	Carried func(from int)
 	// Logger is where all servers log; default: nowhere.
@@ -197,11 +199,7 @@ func (c *Cluster) Restart(i int) {
 	for _, m := range c.servers {
 		members = append(members, raftstore.Server{ID: m.ID, Address: m.ID, Voter: true})
 	}
-	var answered func(to string)
-	if f := c.cfg.Answered; f != nil {
-		answered = func(to string) { f(s.ID, to) }
-	}
-	transport := c.net.start(i, c.cfg.MessageTimeout, answered)
+	transport := c.net.start(i, c.cfg.MessageTimeout, hooks{from: s.ID, answered: c.cfg.Answered, installing: c.cfg.Installing})
 	cfg := raftstore.Config{
 		Dir: s.dir, Storage: s.storage, ServerID: s.ID, ClusterID: ClusterID, Bootstrap: true, Servers: members, Transport: transport,
 		Index: cluster.Index, Heartbeat: 300 * time.Millisecond, Logger: c.cfg.Logger.With("server", s.ID),

@@ -28,11 +28,11 @@ func newNetwork(n int) *network {
 
 func address(i int) raft.ServerAddress { return raft.ServerAddress(fmt.Sprintf("s%d", i)) }
 
-// start gives server i a new transport, linked to all that run; answered is newTransport's.
-func (n *network) start(i int, timeout time.Duration, answered func(to string)) *transport {
+// start gives server i a new transport, linked to all that run.
+func (n *network) start(i int, timeout time.Duration, h hooks) *transport {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	t := newTransport(address(i), timeout, answered)
+	t := newTransport(address(i), timeout, h)
 	n.transports[i] = t.InmemTransport
 	for j := range n.transports {
 		n.joinLocked(i, j)

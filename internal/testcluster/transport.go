@@ -1,6 +1,7 @@
 package testcluster
 
 import (
+	"io"
 	"sync"
 	"time"
 
@@ -10,20 +11,25 @@ import (
 // transport is raft's in memory, with heartbeats handled as the one over the network does: beside raft's own loop, each on its own.
 type transport struct {
 	*raft.InmemTransport
-	in       chan raft.RPC
-	answered func(to string)
-	stop     chan struct{}
-	once     sync.Once
-	wg       sync.WaitGroup
+	hooks
+	in   chan raft.RPC
+	stop chan struct{}
+	once sync.Once
+	wg   sync.WaitGroup
 
 	mu   sync.Mutex
 	beat func(raft.RPC)
 }
 
-// newTransport makes one that calls answered, if it is not nil, when a message without entries was answered by another server.
-func newTransport(addr raft.ServerAddress, timeout time.Duration, answered func(to string)) *transport {
+// hooks are called, where they are set, when a message without entries was answered by another server, and before a snapshot is sent.
+type hooks struct {
+	from                 string
+	answered, installing func(from, to string)
+}
+
+func newTransport(addr raft.ServerAddress, timeout time.Duration, h hooks) *transport {
 	_, inner := raft.NewInmemTransportWithTimeout(addr, timeout)
-	t := &transport{InmemTransport: inner, in: make(chan raft.RPC), answered: answered, stop: make(chan struct{})}
+	t := &transport{InmemTransport: inner, in: make(chan raft.RPC), hooks: h, stop: make(chan struct{})}
 	t.wg.Go(t.pump)
 	return t
 }
@@ -78,9 +84,17 @@ func (t *transport) SetHeartbeatHandler(f func(raft.RPC)) {
 func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	err := t.InmemTransport.AppendEntries(id, to, args, resp)
 	if err == nil && t.answered != nil && len(args.Entries) == 0 {
-		t.answered(string(id))
+		t.answered(t.from, string(id))
 	}
 	return err
+}
+
+// InstallSnapshot implements raft.Transport.
+func (t *transport) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if t.installing != nil {
+		t.installing(t.from, string(id))
+	}
+	return t.InmemTransport.InstallSnapshot(id, to, args, resp, data)
 }
 
 // Close implements raft.WithClose.

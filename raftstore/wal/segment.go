@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"reconcile/internal/fp"
 	"reconcile/raftstore/disk"
 )
 
@@ -112,6 +113,7 @@ func prepare(fsys disk.FS, dir string, size int64) error {
 		_ = fsys.Remove(path) // gives the room back
 		return fmt.Errorf("make a segment of %d bytes: %w", size, err)
 	}
+	fp.Hit("raftstore/wal-prepared")
 	return nil
 }
 
@@ -126,6 +128,7 @@ func activate(fsys disk.FS, dir string, h header) (*segment, error) {
 		err = f.Datasync()
 	}
 	if err == nil {
+		fp.Hit("raftstore/wal-next")
 		err = fsys.Rename(spare, path)
 	}
 	if err == nil {

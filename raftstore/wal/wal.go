@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"reconcile/internal/fp"
 	"reconcile/raftstore/disk"
 )
 
@@ -313,6 +314,7 @@ func (w *Log) follow(index uint64) error {
 // drop removes files, the oldest first, so that what a crash leaves has no hole.
 func (w *Log) drop(void []*segment) error {
 	for _, s := range void {
+		fp.Hit("raftstore/wal-drop")
 		err := errors.Join(s.file.Close(), w.opt.FS.Remove(s.path))
 		if err == nil {
 			err = w.opt.FS.SyncDir(w.opt.Dir)
