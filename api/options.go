@@ -122,7 +122,7 @@ func checkOptions(r *http.Request, t target) error {
 	case http.MethodPatch:
 		media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if err != nil || !isPatchType(media) {
-			return nil // readPatch refuses it
+			return nil //nolint:nilerr // readPatch refuses it
 		}
 		o := &metav1.PatchOptions{DryRun: dry, FieldManager: manager, FieldValidation: check}
 		if q.Has("force") {
