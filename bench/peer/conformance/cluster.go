@@ -83,7 +83,8 @@ func (c *cluster) machine(name, ip string) (*machine, error) {
 		return nil, err
 	}
 	m.release = in
-	m.holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	// A signal to the group of this program, as timeout sends it, must not end it before reset has run.
+	m.holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := m.holder.Start(); err != nil {
 		return nil, fmt.Errorf("make machine %s: %w", name, err)
 	}
