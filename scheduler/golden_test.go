@@ -24,9 +24,7 @@ func TestGolden(t *testing.T) {
 				}
 				return ""
 			case "running":
-				for _, p := range podLines(t, d.Input) {
-					c.pods = append(c.pods, p)
-				}
+				c.pods = append(c.pods, podLines(t, d.Input)...)
 				return ""
 			case "schedule":
 				return c.schedule(podLines(t, d.Input))

@@ -76,7 +76,6 @@ type refusal struct {
 // The plugins' names, as Kubernetes spells them.
 const (
 	nodeUnschedulable  = "NodeUnschedulable"
-	nodeName           = "NodeName"
 	nodeReady          = "NodeReady" // ours: a node that never said it is ready
 	taintToleration    = "TaintToleration"
 	nodeAffinity       = "NodeAffinity"
@@ -95,7 +94,6 @@ const (
 // The refusals that always say the same, in kube-scheduler's words.
 var (
 	refuseUnschedulable = &refusal{nodeUnschedulable, []string{"node(s) were unschedulable"}, true}
-	refuseName          = &refusal{nodeName, []string{"node(s) didn't match the requested node name"}, true}
 	refuseReady         = &refusal{nodeReady, []string{"node(s) were not ready"}, true}
 	refuseTaint         = &refusal{taintToleration, []string{"node(s) had untolerated taint(s)"}, true}
 	refuseEnforced      = &refusal{nodeAffinity, []string{"node(s) didn't match scheduler-enforced node affinity"}, true}
