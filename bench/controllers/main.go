@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -113,7 +114,16 @@ func open(dir string, batch int) (*rig, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &rig{store: store, seq: seq, batch: batch, stop: cancel}
 	r.run.Go(func() { _ = seq.Run(ctx) })
-	return r, nil
+	// The first thing that a leader's controllers make.
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, ok := r.view().Get(object.Key{Resource: "namespaces", Name: corev1.NamespaceNodeLease}); ok {
+			return r, nil
+		}
+		if time.Since(began) > 30*time.Second {
+			r.close()
+			return nil, errors.New("no leader after 30 s")
+		}
+	}
 }
 
 func (r *rig) close() {
