@@ -52,7 +52,8 @@ func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
 		return
 	}
 	if concernsOthers(ch) {
-		emitIfUnbound(v, emit)
+		// Each pod that a step binds is such a change: whether somebody waits is looked at once, by the next step.
+		emit(schedulingKey)
 	}
 }
 
