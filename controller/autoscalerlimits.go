@@ -118,7 +118,7 @@ func (s *scaling) policies(r *autoscalingv2.HPAScalingRules, up bool) int32 {
 	}
 	for _, p := range r.Policies {
 		start := s.replicas - s.memory.changed(s.memory.Up, p.PeriodSeconds, s.now) + s.memory.changed(s.memory.Down, p.PeriodSeconds, s.now)
-		n := int32(0)
+		var n int32
 		switch {
 		case p.Type == autoscalingv2.PodsScalingPolicy && up:
 			n = start + p.Value
