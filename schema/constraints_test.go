@@ -24,10 +24,9 @@ func TestConstraints(t *testing.T) {
 		{"fine", &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{SchedulerName: "default-scheduler",
 			Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}}}}}, nil},
 		{"no rules", &corev1.ConfigMap{}, nil},
-		{"several", &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Replicas: &n, Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{SchedulerName: "mine",
+		{"several", &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Replicas: &n, Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{SchedulerName: "mine", // profiles and other schedulers
 			Volumes: []corev1.Volume{{Name: "ok"}, {Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}}}}}}, []Violation{
 			{"spec.replicas", "a deployment has at most 10000 replicas"},
-			{"spec.template.spec.schedulerName", "there is one scheduler, default-scheduler"},
 			{"spec.template.spec.volumes[1].nfs", "volumes of this type are not supported yet; use emptyDir, configMap or secret"}}},
 		{"node port", &corev1.Service{Spec: corev1.ServiceSpec{Type: "NodePort"}}, []Violation{
 			{"spec.type", "node ports and load balancers are not supported yet; use ClusterIP"}}},

@@ -16,11 +16,11 @@ var special = map[string]string{
 var (
 	optional = []string{"EndpointSlice.ports", "EndpointSlice.endpoints", "NodeSelectorRequirement.values", "Endpoint.addresses", "PodOS.name",
 		"LimitRangeSpec.limits", "StatefulSetSpec.serviceName", "NetworkPolicySpec.podSelector", "ClusterRole.rules", "Role.rules", "RoleRef.apiGroup",
-		"PriorityClass.value", "CSIDriver.spec"}
+		"PriorityClass.value", "CSIDriver.spec", "FlowSchemaSpec.matchingPrecedence"}
 	required = []string{"Deployment.spec", "ReplicaSet.spec", "Pod.spec", "Service.spec", "ReplicaSetSpec.template", "DeploymentSpec.selector", "ReplicaSetSpec.selector",
 		"PersistentVolume.spec", "PersistentVolumeClaim.spec", "PodTemplate.template", "ReplicationController.spec", "DaemonSet.spec", "DaemonSetSpec.selector",
 		"StatefulSet.spec", "StatefulSetSpec.selector", "HorizontalPodAutoscaler.spec", "CronJob.spec", "Job.spec", "Ingress.spec", "IngressClass.spec", "IngressClassSpec.controller",
-		"VolumeAttributesClass.parameters"}
+		"VolumeAttributesClass.parameters", "FlowSchema.spec", "PriorityLevelConfiguration.spec"}
 )
 
 // enums are the values of string types that Kubernetes' validation accepts.
