@@ -50,11 +50,23 @@ type Storage struct {
 func MemoryStorage() *Storage {
 	mem := raft.NewInmemStore()
 	st := &Storage{
-		log: mem, stable: mem, blobs: &memoryBlobs{m: map[string][]byte{}},
+		log: memoryLog{mem}, stable: mem, blobs: &memoryBlobs{m: map[string][]byte{}},
 		identity: &memoryIdentity{}, mark: noMark{}, begin: func() error { return nil }, where: "memory", close: func() error { return nil },
 	}
 	st.snaps = memorySnaps{raft.NewInmemSnapshotStore(), st}
 	return st
+}
+
+// memoryLog is raft's log in memory, which believes that it reaches to the end of all numbers once something was deleted from it while it was empty.
+type memoryLog struct{ *raft.InmemStore }
+
+// DeleteRange implements raft.LogStore.
+func (m memoryLog) DeleteRange(lo, hi uint64) error {
+	first, err := m.FirstIndex()
+	if err != nil || first == 0 || hi < first {
+		return err
+	}
+	return m.InmemStore.DeleteRange(max(lo, first), hi)
 }
 
 // memorySnaps are snapshots in memory, of which the storage is told as of those in files.
