@@ -100,8 +100,8 @@ clients: build ## client-go, controller-runtime, Helm 3 and 4, Prometheus' disco
 
 # The tests of faults want the two processors for themselves.
 FAULTS_PKG := reconcile/internal/faulttest
-# Power cuts of a whole virtual machine; at night only.
-FAULTS_VM := reconcile/internal/vmtest/powercut
+# Power cuts and clocks of a whole virtual machine; at night only.
+FAULTS_VM := reconcile/internal/vmtest/powercut reconcile/internal/vmtest/clocks
 
 .PHONY: faults
 faults: ## kills, power cuts, partitions and pauses of real members, at the figures before a merge; as root

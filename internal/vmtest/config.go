@@ -60,6 +60,7 @@ const (
 	envStage    = "VMTEST_STAGE"
 	envRequired = "VMTEST_REQUIRED"
 	envKernel   = "VMTEST_KERNEL"
+	stageTests  = "tests"
 )
 
 // KernelFolder is where the kernel and its modules are: $VMTEST_KERNEL, or reconcile/vmkernel in the user's cache folder.
@@ -88,10 +89,13 @@ func Missing() string {
 // InGuest tells whether this process runs in a machine: for a package that runs some tests on the host, which use Run.
 func InGuest() bool { return os.Getenv(envStage) != "" || os.Getpid() == 1 }
 
+// InTests tells whether this process is one of the tests in a machine, or one that they have started; in the machine there are others.
+func InTests() bool { return os.Getenv(envStage) == stageTests }
+
 // Main runs m's tests in a virtual machine and ends the process with their exit code. Call it from TestMain.
 func Main(m *testing.M, cfg Config) {
 	switch {
-	case os.Getenv(envStage) == "tests":
+	case InTests():
 		os.Exit(m.Run())
 	case os.Getpid() == 1:
 		guest()

@@ -158,7 +158,7 @@ func runTests(r recipe, out io.Writer) (int, error) {
 		return 0, err
 	}
 	defer null.Close()
-	env := append([]string{envStage + "=tests", "HOME=/root", "TMPDIR=/tmp", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, r.Env...)
+	env := append([]string{envStage + "=" + stageTests, "HOME=/root", "TMPDIR=/tmp", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, r.Env...)
 	p, err := os.StartProcess("/init", append([]string{"/init"}, r.Args...), &os.ProcAttr{Dir: "/", Env: env, Files: []*os.File{null, write, write}})
 	if err != nil {
 		return 0, err
