@@ -582,7 +582,7 @@ func (w *follower) check(open bool, head uint64) {
 	for _, h := range w.f.happened {
 		in := h.key == w.key || w.prefix && len(h.key) > len(w.key) && h.key[:len(w.key)] == w.key
 		gap := slices.ContainsFunc(w.gaps, func(g [2]uint64) bool { return g[0] <= h.rev && h.rev < g[1] })
-		if in && !gap && w.first > 0 && h.rev >= w.first && h.rev < w.next && !(w.noDelete && h.state.deletedEvent) {
+		if in && !gap && w.first > 0 && h.rev >= w.first && h.rev < w.next && (!w.noDelete || !h.state.deletedEvent) {
 			want = append(want, h)
 		}
 	}
