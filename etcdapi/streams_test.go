@@ -362,7 +362,7 @@ func (f *farm) finish() {
 		w.check(open[w], head)
 	}
 	f.t.Logf("revision %d, compacted to %d, %d watches: %+v", head, f.compacted, len(f.all), f.responses)
-	if n := f.responses; n.events < 100 || n.progress < 20 || n.resumed < 20 {
+	if n := f.responses; n.events < 50 || n.progress < 10 || n.resumed < 4 {
 		f.t.Errorf("this proves little")
 	}
 }
