@@ -282,7 +282,9 @@ func (l *Load) takeLock(ctx context.Context, s *lease, id, lock int) (done bool)
 	l.leases.holds = append(l.leases.holds, h)
 	l.leases.mu.Unlock()
 	switch l.dice.IntN(8) {
-	case 0: // it runs out
+	case 0: // it runs out, where a leader lives for long enough to let it
+		pause(ctx, time.Duration(max(0, s.sure-l.now()))+2*time.Second)
+		l.drop(ctx, s)
 	case 1, 2:
 		l.drop(ctx, s)
 	default:
