@@ -11,6 +11,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -291,6 +292,29 @@ func TestNamespaceRules(t *testing.T) {
 	}
 	if err := CheckDelete(v[1]); err != nil {
 		t.Errorf("deleting another: %v", err)
+	}
+}
+
+func TestApprovalTakesConditionsLabelsAndAnnotations(t *testing.T) {
+	k, _ := object.KindOfResource("certificatesigningrequests")
+	write, ok := WriteOf(k, "approval")
+	if !ok {
+		t.Fatal("requests have no approval")
+	}
+	old := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: map[string]string{"was": "1"}}}
+	old.Spec.SignerName, old.Status.Certificate = "example.com/a", []byte("certificate")
+	o := old.DeepCopy()
+	o.Annotations, o.Labels = map[string]string{"is": "1"}, map[string]string{"l": "1"}
+	o.Spec.SignerName, o.Status.Certificate = "example.com/b", nil
+	o.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: "Approved", Status: corev1.ConditionTrue}}
+	write.Prepare(o, old, now)
+	stamp := metav1.NewTime(now.Truncate(time.Second))
+	want := old.DeepCopy()
+	want.Annotations, want.Labels = o.Annotations, map[string]string{"l": "1"}
+	want.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: "Approved", Status: corev1.ConditionTrue,
+		LastUpdateTime: stamp, LastTransitionTime: stamp}}
+	if o.Annotations["is"] != "1" || o.Annotations["was"] != "" || !equality.Semantic.DeepEqual(o, want) {
+		t.Fatalf("got %+v, want %+v", o, want)
 	}
 }
 

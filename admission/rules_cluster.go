@@ -152,12 +152,13 @@ func stampConditions(o, old *certificatesv1.CertificateSigningRequest, now metav
 	}
 }
 
-// prepareApproval makes a write of a request's approval ready: only the conditions are taken from o.
+// prepareApproval makes a write of a request's approval ready: of the status only the conditions are taken from o, and, as with other writes of a
+// status, its labels and annotations.
 func prepareApproval(o, old object.Object, now time.Time) {
 	n, was := o.(*certificatesv1.CertificateSigningRequest), old.(*certificatesv1.CertificateSigningRequest)
-	conditions, managed := n.Status.Conditions, n.ManagedFields
+	labels, notes, conditions, managed := n.Labels, n.Annotations, n.Status.Conditions, n.ManagedFields
 	*n = *was
-	n.ManagedFields, n.Status.Conditions = managed, conditions
+	n.Labels, n.Annotations, n.Status.Conditions, n.ManagedFields = labels, notes, conditions, managed
 	KeepGitOwner(n, was)
 	stampConditions(n, was, metav1.NewTime(now.Truncate(time.Second)))
 }
