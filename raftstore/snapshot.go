@@ -51,6 +51,7 @@ type snapshot struct {
 	blobs   Blobs
 	release func(rev uint64, held []string)
 	held    []string // the complete blobs that it names, once it is durable
+	noted   func()   // nil: nobody wants to know that raft has done with it
 }
 
 // The flags of a version.
@@ -87,8 +88,8 @@ func (s *state) digest() string {
 
 // Persist implements raft.FSMSnapshot; it runs beside Apply. The blobs that the snapshot names are durable before it is.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
-	if k, ok := sink.(*snapSink); ok {
-		k.own = true
+	if k, ok := sink.(*turnSink); ok {
+		s.noted = k.mine()
 	}
 	named := s.st.whole()
 	err := s.blobs.Sync(named)
@@ -104,7 +105,12 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 }
 
 // Release implements raft.FSMSnapshot.
-func (s *snapshot) Release() { s.release(s.st.rev, s.held) }
+func (s *snapshot) Release() {
+	s.release(s.st.rev, s.held)
+	if s.noted != nil {
+		s.noted()
+	}
+}
 
 // whole are the complete blobs.
 func (s *state) whole() []string {

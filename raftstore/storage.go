@@ -1,13 +1,16 @@
 package raftstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -53,7 +56,7 @@ func MemoryStorage() *Storage {
 		log: memoryLog{mem}, stable: mem, blobs: &memoryBlobs{m: map[string][]byte{}},
 		identity: &memoryIdentity{}, mark: noMark{}, begin: func() error { return nil }, where: "memory", close: func() error { return nil },
 	}
-	st.snaps = memorySnaps{raft.NewInmemSnapshotStore(), st}
+	st.snaps = &memorySnaps{st: st}
 	return st
 }
 
@@ -69,34 +72,71 @@ func (m memoryLog) DeleteRange(lo, hi uint64) error {
 	return m.InmemStore.DeleteRange(max(lo, first), hi)
 }
 
-// memorySnaps are snapshots in memory, of which the storage is told as of those in files.
+// memorySnaps keeps the newest finished snapshot in memory, of which the storage is told as of those in files. raft's own shows one from its first byte on.
 type memorySnaps struct {
-	*raft.InmemSnapshotStore
 	st *Storage
+
+	mu     sync.Mutex
+	newest *memorySink
 }
 
 // Create implements raft.SnapshotStore.
-func (m memorySnaps) Create(v raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
-	sink, err := m.InmemSnapshotStore.Create(v, index, term, conf, confIndex, t)
-	if err != nil {
-		return nil, err
-	}
-	return memorySink{sink, m.st, position{term, index}}, nil
+func (m *memorySnaps) Create(v raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	return &memorySink{in: m, meta: raft.SnapshotMeta{Version: v, ID: snapName(term, index, time.Now()), Index: index, Term: term, Configuration: conf, ConfigurationIndex: confIndex}}, nil
 }
 
+// List implements raft.SnapshotStore.
+func (m *memorySnaps) List() ([]*raft.SnapshotMeta, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.newest == nil {
+		return nil, nil
+	}
+	meta := m.newest.meta
+	return []*raft.SnapshotMeta{&meta}, nil
+}
+
+// Open implements raft.SnapshotStore.
+func (m *memorySnaps) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.newest == nil || m.newest.meta.ID != id {
+		return nil, nil, fmt.Errorf("open snapshot %s: %w", id, fs.ErrNotExist)
+	}
+	meta := m.newest.meta
+	return &meta, io.NopCloser(bytes.NewReader(m.newest.body)), nil
+}
+
+// memorySink is a snapshot that is being written, and nothing is written to it after it is finished.
 type memorySink struct {
-	raft.SnapshotSink
-	st *Storage
-	at position
+	in   *memorySnaps
+	meta raft.SnapshotMeta
+	body []byte
 }
 
-// Close implements raft.SnapshotSink.
-func (m memorySink) Close() error {
-	if err := m.SnapshotSink.Close(); err != nil {
-		return err
-	}
-	return m.st.taken(m.at)
+// ID implements raft.SnapshotSink.
+func (k *memorySink) ID() string { return k.meta.ID }
+
+// Write implements io.Writer.
+func (k *memorySink) Write(p []byte) (int, error) {
+	k.body = append(k.body, p...)
+	return len(p), nil
 }
+
+// Close implements raft.SnapshotSink. An older one than the newest takes no place.
+func (k *memorySink) Close() error {
+	k.in.mu.Lock()
+	k.meta.Size = int64(len(k.body))
+	at := position{k.meta.Term, k.meta.Index}
+	if n := k.in.newest; n == nil || !at.before(position{n.meta.Term, n.meta.Index}) {
+		k.in.newest = k
+	}
+	k.in.mu.Unlock()
+	return k.in.st.taken(at)
+}
+
+// Cancel implements raft.SnapshotSink.
+func (k *memorySink) Cancel() error { return nil }
 
 // The names in a member's folder.
 const (

@@ -138,7 +138,7 @@ func (s *Store) startRaft(conf *raft.Config, log raft.LogStore, wire raft.Transp
 			err = cause
 		}
 	}()
-	if s.raft, err = raft.NewRaft(conf, s.fsm, log, s.disk, numbered{s.storage.snaps}, wire); err != nil {
+	if s.raft, err = raft.NewRaft(conf, s.fsm, log, s.disk, &turns{SnapshotStore: numbered{s.storage.snaps}}, wire); err != nil {
 		return errors.Join(err, s.fsm.unrestored)
 	}
 	return nil
