@@ -131,7 +131,7 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	if !ok {
 		return nil, apierrors.NewMethodNotSupported(t.groupResource(), "update")
 	}
-	op := sequencer.Op{Verb: sequencer.Update, UID: string(old.GetUID()), ResourceVersion: old.GetResourceVersion()}
+	op := sequencer.Op{Verb: sequencer.Update, UID: string(old.GetUID()), ResourceVersion: old.GetResourceVersion(), Subresource: t.subresource}
 	o.SetResourceVersion(old.GetResourceVersion())
 	o.SetUID(old.GetUID())
 	if !how.Status {

@@ -128,9 +128,15 @@ func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 	obj := own(op.Object)
 	stampLease(obj, live, a.now)
 	if a.source == "" {
-		admission.KeepGitOwner(obj, live)
+		kind, _ := object.KindOfResource(op.Key.Resource)
+		how, ok := admission.WriteOf(kind, op.Subresource)
+		if !ok {
+			return apierrors.NewBadRequest(fmt.Sprintf("%s have no subresource %q that can be written", op.Key.Resource, op.Subresource))
+		}
+		how.Prepare(obj, live, a.now)
+	} else {
+		admission.PrepareUpdate(obj, live)
 	}
-	admission.PrepareUpdate(obj, live)
 	if a.source == "" {
 		paths, err := admission.GitOwnedConflicts(live, obj)
 		if err != nil {

@@ -48,6 +48,7 @@ type wireOp struct {
 	ResourceVersion    string     `json:"resourceVersion,omitempty"`
 	GracePeriodSeconds *int64     `json:"gracePeriodSeconds,omitempty"`
 	PropagationPolicy  string     `json:"propagationPolicy,omitempty"`
+	Subresource        string     `json:"subresource,omitempty"`
 }
 
 // reply is the leader's answer.
@@ -312,7 +313,7 @@ func wireRequestOf(req *Request) (*wireRequest, error) {
 			return nil, err
 		}
 		w.Ops = append(w.Ops, wireOp{Verb: op.Verb, Key: op.Key, Object: body, UID: op.UID, ResourceVersion: op.ResourceVersion,
-			GracePeriodSeconds: op.GracePeriodSeconds, PropagationPolicy: op.PropagationPolicy})
+			GracePeriodSeconds: op.GracePeriodSeconds, PropagationPolicy: op.PropagationPolicy, Subresource: op.Subresource})
 	}
 	return w, nil
 }
@@ -325,7 +326,7 @@ func (w *wireRequest) request() (Request, error) {
 			return Request{}, err
 		}
 		req.Ops = append(req.Ops, Op{Verb: op.Verb, Key: op.Key, Object: o, UID: op.UID, ResourceVersion: op.ResourceVersion,
-			GracePeriodSeconds: op.GracePeriodSeconds, PropagationPolicy: op.PropagationPolicy})
+			GracePeriodSeconds: op.GracePeriodSeconds, PropagationPolicy: op.PropagationPolicy, Subresource: op.Subresource})
 	}
 	return req, nil
 }

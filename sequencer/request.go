@@ -29,6 +29,8 @@ type Op struct {
 	GracePeriodSeconds *int64
 	// PropagationPolicy is for Delete: Background (the default), Foreground or Orphan.
 	PropagationPolicy string
+	// Subresource is by what an Update comes, if not by the object itself: admission.WriteOf tells what it may change.
+	Subresource string
 }
 
 // Raw is a write of a key outside /registry: a git ref, the list of packs.

@@ -262,6 +262,16 @@ func (s *Store) apply(op sequencer.Op, dry bool) (object.Object, error) {
 		return nil, apierrors.NewConflict(k.GroupResource(), op.Key.Name,
 			fmt.Errorf("the object has been modified; please apply your changes to the latest version and try again"))
 	}
+	if op.Verb == sequencer.Update {
+		// As the sequencer does, which takes what this write may not change from what is stored.
+		how, ok := admission.WriteOf(k, op.Subresource)
+		if !ok {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s have no subresource %q that can be written", k.Resource, op.Subresource))
+		}
+		o := object.Copy(op.Object)
+		how.Prepare(o, have.obj, time.Now())
+		return s.write(o, dry), nil
+	}
 	if op.Verb != sequencer.Delete {
 		return s.write(op.Object, dry), nil
 	}
