@@ -48,6 +48,39 @@ func TestForegroundDeletionOfACircle(t *testing.T) {
 	}
 }
 
+// TestForegroundDeletionLetsGoOfWhatOthersOwn deletes two owners in the foreground. What a third one owns too stays with that one alone, and nobody
+// waits for it; what only those two own goes.
+func TestForegroundDeletionLetsGoOfWhatOthersOwn(t *testing.T) {
+	w := newWorld(t)
+	yes := true
+	put := func(name string, finalizers []string, owners ...string) {
+		p := &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name), Finalizers: finalizers}, Spec: onePod}
+		for _, o := range owners {
+			p.OwnerReferences = append(p.OwnerReferences, metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: o, UID: types.UID(o), BlockOwnerDeletion: &yes})
+		}
+		w.state.Put(p)
+	}
+	put("first", nil)
+	put("second", nil)
+	put("stays", nil)
+	put("shared", nil, "first", "stays")
+	put("of both", nil, "first", "second")
+	put("held", []string{"example.com/held"}, "second")
+	w.settle()
+	foreground := string(metav1.DeletePropagationForeground)
+	w.deletes(podKey("default", "second"), foreground)
+	w.deletes(podKey("default", "first"), foreground)
+	for name, want := range map[string]bool{"first": false, "second": true, "stays": true, "shared": true, "of both": false, "held": true} {
+		if _, ok := w.state.Get(podKey("default", name)); ok != want {
+			t.Errorf("%s is there: %v, want %v", name, ok, want)
+		}
+	}
+	o, ok := w.state.Get(podKey("default", "shared"))
+	if !ok || o.GetDeletionTimestamp() != nil || len(o.GetOwnerReferences()) != 1 || o.GetOwnerReferences()[0].Name != "stays" {
+		t.Errorf("shared: %v", o)
+	}
+}
+
 // TestNamespaceWaitsForItsPods deletes a namespace whose pod a finalizer keeps: what else is in it stays until the pod is gone, nothing new comes,
 // and the conditions say what is waited for.
 func TestNamespaceWaitsForItsPods(t *testing.T) {

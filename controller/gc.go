@@ -101,32 +101,49 @@ func (garbage) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
 		}
 		return Result{}, nil
 	}
-	refs := o.GetOwnerReferences()
-	if len(refs) == 0 {
+	lasting, waited := owners(v, o)
+	switch refs := o.GetOwnerReferences(); {
+	case len(lasting) == len(refs):
 		return Result{}, nil
+	case len(lasting) > 0:
+		return Result{Put: []object.Object{withOwners(o, lasting)}}, nil
+	case waited:
+		return Result{Delete: []Deletion{{Key: key, DeleteOptions: DeleteOptions{PropagationPolicy: foregroundIfOwner(v, o)}}}}, nil
 	}
-	var kept []metav1.OwnerReference
-	for _, ref := range refs {
-		if _, state := ownerOf(v, o, ref); state != absent {
-			kept = append(kept, ref)
-		}
-	}
-	switch len(kept) {
-	case len(refs):
-		return Result{}, nil
-	case 0:
-		return Result{Delete: []Deletion{{Key: key}}}, nil
-	}
-	c := object.Copy(o)
-	c.SetOwnerReferences(kept)
-	return Result{Put: []object.Object{c}}, nil
+	return Result{Delete: []Deletion{{Key: key}}}, nil
 }
 
+// owners returns the references to owners that stay, and whether there are others that wait for o to go first. What is left has lost its owner.
+func owners(v View, o object.Object) (lasting []metav1.OwnerReference, waited bool) {
+	for _, ref := range o.GetOwnerReferences() {
+		switch owner, state := ownerOf(v, o, ref); {
+		case state == present && owner.GetDeletionTimestamp() != nil && slices.Contains(owner.GetFinalizers(), metav1.FinalizerDeleteDependents):
+			waited = true
+		case state != absent:
+			lasting = append(lasting, ref)
+		}
+	}
+	return lasting, waited
+}
+
+func withOwners(o object.Object, refs []metav1.OwnerReference) object.Object {
+	c := object.Copy(o)
+	c.SetOwnerReferences(refs)
+	return c
+}
+
+// foreground deletes what has no other owner that stays; the rest is let go of, and o does not wait for it.
 func foreground(v View, o object.Object) Result {
 	var res Result
 	blocked := false
 	for child := range v.Owned(o.GetUID()) {
-		deletes := child.GetDeletionTimestamp() == nil && len(child.GetOwnerReferences()) == 1
+		deletes := child.GetDeletionTimestamp() == nil
+		if deletes {
+			if lasting, _ := owners(v, child); len(lasting) > 0 {
+				res.Put = append(res.Put, withOwners(child, lasting))
+				continue
+			}
+		}
 		if deletes && closesCircle(v, child) {
 			res.Put = append(res.Put, unblocking(child))
 		} else {
