@@ -1,6 +1,10 @@
 package api
 
-import "sync"
+import (
+	"sync"
+
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+)
 
 // encoding names one encoded form of one version of an object.
 type encoding uint8
@@ -19,6 +23,8 @@ type cacheKey struct {
 	form encoding
 	gone bool
 	as   string
+	// event is the type of the event whose frame these bytes are, empty for an object's own.
+	event apiwatch.EventType
 }
 
 // byteCache keeps encoded bytes within a bound. It has two generations: what was not asked for while one filled is dropped.

@@ -6,14 +6,18 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/yaml"
 
 	"reconcile/admission"
 	"reconcile/object"
 )
 
-// encoder makes the bytes of objects and keeps them for the next reader.
-type encoder struct{ cache *byteCache }
+// encoder makes the bytes of objects and keeps them for the next reader. frames are those of the last events, which many watchers want at once.
+type encoder struct{ cache, frames *byteCache }
+
+// frameBytes bounds what is kept of events.
+const frameBytes = 8 << 20
 
 // protoMarshaler is what every kind with a protobuf form has.
 type protoMarshaler interface{ Marshal() ([]byte, error) }
@@ -39,8 +43,7 @@ func (e encoder) bytes(o object.Object, kind object.Kind, form encoding, v varia
 	if !kind.IsStored() {
 		k.as = kind.GVK.GroupVersion().String()
 	}
-	// A node's lease changes without a new resourceVersion when it is renewed, and a commit's row is shown with what is not stored in it.
-	keep := v != fleeting && rv != "" && kind.Resource != "leases" && kind.Resource != "commits"
+	keep := kept(o, kind, v)
 	if keep {
 		if b, ok := e.cache.get(k); ok {
 			return b, nil
@@ -56,6 +59,42 @@ func (e encoder) bytes(o object.Object, kind object.Kind, form encoding, v varia
 	}
 	if keep {
 		e.cache.put(k, b)
+	}
+	return b, nil
+}
+
+// kept tells whether the bytes of an object may be kept: a node's lease changes without a new resourceVersion when it is renewed, and a commit's
+// row is shown with what is not stored in it.
+func kept(o object.Object, kind object.Kind, v variant) bool {
+	return v != fleeting && o.GetResourceVersion() != "" && kind.Resource != "leases" && kind.Resource != "commits"
+}
+
+// frame returns a whole object's event as a stream of JSON or protobuf carries it. The bytes are shared.
+func (e encoder) frame(event apiwatch.EventType, o object.Object, kind object.Kind, media string, v variant) ([]byte, error) {
+	k := cacheKey{rev: o.GetResourceVersion(), form: encodeJSON, gone: v == gone, event: event}
+	if media == mediaProto {
+		k.form = encodeProto
+	}
+	if !kind.IsStored() {
+		k.as = kind.GVK.GroupVersion().String()
+	}
+	keep := kept(o, kind, v)
+	if keep {
+		if b, ok := e.frames.get(k); ok {
+			return b, nil
+		}
+	}
+	b, err := e.bytes(o, kind, k.form, v)
+	if err != nil {
+		return nil, err
+	}
+	if k.form == encodeProto {
+		b = appendFrame(nil, string(event), kind.GVK, b)
+	} else {
+		b = appendLine(nil, event, b)
+	}
+	if keep {
+		e.frames.put(k, b)
 	}
 	return b, nil
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	operators "k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -31,7 +32,10 @@ type listOptions struct {
 type selection struct {
 	labels labels.Selector
 	fields fields.Selector
-	set    func(object.Object) fields.Set
+	// own are the requirements of fields that every object has, rest the others, for which set reads what a kind can be selected by.
+	own  []fields.Requirement
+	rest fields.Selector
+	set  func(object.Object) fields.Set
 }
 
 // matches tells whether an object is of the selection.
@@ -39,7 +43,16 @@ func (s selection) matches(o object.Object) bool {
 	if s.labels != nil && !s.labels.Empty() && !s.labels.Matches(labels.Set(o.GetLabels())) {
 		return false
 	}
-	return s.fields == nil || s.fields.Empty() || s.fields.Matches(s.set(o))
+	for i := range s.own {
+		have := o.GetName()
+		if s.own[i].Field == "metadata.namespace" {
+			have = o.GetNamespace()
+		}
+		if (have == s.own[i].Value) == (s.own[i].Operator == operators.NotEquals) {
+			return false
+		}
+	}
+	return s.rest == nil || s.rest.Matches(s.set(o))
 }
 
 // everything tells that no object is left out.
@@ -87,13 +100,26 @@ func parseListOptions(t target) (listOptions, error) {
 }
 
 func newSelection(k object.Kind, l labels.Selector, f fields.Selector) (selection, error) {
-	set, known := fieldsOf(k)
+	s := selection{labels: l, fields: f}
+	var known map[string]bool
+	s.set, known = fieldsOf(k)
+	var rest []fields.Selector
 	for _, req := range f.Requirements() {
-		if !known[req.Field] {
+		switch {
+		case !known[req.Field]:
 			return selection{}, unknownField(req.Field, known)
+		case req.Field == "metadata.name" || req.Field == "metadata.namespace":
+			s.own = append(s.own, req)
+		case req.Operator == operators.NotEquals:
+			rest = append(rest, fields.OneTermNotEqualSelector(req.Field, req.Value))
+		default:
+			rest = append(rest, fields.OneTermEqualSelector(req.Field, req.Value))
 		}
 	}
-	return selection{labels: l, fields: f, set: set}, nil
+	if len(rest) > 0 {
+		s.rest = fields.AndSelectors(rest...)
+	}
+	return s, nil
 }
 
 func number(q url.Values, name string) (int64, error) {

@@ -46,16 +46,3 @@ func (p *pace) set(n int) {
 	p.since, p.taken = time.Now(), n
 	_ = p.rc.SetWriteDeadline(p.since.Add(p.limit)) // only a test's writer has none
 }
-
-// flush sends what was written and takes the deadline back: a stream of HTTP/2 would end at it though nothing waits.
-func (p *pace) flush() error {
-	if err := p.rc.Flush(); err != nil {
-		return err
-	}
-	p.since = time.Time{}
-	_ = p.rc.SetWriteDeadline(time.Time{}) // only a test's writer has none
-	return nil
-}
-
-// late tells of a failed write whether it is the client who did not read in time.
-func (p *pace) late() bool { return !p.since.IsZero() && time.Since(p.since) >= p.limit }

@@ -23,6 +23,8 @@ type Server struct {
 	managers  fieldManagers
 	flow      *flow
 	metrics   *metrics
+	sent      sendings
+	began     time.Time
 }
 
 // New makes a Server. It starts nothing; requests run in the goroutines of the http.Server that calls it, and watches end with
@@ -44,7 +46,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = defaultRequests
 	}
-	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes)}, flow: newFlow(cfg.MaxRequests)}
+	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes), newByteCache(min(frameBytes, cfg.CacheBytes))}, flow: newFlow(cfg.MaxRequests), began: time.Now()}
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, s.flow); err != nil {
 		return nil, fmt.Errorf("register the API's metrics: %w", err)

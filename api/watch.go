@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -48,6 +49,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target) error {
 	defer cancel()
 
 	out := newEventWriter(s, w, r, t.kind, a)
+	defer out.out.close()
 	from := o.ResourceVersion
 	initial := from == "" || from == "0"
 	if o.SendInitialEvents != nil {
@@ -117,43 +119,53 @@ func (s *Server) sendInitial(out *eventWriter, view View, t target, o listOption
 
 // follow reports changes until the watch ends.
 func (s *Server) follow(ctx context.Context, out *eventWriter, cursor Watch, o listOptions, reached uint64) {
-	marked := reached
-	mark := func() bool {
-		if !o.AllowWatchBookmarks || reached <= marked {
-			return true
-		}
-		marked = reached
-		return out.bookmark(reached, false) && out.flush()
-	}
-	for {
-		// The wait is cut in slices so that bookmarks are sent while nothing of the selection changes.
-		wctx, cancel := context.WithTimeout(ctx, bookmarkEvery)
-		events, rev, err := cursor.Next(wctx)
-		waited := wctx.Err() != nil
-		cancel()
-		reached = max(reached, rev)
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			mark()
+	out.rest = rester{all: &s.sent, zero: s.began, last: -time.Hour}
+	defer out.rest.stop()
+	for marked := reached; ; {
+		var more bool
+		reached, more = s.followSlice(ctx, out, cursor, o.sel, reached)
+		if !more {
 			return
-		case waited:
-			if !mark() {
+		}
+		if o.AllowWatchBookmarks && reached > marked {
+			marked = reached
+			if !out.bookmark(reached, false) || !out.flush() {
 				return
 			}
-			continue
-		default:
-			out.fail(watchFault(err, reached))
+		}
+		if ctx.Err() != nil {
 			return
+		}
+	}
+}
+
+// followSlice reports changes until it is time for a bookmark: the wait is cut in slices, so that they are sent while nothing of the selection
+// changes. It returns the revision up to which the watch is complete, and whether it goes on.
+func (s *Server) followSlice(ctx context.Context, out *eventWriter, cursor Watch, sel selection, reached uint64) (uint64, bool) {
+	slice, cancel := context.WithTimeout(ctx, bookmarkEvery)
+	defer cancel()
+	for {
+		events, rev, err := cursor.Next(slice)
+		reached = max(reached, rev)
+		if err != nil {
+			if slice.Err() != nil {
+				return reached, true
+			}
+			out.fail(watchFault(err, reached))
+			return reached, false
 		}
 		for _, e := range events {
-			if !out.change(e, o.sel) {
-				return
+			if !out.change(e, sel) {
+				return reached, false
 			}
 		}
-		if !out.flush() {
-			return
+		if !out.dirty {
+			continue
 		}
+		if !out.flush() {
+			return reached, false
+		}
+		out.rest.sent(slice)
 	}
 }
 
@@ -169,17 +181,18 @@ type eventWriter struct {
 	s       *Server
 	w       http.ResponseWriter
 	r       *http.Request
-	out     *pace
+	out     *guard
 	kind    object.Kind
 	a       accepted
 	buf     []byte
 	opened  bool
 	dirty   bool
 	headers bool // a Table's columns were sent
+	rest    rester
 }
 
 func newEventWriter(s *Server, w http.ResponseWriter, r *http.Request, k object.Kind, a accepted) *eventWriter {
-	return &eventWriter{s: s, w: w, r: r, out: newPace(w, s.cfg.WriteTimeout), kind: k, a: a}
+	return &eventWriter{s: s, w: w, r: r, out: newGuard(w, s.cfg.WriteTimeout), kind: k, a: a}
 }
 
 // open sends the header, without which a client does not know that its watch has begun.
@@ -217,14 +230,17 @@ func (e *eventWriter) change(c cluster.Event, sel selection) bool {
 }
 
 func (e *eventWriter) event(kind apiwatch.EventType, o object.Object, v variant) bool {
-	var err error
-	switch {
-	case e.a.shape == shapeWhole && e.a.media == mediaProto:
-		var raw []byte
-		if raw, err = e.s.enc.bytes(o, e.kind, encodeProto, v); err == nil {
-			e.buf = appendFrame(e.buf[:0], string(kind), e.kind.GVK, raw)
+	if e.a.shape == shapeWhole {
+		b, err := e.s.enc.frame(kind, o, e.kind, e.a.media, v)
+		if err != nil {
+			e.fail(err)
+			return false
 		}
-	case e.a.media == mediaProto:
+		return e.write(b)
+	}
+	var err error
+	switch e.a.media {
+	case mediaProto:
 		var raw []byte
 		if raw, err = partial(o, e.a.version).Marshal(); err == nil {
 			e.buf = appendFrame(e.buf[:0], string(kind), metav1.SchemeGroupVersion.WithKind("PartialObjectMetadata"), raw)
@@ -232,14 +248,14 @@ func (e *eventWriter) event(kind apiwatch.EventType, o object.Object, v variant)
 	default:
 		var b []byte
 		if b, err = e.json(o, v); err == nil {
-			e.line(kind, b)
+			e.buf = appendLine(e.buf[:0], kind, b)
 		}
 	}
 	if err != nil {
 		e.fail(err)
 		return false
 	}
-	return e.write()
+	return e.write(e.buf)
 }
 
 // json is the object of an event as JSON in the agreed shape.
@@ -253,12 +269,14 @@ func (e *eventWriter) json(o object.Object, v variant) ([]byte, error) {
 	return b, err
 }
 
-func (e *eventWriter) line(kind apiwatch.EventType, b []byte) {
-	e.buf = append(e.buf[:0], `{"type":"`...)
-	e.buf = append(e.buf, kind...)
-	e.buf = append(e.buf, `","object":`...)
-	e.buf = append(e.buf, b...)
-	e.buf = append(e.buf, "}\n"...)
+// appendLine appends a watch event as a line of JSON.
+func appendLine(to []byte, event apiwatch.EventType, b []byte) []byte {
+	to = slices.Grow(to, len(event)+len(b)+24)
+	to = append(to, `{"type":"`...)
+	to = append(to, event...)
+	to = append(to, `","object":`...)
+	to = append(to, b...)
+	return append(to, "}\n"...)
 }
 
 // bookmark tells the watcher how far it has got; end marks where the initial objects end.
@@ -288,16 +306,16 @@ func (e *eventWriter) fail(err error) {
 		if merr != nil {
 			return
 		}
-		e.line(apiwatch.Error, b)
+		e.buf = appendLine(e.buf[:0], apiwatch.Error, b)
 	}
-	if e.write() {
+	if e.write(e.buf) {
 		e.flush()
 	}
 }
 
-func (e *eventWriter) write() bool {
+func (e *eventWriter) write(b []byte) bool {
 	e.dirty = true
-	_, err := e.out.Write(e.buf)
+	_, err := e.out.Write(b)
 	return e.alive(err)
 }
 

@@ -52,6 +52,7 @@ func run() error {
 	pods := flag.Int("pods", 10000, "how many pods, and as many config maps, are made for the lists and the memory")
 	scale := flag.Float64("scale", 1, "of the number of operations")
 	flags := flag.String("server-flags", "", "further flags of our server (bench/api/server)")
+	alone := flag.Bool("ours", false, "measure our server alone: to profile it")
 	flag.Parse()
 	which, err := regexp.Compile(*only)
 	if err != nil {
@@ -68,17 +69,20 @@ func run() error {
 	}
 	defer os.RemoveAll(work)
 	b := &bench{which: which, rounds: *rounds, scale: *scale, pods: *pods}
-	theirs, err := startTheirs(ctx, filepath.Join(work, "theirs"))
-	if err != nil {
-		return err
+	if !*alone {
+		theirs, err := startTheirs(ctx, filepath.Join(work, "theirs"))
+		if err != nil {
+			return err
+		}
+		defer theirs.stop()
+		b.sides = append(b.sides, theirs)
 	}
-	defer theirs.stop()
 	ours, err := startOurs(ctx, filepath.Join(work, "ours"), strings.Fields(*flags))
 	if err != nil {
 		return err
 	}
 	defer ours.stop()
-	b.sides = []*side{theirs, ours}
+	b.sides = append(b.sides, ours)
 	for _, s := range b.sides {
 		if err := s.prepare(ctx); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -161,7 +165,9 @@ func (b *bench) print(name string, all [][]result) {
 		fmt.Printf("%-44s %-14s %12.0f %12s %12s %14.1f  %s\n", name, b.sides[i].name, float64(r.ops)/r.took.Seconds(), p50, p99, r.perOp(), r.note)
 		name = ""
 	}
-	fmt.Printf("%-44s ours costs 1/%.1f\n", "", cost[0]/cost[1])
+	if len(all) == 2 {
+		fmt.Printf("%-44s ours costs 1/%.1f\n", "", cost[0]/cost[1])
+	}
 }
 
 // memory writes how much is resident.
@@ -177,5 +183,7 @@ func (b *bench) memory(what string) {
 		fmt.Printf("%-44s %-14s %9d MB resident (%s)\n", what, s.name, mb, parts)
 		what = ""
 	}
-	fmt.Printf("%-44s ours takes 1/%.1f\n", "", float64(sum[0])/float64(sum[1]))
+	if len(b.sides) == 2 {
+		fmt.Printf("%-44s ours takes 1/%.1f\n", "", float64(sum[0])/float64(sum[1]))
+	}
 }
