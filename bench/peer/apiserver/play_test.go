@@ -61,7 +61,8 @@ func newPlayer(s side, ns string) *player {
 	return &player{side: s, ns: ns, saved: map[string]string{"ns": ns}, norm: newNormal()}
 }
 
-var variable = regexp.MustCompile(`\$([a-z][a-z0-9]*(\.(rv|uid|continue|name))?)`)
+// variable is $ns or what a step has saved; $patch and its like belong to the body.
+var variable = regexp.MustCompile(`\$(ns\b|[a-z][a-z0-9]*\.(rv|uid|continue|name)\b)`)
 
 func (p *player) fill(s string, escape func(string) string) string {
 	return variable.ReplaceAllStringFunc(s, func(v string) string {
