@@ -15,6 +15,28 @@ import (
 // contents). next is nil and gone false if nothing changes. live is not changed. The sequencer calls it for requests, Settle
 // for controllers.
 func BeginDelete(live object.Object, opts DeleteOptions, now time.Time) (next object.Object, gone bool) {
+	o, changed := markDeleted(live, opts, now)
+	if Finished(o) {
+		return nil, true
+	}
+	if !changed {
+		return nil, false
+	}
+	return o, false
+}
+
+// Deleted is the last state of an object that went at once, as the answer to its deletion shows it: a pod, which might have had a grace period, says
+// that its deletion has begun. The result is the caller's.
+func Deleted(last object.Object, opts DeleteOptions, now time.Time) object.Object {
+	if _, ok := last.(*corev1.Pod); !ok {
+		return object.Copy(last)
+	}
+	o, _ := markDeleted(last, opts, now)
+	return o
+}
+
+// markDeleted is a copy of an object whose deletion has begun as the options say, and whether that changes it.
+func markDeleted(live object.Object, opts DeleteOptions, now time.Time) (object.Object, bool) {
 	o := object.Copy(live)
 	switch opts.PropagationPolicy {
 	case string(metav1.DeletePropagationForeground):
@@ -30,16 +52,20 @@ func BeginDelete(live object.Object, opts DeleteOptions, now time.Time) (next ob
 	if pod, ok := o.(*corev1.Pod); ok {
 		grace = podGrace(pod, opts.GracePeriodSeconds)
 	}
+	_, isNamespace := o.(*corev1.Namespace)
 	changed := !slices.Equal(o.GetFinalizers(), live.GetFinalizers())
 	switch had := o.GetDeletionGracePeriodSeconds(); {
 	case o.GetDeletionTimestamp() == nil:
 		at := metav1.NewTime(now.Add(time.Duration(grace) * time.Second).Truncate(time.Second))
 		o.SetDeletionTimestamp(&at)
-		o.SetDeletionGracePeriodSeconds(&grace)
+		if !isNamespace {
+			o.SetDeletionGracePeriodSeconds(&grace)
+		}
 		if o.GetGeneration() > 0 {
 			o.SetGeneration(o.GetGeneration() + 1)
 		}
 		changed = true
+	case isNamespace: // it ends when it is empty, which has no period
 	case had == nil || grace < *had:
 		at := metav1.NewTime(now.Add(time.Duration(grace) * time.Second).Truncate(time.Second))
 		o.SetDeletionTimestamp(&at)
@@ -50,13 +76,7 @@ func BeginDelete(live object.Object, opts DeleteOptions, now time.Time) (next ob
 		ns.Status.Phase = corev1.NamespaceTerminating
 		changed = true
 	}
-	if Finished(o) {
-		return nil, true
-	}
-	if !changed {
-		return nil, false
-	}
-	return o, false
+	return o, changed
 }
 
 // Finished tells whether an object's deletion has nothing left to wait for: then storing it means removing it.

@@ -39,7 +39,7 @@ func (a applier) op(o *cluster.Overlay, op *Op) error {
 	live, exists := o.Get(op.Key)
 	if op.Verb == Create {
 		if exists {
-			return apierrors.NewAlreadyExists(kind.GVR().GroupResource(), op.Key.Name)
+			return alreadyExists(kind, live)
 		}
 		return a.create(o, op)
 	}
@@ -58,6 +58,15 @@ func (a applier) op(o *cluster.Overlay, op *Op) error {
 		return a.remove(o, op, live)
 	}
 	return apierrors.NewBadRequest(fmt.Sprintf("unknown verb %q", op.Verb))
+}
+
+// alreadyExists tells a creation that the name is taken, and whether it will be free soon.
+func alreadyExists(kind object.Kind, live object.Object) error {
+	err := apierrors.NewAlreadyExists(kind.GVR().GroupResource(), live.GetName())
+	if live.GetDeletionTimestamp() != nil {
+		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
+	}
+	return err
 }
 
 // precondition compares UID and resourceVersion, in Kubernetes' words.
@@ -128,12 +137,9 @@ func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 	obj := own(op.Object)
 	stampLease(obj, live, a.now)
 	if a.source == "" {
-		kind, _ := object.KindOfResource(op.Key.Resource)
-		how, ok := admission.WriteOf(kind, op.Subresource)
-		if !ok {
-			return apierrors.NewBadRequest(fmt.Sprintf("%s have no subresource %q that can be written", op.Key.Resource, op.Subresource))
+		if err := a.prepare(op, obj, live); err != nil {
+			return err
 		}
-		how.Prepare(obj, live, a.now)
 	} else {
 		admission.PrepareUpdate(obj, live)
 	}
@@ -163,8 +169,23 @@ func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 
 func (a applier) updateStatus(o *cluster.Overlay, op *Op, live object.Object) error {
 	obj := own(op.Object)
-	admission.PrepareStatusUpdate(obj, live, a.now)
+	if op.Subresource == "" {
+		admission.PrepareStatusUpdate(obj, live, a.now)
+	} else if err := a.prepare(op, obj, live); err != nil {
+		return err
+	}
 	put(o, obj, live)
+	return nil
+}
+
+// prepare makes obj what is to be stored in place of live.
+func (a applier) prepare(op *Op, obj, live object.Object) error {
+	kind, _ := object.KindOfResource(op.Key.Resource)
+	how, ok := admission.WriteOf(kind, op.Subresource)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("%s have no subresource %q that can be written", op.Key.Resource, op.Subresource))
+	}
+	how.Prepare(obj, live, a.now)
 	return nil
 }
 
@@ -188,7 +209,7 @@ func (a applier) remove(o *cluster.Overlay, op *Op, live object.Object) error {
 			return err
 		}
 	}
-	next, gone := controller.BeginDelete(live, controller.DeleteOptions{GracePeriodSeconds: op.GracePeriodSeconds, PropagationPolicy: op.PropagationPolicy}, a.now)
+	next, gone := controller.BeginDelete(live, deleteOptions(op), a.now)
 	switch {
 	case gone:
 		o.Delete(op.Key)
@@ -196,6 +217,10 @@ func (a applier) remove(o *cluster.Overlay, op *Op, live object.Object) error {
 		o.Put(next)
 	}
 	return nil
+}
+
+func deleteOptions(op *Op) controller.DeleteOptions {
+	return controller.DeleteOptions{GracePeriodSeconds: op.GracePeriodSeconds, PropagationPolicy: op.PropagationPolicy}
 }
 
 // mayRemove refuses the deletion of what git owns, and of a namespace that holds something that git owns.

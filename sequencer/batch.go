@@ -80,7 +80,7 @@ func (b *batch) add(j *job) {
 	case err != nil:
 		b.answer(verdict{job: j, err: err})
 	case j.req.DryRun:
-		b.answer(verdict{job: j, res: Result{Rev: b.head.rev, Objects: objectsOf(j.req, dec.overlay, byKey(dec.outcome.Written)), Outcome: dec.outcome}})
+		b.answer(verdict{job: j, res: Result{Rev: b.head.rev, Objects: objectsOf(j.req, dec.overlay, byKey(dec.outcome.Written), nil, b.now), Outcome: dec.outcome}})
 	default:
 		b.accept(j, dec)
 	}
@@ -142,12 +142,17 @@ func (b *batch) run(o *cluster.Overlay, triggers []controller.Trigger) (err erro
 
 // verdicts are what all requests of the batch are told, but for the revision. written are the changes as they were sealed.
 func (b *batch) verdicts(written []controller.Change) []verdict {
-	changed := byKey(written)
+	changed, gone := byKey(written), map[object.Key]uint64{}
+	for i, ch := range written {
+		if ch.New == nil {
+			gone[ch.Key] = b.head.rev + 1 + uint64(i) // as seal counts
+		}
+	}
 	out := b.answers
 	for i, j := range b.jobs {
 		outcome := b.outcome
 		outcome.Requested = b.requested[i]
-		out = append(out, verdict{job: j, writes: true, res: Result{Objects: objectsOf(j.req, b.overlay, changed), Outcome: outcome}})
+		out = append(out, verdict{job: j, writes: true, res: Result{Objects: objectsOf(j.req, b.overlay, changed, gone, b.now), Outcome: outcome}})
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -143,14 +144,21 @@ func changes(o *cluster.Overlay) []controller.Change {
 	return out
 }
 
-// objectsOf are the answers to a request's operations: what is stored after them, or was before a removal.
-func objectsOf(req *Request, after cluster.Reader, changed map[object.Key]controller.Change) []object.Object {
+// objectsOf are the answers to a request's operations: what is stored after them, or was before a removal. gone are the revisions of the removals, nil
+// where nothing is written.
+func objectsOf(req *Request, after cluster.Reader, changed map[object.Key]controller.Change, gone map[object.Key]uint64, now time.Time) []object.Object {
 	out := make([]object.Object, len(req.Ops))
-	for i, op := range req.Ops {
+	for i := range req.Ops {
+		op := &req.Ops[i]
 		ch, ok := changed[op.Key]
 		switch {
 		case ok && ch.New != nil:
 			out[i] = ch.New
+		case ok && op.Verb == Delete:
+			out[i] = controller.Deleted(ch.Old, deleteOptions(op), now)
+			if rev, ok := gone[op.Key]; ok {
+				out[i].SetResourceVersion(strconv.FormatUint(rev, 10))
+			}
 		case ok:
 			out[i] = ch.Old
 		default:

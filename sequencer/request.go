@@ -29,7 +29,8 @@ type Op struct {
 	GracePeriodSeconds *int64
 	// PropagationPolicy is for Delete: Background (the default), Foreground or Orphan.
 	PropagationPolicy string
-	// Subresource is by what an Update comes, if not by the object itself: admission.WriteOf tells what it may change.
+	// Subresource is by what an Update comes, if not by the object itself, and an UpdateStatus, if not by the status: admission.WriteOf tells what it may
+	// change.
 	Subresource string
 }
 
