@@ -201,7 +201,7 @@ func TestAllocate(t *testing.T) {
 		{"default", "kubernetes", "", ""},
 		{"kube-system", "kube-dns", "10.96.0.10", ""},
 		{"default", "x", "10.96.0.10", "it is kept for service/kube-system/kube-dns"},
-		{"default", "x", "10.97.0.1", "the provided IP (10.97.0.1) is not in the valid range. The range of valid IPs is 10.96.0.0/28"},
+		{"default", "x", "10.97.0.1", "failed to allocate IP 10.97.0.1: the provided network does not match the current range"},
 		{"default", "x", "10.96.0.15", "is not in the valid range"},
 		{"default", "x", freed, "provided IP is already allocated to service/default/s0"},
 		{"default", "x", "None", ""},

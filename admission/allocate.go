@@ -115,7 +115,10 @@ func defaultFamilies(svc *corev1.Service) {
 // check returns what is wrong with an address that a manifest asks for, in Kubernetes' words.
 func (r Ranges) check(ip string, key object.Key, taken map[string]object.Key) string {
 	a, err := netip.ParseAddr(ip)
-	if err != nil || !r.Services.Contains(a) || a == r.Services.Masked().Addr() || a == r.last() {
+	if err == nil && !r.Services.Contains(a) {
+		return fmt.Sprintf("failed to allocate IP %s: the provided network does not match the current range", ip)
+	}
+	if err != nil || a == r.Services.Masked().Addr() || a == r.last() {
 		return fmt.Sprintf("failed to allocate IP %s: the provided IP (%s) is not in the valid range. The range of valid IPs is %s", ip, ip, r.Services)
 	}
 	if k, ok := taken[ip]; ok {

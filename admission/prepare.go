@@ -67,13 +67,13 @@ func PrepareUpdate(o, old object.Object) {
 	namespaceLabel(o)
 }
 
-// PrepareStatusUpdate makes a write of the status subresource ready to be stored: everything but the status comes from old, and for
-// most kinds labels and annotations. It changes o.
+// PrepareStatusUpdate makes a write of the status subresource ready to be stored: everything but the status and, for most kinds, the metadata that a
+// client may change comes from old. It changes o.
 func PrepareStatusUpdate(o, old object.Object, now time.Time) {
 	r, _ := rulesFor(o)
 	next := shallow(old)
 	setStatus(next, o)
-	labels, notes, managed := o.GetLabels(), o.GetAnnotations(), o.GetManagedFields()
+	labels, notes, managed, owners, finalizers := o.GetLabels(), o.GetAnnotations(), o.GetManagedFields(), o.GetOwnerReferences(), o.GetFinalizers()
 	assign(o, next)
 	o.SetManagedFields(managed)
 	switch _, isNode := o.(*corev1.Node); {
@@ -84,6 +84,8 @@ func PrepareStatusUpdate(o, old object.Object, now time.Time) {
 	case !r.strictStatus:
 		o.SetLabels(labels)
 		o.SetAnnotations(notes)
+		o.SetOwnerReferences(owners)
+		o.SetFinalizers(finalizers)
 	}
 	KeepGitOwner(o, old)
 	namespaceLabel(o)
@@ -264,8 +266,15 @@ func keepServiceAddress(o, old *corev1.Service) {
 	if o.Spec.Type == corev1.ServiceTypeExternalName || old.Spec.Type == corev1.ServiceTypeExternalName {
 		return
 	}
-	if o.Spec.ClusterIP == "" && len(o.Spec.ClusterIPs) == 0 {
-		o.Spec.ClusterIP, o.Spec.ClusterIPs = old.Spec.ClusterIP, old.Spec.ClusterIPs
+	n, was := &o.Spec, &old.Spec
+	if n.ClusterIP == "" {
+		n.ClusterIP = was.ClusterIP
+	}
+	switch same := slices.Equal(n.ClusterIPs, was.ClusterIPs); {
+	case n.ClusterIP == was.ClusterIP && len(n.ClusterIPs) == 0:
+		n.ClusterIPs = was.ClusterIPs
+	case n.ClusterIP != was.ClusterIP && same:
+		n.ClusterIPs = []string{n.ClusterIP}
 	}
 	if len(o.Spec.IPFamilies) == 0 {
 		o.Spec.IPFamilies = old.Spec.IPFamilies

@@ -30,6 +30,14 @@ type rules struct {
 	strictStatus bool
 	// bornWithStatus tells that a creation may bring a status, as a node's does.
 	bornWithStatus bool
+	// creating tells that an update of what is not there creates it.
+	creating bool
+	// versioned tells that an update must name the version that it replaces.
+	versioned bool
+	// updateKeeps are the fields besides the status that an update does not change.
+	updateKeeps []string
+	// statusKeeps are the fields besides the specification that a write of the status does not change.
+	statusKeeps []string
 	// named is told who asks for a creation.
 	named func(o object.Object, user string, groups []string)
 }
@@ -48,6 +56,18 @@ func checks[T runtime.Object](create func(T) field.ErrorList, update, status fun
 
 // counted makes the kind count generations.
 func (r rules) counted() rules { r.counts = true; return r }
+
+// creates makes an update of what is not there create it.
+func (r rules) creates() rules { r.creating = true; return r }
+
+// needsVersion makes an update name the version that it replaces.
+func (r rules) needsVersion() rules { r.versioned = true; return r }
+
+// CreatesByUpdate tells whether an update of an object that is not there creates it, as Kubernetes has it for some kinds.
+func CreatesByUpdate(k object.Kind) bool { return rulesOf(k.Resource).creating }
+
+// NeedsVersion tells whether an update must name the version of what it replaces, as Kubernetes has it for some kinds.
+func NeedsVersion(k object.Kind) bool { return rulesOf(k.Resource).versioned }
 
 // warns adds the kind's warnings.
 func warns[T runtime.Object](r rules, f func(o, old T) []string) rules {

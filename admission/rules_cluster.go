@@ -34,12 +34,12 @@ var clusterRules = map[string]rules{
 	"certificatesigningrequests": csrRules(),
 	"endpointslices": checks(discoveryvalidation.ValidateEndpointSliceCreate, discoveryvalidation.ValidateEndpointSliceUpdate, nil).
 		counted().growing(sliceChanged),
-	"leases": checks(coordinationvalidation.ValidateLease, coordinationvalidation.ValidateLeaseUpdate, nil),
+	"leases": checks(coordinationvalidation.ValidateLease, coordinationvalidation.ValidateLeaseUpdate, nil).creates().needsVersion(),
 
 	"flowschemas": checks(flowcontrolvalidation.ValidateFlowSchema, turned(flowcontrolvalidation.ValidateFlowSchemaUpdate),
-		turned(flowcontrolvalidation.ValidateFlowSchemaStatusUpdate)).counted(),
+		turned(flowcontrolvalidation.ValidateFlowSchemaStatusUpdate)).counted().strict(),
 	"prioritylevelconfigurations": checks(validatePriorityLevel, func(o, _ *flowcontrol.PriorityLevelConfiguration) field.ErrorList { return validatePriorityLevel(o) },
-		turned(flowcontrolvalidation.ValidatePriorityLevelConfigurationStatusUpdate)).counted(),
+		turned(flowcontrolvalidation.ValidatePriorityLevelConfigurationStatusUpdate)).counted().strict(),
 
 	"ingresses":      checks(networkingvalidation.ValidateIngressCreate, networkingvalidation.ValidateIngressUpdate, networkingvalidation.ValidateIngressStatusUpdate).counted(),
 	"ingressclasses": checks(networkingvalidation.ValidateIngressClass, networkingvalidation.ValidateIngressClassUpdate, nil).counted(),
@@ -51,36 +51,36 @@ var clusterRules = map[string]rules{
 	}, nil).counted(),
 	"servicecidrs": checks(networkingvalidation.ValidateServiceCIDR, networkingvalidation.ValidateServiceCIDRUpdate, networkingvalidation.ValidateServiceCIDRStatusUpdate).strict(),
 
-	"runtimeclasses": warns(checks(nodevalidation.ValidateRuntimeClass, both(nodevalidation.ValidateRuntimeClass, nodevalidation.ValidateRuntimeClassUpdate), nil),
+	"runtimeclasses": warns(checks(nodevalidation.ValidateRuntimeClass, both(nodevalidation.ValidateRuntimeClass, nodevalidation.ValidateRuntimeClassUpdate), nil).creates().needsVersion(),
 		func(o, _ *nodeapi.RuntimeClass) []string { return node.GetWarningsForRuntimeClass(o) }),
 
 	"clusterroles": checks(func(o *rbac.ClusterRole) field.ErrorList {
 		return rbacvalidation.ValidateClusterRole(o, rbacvalidation.ClusterRoleValidationOptions{})
 	}, func(o, old *rbac.ClusterRole) field.ErrorList {
 		return rbacvalidation.ValidateClusterRoleUpdate(o, old, rbacvalidation.ClusterRoleValidationOptions{AllowInvalidLabelValueInSelector: badAggregation(old)})
-	}, nil),
-	"clusterrolebindings": checks(rbacvalidation.ValidateClusterRoleBinding, rbacvalidation.ValidateClusterRoleBindingUpdate, nil),
-	"roles":               checks(rbacvalidation.ValidateRole, rbacvalidation.ValidateRoleUpdate, nil),
-	"rolebindings":        checks(rbacvalidation.ValidateRoleBinding, rbacvalidation.ValidateRoleBindingUpdate, nil),
+	}, nil).creates(),
+	"clusterrolebindings": checks(rbacvalidation.ValidateClusterRoleBinding, rbacvalidation.ValidateClusterRoleBindingUpdate, nil).creates(),
+	"roles":               checks(rbacvalidation.ValidateRole, rbacvalidation.ValidateRoleUpdate, nil).creates(),
+	"rolebindings":        checks(rbacvalidation.ValidateRoleBinding, rbacvalidation.ValidateRoleBindingUpdate, nil).creates(),
 
 	"priorityclasses": checks(schedulingvalidation.ValidatePriorityClass, schedulingvalidation.ValidatePriorityClassUpdate, nil).counted().growing(never),
 
-	"csidrivers": checks(storagevalidation.ValidateCSIDriver, storagevalidation.ValidateCSIDriverUpdate, nil),
-	"csinodes":   checks(storagevalidation.ValidateCSINode, storagevalidation.ValidateCSINodeUpdate, nil),
+	"csidrivers": checks(storagevalidation.ValidateCSIDriver, storagevalidation.ValidateCSIDriverUpdate, nil).needsVersion(),
+	"csinodes":   checks(storagevalidation.ValidateCSINode, storagevalidation.ValidateCSINodeUpdate, nil).needsVersion(),
 	"csistoragecapacities": warns(checks(func(o *storage.CSIStorageCapacity) field.ErrorList {
 		return storagevalidation.ValidateCSIStorageCapacity(o, storagevalidation.CSIStorageCapacityValidateOptions{})
 	}, func(o, old *storage.CSIStorageCapacity) field.ErrorList {
 		opts := storagevalidation.CSIStorageCapacityValidateOptions{AllowInvalidLabelValueInSelector: metavalidation.LabelSelectorHasInvalidLabelValue(old.NodeTopology)}
 		return append(storagevalidation.ValidateCSIStorageCapacity(o, opts), storagevalidation.ValidateCSIStorageCapacityUpdate(o, old)...)
-	}, nil), func(o, _ *storage.CSIStorageCapacity) []string { return apistorage.GetWarningsForCSIStorageCapacity(o) }),
+	}, nil).needsVersion(), func(o, _ *storage.CSIStorageCapacity) []string { return apistorage.GetWarningsForCSIStorageCapacity(o) }),
 	"storageclasses": warns(checks(storagevalidation.ValidateStorageClass, both(storagevalidation.ValidateStorageClass, storagevalidation.ValidateStorageClassUpdate), nil),
 		func(o, _ *storage.StorageClass) []string { return apistorage.GetWarningsForStorageClass(o) }),
-	"volumeattachments":       checks(storagevalidation.ValidateVolumeAttachment, storagevalidation.ValidateVolumeAttachmentUpdate, nil).strict(),
+	"volumeattachments":       checks(storagevalidation.ValidateVolumeAttachment, storagevalidation.ValidateVolumeAttachmentUpdate, nil).strict().needsVersion(),
 	"volumeattributesclasses": checks(storagevalidation.ValidateVolumeAttributesClass, storagevalidation.ValidateVolumeAttributesClassUpdate, nil),
 }
 
 // strict makes writes of the kind's status keep all metadata.
-func (r rules) strict() rules { r.strictStatus = true; return r }
+func (r rules) strict() rules { r.strictStatus, r.statusKeeps = true, []string{"metadata"}; return r }
 
 // turned is for the validations that take the old object first.
 func turned[T any](f func(old, o T) field.ErrorList) func(o, old T) field.ErrorList {
@@ -125,6 +125,7 @@ func csrRules() rules {
 	r.keep = func(o, old object.Object) {
 		o.(*certificatesv1.CertificateSigningRequest).Spec = old.(*certificatesv1.CertificateSigningRequest).Spec
 	}
+	r.updateKeeps, r.statusKeeps = []string{"spec"}, []string{"status.conditions"}
 	r.keepStatus = func(o, old object.Object, now time.Time) {
 		n, was := o.(*certificatesv1.CertificateSigningRequest), old.(*certificatesv1.CertificateSigningRequest)
 		stampConditions(n, was, metav1.NewTime(now.Truncate(time.Second)))
@@ -152,13 +153,13 @@ func stampConditions(o, old *certificatesv1.CertificateSigningRequest, now metav
 	}
 }
 
-// prepareApproval makes a write of a request's approval ready: of the status only the conditions are taken from o, and, as with other writes of a
-// status, its labels and annotations.
+// prepareApproval makes a write of a request's approval ready: of the status only the conditions are taken from o.
 func prepareApproval(o, old object.Object, now time.Time) {
 	n, was := o.(*certificatesv1.CertificateSigningRequest), old.(*certificatesv1.CertificateSigningRequest)
-	labels, notes, conditions, managed := n.Labels, n.Annotations, n.Status.Conditions, n.ManagedFields
-	*n = *was
-	n.Labels, n.Annotations, n.Status.Conditions, n.ManagedFields = labels, notes, conditions, managed
+	conditions := n.Status.Conditions
+	keepMeta(n, was)
+	n.Spec, n.Status = was.Spec, was.Status
+	n.Status.Conditions = conditions
 	KeepGitOwner(n, was)
 	stampConditions(n, was, metav1.NewTime(now.Truncate(time.Second)))
 }

@@ -2,11 +2,14 @@ package admission
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/api/persistentvolume"
 	"k8s.io/kubernetes/pkg/api/persistentvolumeclaim"
@@ -23,14 +26,14 @@ import (
 // coreRules are the rules of the core group's kinds, by resource.
 var coreRules = map[string]rules{
 	"configmaps": checks(validation.ValidateConfigMap, validation.ValidateConfigMapUpdate, nil),
-	"endpoints":  checks(validation.ValidateEndpointsCreate, validation.ValidateEndpointsUpdate, nil),
+	"endpoints":  checks(validation.ValidateEndpointsCreate, validation.ValidateEndpointsUpdate, nil).creates(),
 	"events": checks(func(o *core.Event) field.ErrorList {
 		return validation.ValidateEventCreate(o, corev1.SchemeGroupVersion)
 	},
 		func(o, old *core.Event) field.ErrorList {
 			return validation.ValidateEventUpdate(o, old, corev1.SchemeGroupVersion)
-		}, nil),
-	"limitranges": checks(validation.ValidateLimitRange, func(o, _ *core.LimitRange) field.ErrorList { return validation.ValidateLimitRange(o) }, nil),
+		}, nil).creates(),
+	"limitranges": checks(validation.ValidateLimitRange, func(o, _ *core.LimitRange) field.ErrorList { return validation.ValidateLimitRange(o) }, nil).creates(),
 	"namespaces":  namespaceRules(),
 	"nodes":       nodeRules(),
 
@@ -60,6 +63,14 @@ var coreRules = map[string]rules{
 	"serviceaccounts": checks(validation.ValidateServiceAccount, validation.ValidateServiceAccountUpdate, nil),
 }
 
+// versionRules are the rules of versions that are not the stored one and have rules of their own.
+var versionRules = map[schema.GroupVersionKind]rules{
+	eventsv1.SchemeGroupVersion.WithKind("Event"): checks(func(o *core.Event) field.ErrorList { return validation.ValidateEventCreate(o, eventsv1.SchemeGroupVersion) },
+		func(o, old *core.Event) field.ErrorList {
+			return validation.ValidateEventUpdate(o, old, eventsv1.SchemeGroupVersion)
+		}, nil),
+}
+
 // growing says when the generation grows, where that is not with the specification.
 func (r rules) growing(f func(o, old object.Object) bool) rules { r.grows = f; return r }
 
@@ -81,6 +92,18 @@ func namespaceRules() rules {
 func nodeRules() rules {
 	r := checks(validation.ValidateNode, both(validation.ValidateNode, validation.ValidateNodeUpdate), validation.ValidateNodeUpdate)
 	r.bornWithStatus = true
+	r.begin = func(o object.Object, _ time.Time) {
+		// What runs on it is not known to be ready before its agent says so; a controller takes the taint away.
+		n := o.(*corev1.Node)
+		if !slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady && t.Effect == corev1.TaintEffectNoSchedule }) {
+			n.Spec.Taints = append(slices.Clip(n.Spec.Taints), corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule})
+		}
+	}
+	r.keepStatus = func(o, _ object.Object, _ time.Time) {
+		if st := &o.(*corev1.Node).Status; st.Allocatable == nil {
+			st.Allocatable = maps.Clone(st.Capacity)
+		}
+	}
 	return r
 }
 
@@ -92,20 +115,31 @@ func podRules() rules {
 	}, func(o, old *core.Pod) field.ErrorList {
 		return validation.ValidatePodStatusUpdate(o, old, podOptions(o, old))
 	}).counted()
-	r.begin = func(o object.Object, _ time.Time) {
+	r.begin = func(o object.Object, now time.Time) {
 		p := o.(*corev1.Pod)
 		defaultTolerations(p)
 		p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qos.ComputePodQOS(p)}
+		gate(p, now)
 	}
 	r.keep = func(o, old object.Object) { keepPriority(o.(*corev1.Pod), old.(*corev1.Pod)) }
 	r.keepStatus = func(o, old object.Object, _ time.Time) {
 		p := o.(*corev1.Pod)
+		p.OwnerReferences = old.GetOwnerReferences()
 		if p.Status.QOSClass == "" {
 			p.Status.QOSClass = old.(*corev1.Pod).Status.QOSClass
 		}
 	}
-	r.strictStatus = true
+	r.statusKeeps = []string{"metadata.deletionTimestamp", "metadata.ownerReferences"}
 	return warns(r, func(o, old *core.Pod) []string { return pod.GetWarningsForPod(context.Background(), o, old) })
+}
+
+// gate says in a new pod's status that its gates keep it from being placed.
+func gate(p *corev1.Pod, now time.Time) {
+	if len(p.Spec.SchedulingGates) == 0 {
+		return
+	}
+	p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,
+		Message: "Scheduling is blocked due to non-empty scheduling gates", LastTransitionTime: metav1.NewTime(now.Truncate(time.Second))})
 }
 
 func podOptions(o, old *core.Pod) validation.PodValidationOptions {
@@ -139,9 +173,21 @@ func secretRules() rules {
 }
 
 func serviceRules() rules {
-	r := checks(validation.ValidateServiceCreate, validation.ValidateServiceUpdate, validation.ValidateServiceStatusUpdate)
+	r := checks(validation.ValidateServiceCreate, validation.ValidateServiceUpdate, validation.ValidateServiceStatusUpdate).creates()
+	r.begin = func(o object.Object, _ time.Time) {
+		if s := &o.(*corev1.Service).Spec; s.ClusterIP != "" && len(s.ClusterIPs) == 0 {
+			s.ClusterIPs = []string{s.ClusterIP}
+		}
+	}
 	r.keep = func(o, old object.Object) { keepServiceAddress(o.(*corev1.Service), old.(*corev1.Service)) }
 	return warns(r, serviceapi.GetWarningsForService)
+}
+
+// protect gives new storage the finalizer by which it stays as long as it is used; a controller takes it away.
+func protect(o object.Object, finalizer string) {
+	if !slices.Contains(o.GetFinalizers(), finalizer) {
+		o.SetFinalizers(append(slices.Clip(o.GetFinalizers()), finalizer))
+	}
 }
 
 func volumeRules() rules {
@@ -155,6 +201,7 @@ func volumeRules() rules {
 	}, validation.ValidatePersistentVolumeStatusUpdate)
 	r.begin = func(o object.Object, now time.Time) {
 		at := metav1.NewTime(now.Truncate(time.Second))
+		protect(o, "kubernetes.io/pv-protection")
 		o.(*corev1.PersistentVolume).Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: &at}
 	}
 	r.keepStatus = func(o, old object.Object, now time.Time) {
@@ -179,6 +226,7 @@ func claimRules() rules {
 		return validation.ValidatePersistentVolumeClaimStatusUpdate(o, old, validation.ValidationOptionsForPersistentVolumeClaim(o, old))
 	})
 	r.begin = func(o object.Object, _ time.Time) {
+		protect(o, "kubernetes.io/pvc-protection")
 		o.(*corev1.PersistentVolumeClaim).Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
 	}
 	return warns(r, func(o, _ *core.PersistentVolumeClaim) []string {

@@ -69,6 +69,7 @@ func deploymentRules() rules {
 		return specChanged(o, old) || !equal(o.GetAnnotations(), old.GetAnnotations())
 	})
 	r.keepStatus = func(o, old object.Object, _ time.Time) { o.SetLabels(old.GetLabels()) }
+	r.statusKeeps = []string{"metadata.labels"}
 	return warns(r, func(o, old *apps.Deployment) []string {
 		if old == nil {
 			return templateWarnings(&o.Spec.Template, nil)
@@ -86,7 +87,7 @@ func daemonSetRules() rules {
 		return appsvalidation.ValidateDaemonSetUpdate(o, old, opts)
 	}, appsvalidation.ValidateDaemonSetStatusUpdate).counted()
 	r.begin = func(o object.Object, _ time.Time) {
-		if o.GetAnnotations()[appsv1.DeprecatedTemplateGeneration] == "" {
+		if n, err := strconv.ParseInt(o.GetAnnotations()[appsv1.DeprecatedTemplateGeneration], 10, 64); err != nil || n < 1 {
 			setTemplateGeneration(o, 1)
 		}
 	}
@@ -282,5 +283,5 @@ func budgetRules() rules {
 			AllowInvalidLabelValueInSelector: metavalidation.LabelSelectorHasInvalidLabelValue(old.Spec.Selector)})
 	}, func(o, old *policy.PodDisruptionBudget) field.ErrorList {
 		return policyvalidation.ValidatePodDisruptionBudgetStatusUpdate(o.Status, old.Status, field.NewPath("status"), policy.SchemeGroupVersion)
-	}).counted()
+	}).counted().needsVersion()
 }

@@ -3,7 +3,7 @@ package admission
 import (
 	"fmt"
 
-	v1 "k8s.io/api/core/v1"
+	appsv1api "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -66,21 +66,13 @@ func newInternal() *runtime.Scheme {
 func Default(o object.Object) {
 	foldSecret(o)
 	internal.Default(o)
-	pairAddresses(o)
+	countTemplates(o)
 }
 
-// pairAddresses makes clusterIP and clusterIPs of a service say the same where one is left out, as the API server does before it
-// validates: a headless service says "clusterIP: None" and no more.
-func pairAddresses(o object.Object) {
-	svc, ok := o.(*v1.Service)
-	if !ok || svc.Spec.Type == v1.ServiceTypeExternalName {
-		return
-	}
-	switch {
-	case svc.Spec.ClusterIP != "" && len(svc.Spec.ClusterIPs) == 0:
-		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
-	case svc.Spec.ClusterIP == "" && len(svc.Spec.ClusterIPs) > 0:
-		svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
+// countTemplates gives a daemon set the annotation that counts its templates where it has none: Kubernetes' conversions write it always.
+func countTemplates(o object.Object) {
+	if ds, ok := o.(*appsv1api.DaemonSet); ok && ds.Annotations[appsv1api.DeprecatedTemplateGeneration] == "" {
+		setTemplateGeneration(ds, 0)
 	}
 }
 

@@ -20,6 +20,15 @@ func Validate(o, old object.Object) field.ErrorList {
 	return validateWith(o, old, r)
 }
 
+// ValidateAs is Validate for what came in the version k of the kind, where a version has rules of its own.
+func ValidateAs(k object.Kind, o, old object.Object) field.ErrorList {
+	r, ok := versionRules[k.GVK]
+	if !ok {
+		return Validate(o, old)
+	}
+	return validateWith(o, old, r)
+}
+
 // ValidateStatus returns the faults of an update of the status subresource.
 func ValidateStatus(o, old object.Object) field.ErrorList {
 	r, _ := rulesFor(o)

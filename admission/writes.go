@@ -22,6 +22,8 @@ type Write struct {
 	Validate func(o, old object.Object) field.ErrorList
 	// Status tells that it is a write of the status: the specification stays.
 	Status bool
+
+	reset, sole []string
 }
 
 // WriteOf returns how a resource is changed by a subresource ("" for the whole object). It answers false if it is not.
@@ -31,7 +33,7 @@ func WriteOf(k object.Kind, subresource string) (Write, bool) {
 		return Write{Prepare: func(o, old object.Object, _ time.Time) {
 			KeepGitOwner(o, old)
 			PrepareUpdate(o, old)
-		}, Validate: Validate}, true
+		}, Validate: func(o, old object.Object) field.ErrorList { return ValidateAs(k, o, old) }}, true
 	case "status":
 		return Write{Prepare: PrepareStatusUpdate, Validate: ValidateStatus, Status: true}, k.Status
 	}
@@ -47,8 +49,10 @@ var specialWrites = map[string]Write{
 			return validateWith(o, old, checks[*certificates.CertificateSigningRequest](nil, certificatesvalidation.ValidateCertificateSigningRequestApprovalUpdate, nil))
 		},
 		Status: true,
+		reset:  []string{"spec", "status.certificate"},
 	},
 	"namespaces/finalize": {
+		reset: []string{"status"},
 		Prepare: func(o, old object.Object, _ time.Time) {
 			KeepGitOwner(o, old)
 			keepMeta(o, old)
@@ -59,7 +63,13 @@ var specialWrites = map[string]Write{
 			return validateWith(o, old, checks(nil, validation.ValidateNamespaceFinalizeUpdate, nil))
 		},
 	},
+	// A binding is served as a creation; what it makes of the pod is written by this.
+	"pods/binding": {Prepare: func(o, old object.Object, _ time.Time) {
+		KeepGitOwner(o, old)
+		keepMeta(o, old)
+	}},
 	"pods/resize": {
+		sole: []string{"spec.containers.*.resources", "spec.containers.*.resizePolicy", "spec.initContainers.*.resources", "spec.initContainers.*.resizePolicy"},
 		Prepare: func(o, old object.Object, _ time.Time) {
 			prepareResize(o.(*corev1.Pod), old.(*corev1.Pod))
 			KeepGitOwner(o, old)
@@ -72,6 +82,7 @@ var specialWrites = map[string]Write{
 		},
 	},
 	"pods/ephemeralcontainers": {
+		sole: []string{"spec.ephemeralContainers"},
 		Prepare: func(o, old object.Object, _ time.Time) {
 			p := o.(*corev1.Pod)
 			added := p.Spec.EphemeralContainers

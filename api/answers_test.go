@@ -56,6 +56,7 @@ func TestAnswers(t *testing.T) {
 	if code, _, text := asked(t, s, c, "POST", "services", "", service); code != http.StatusCreated {
 		t.Fatal(text)
 	}
+	const leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 	for _, x := range []struct {
 		method, path, media, body string
 		code                      int
@@ -88,6 +89,21 @@ func TestAnswers(t *testing.T) {
 		{"POST", "configmaps", "", `nonsense`, 400, `the object provided is unrecognized \(must be of type ConfigMap\): couldn't get version/kind; json parse error: .* \(6e6f6e73656e7365\)`},
 		{"POST", "pods", "", `{"metadata":{"name":"privileged"},"spec":{"containers":[{"name":"c","image":"i","securityContext":{"privileged":true}}]}}`, 201, `"privileged":true`},
 		{"POST", "pods/p/binding", "", `{"target":{"name":"n"}}`, 400, `name in URL does not match name in Binding object`},
+		{"PUT", leases + "/l", "", `{"metadata":{"name":"l","uid":"` + otherUID + `"},"spec":{"holderIdentity":"x"}}`, 409, `Precondition failed: UID in precondition: 9.*, UID in object meta: "`},
+		{"PUT", leases + "/l", "", `{"metadata":{"name":"l"},"spec":{"holderIdentity":"x"}}`, 201, `"holderIdentity":"x"`},
+		{"PUT", leases + "/l", "", `{"metadata":{"name":"l"},"spec":{"holderIdentity":"y"}}`, 422, `metadata.resourceVersion: Invalid value: 0: must be specified for an update`},
+		{"PATCH", leases + "/l", mergePatch, `{"metadata":{"resourceVersion":null},"spec":{"holderIdentity":"y"}}`, 422, `metadata.resourceVersion`},
+		{"PATCH", leases + "/l", mergePatch, `{"spec":{"holderIdentity":"y"}}`, 200, `"holderIdentity":"y"`},
+		{"PUT", "configmaps/none", "", `{"metadata":{"name":"none"}}`, 404, ``},
+		{"HEAD", "configmaps/c", "", ``, 405, ``},
+		{"POST", "/apis/events.k8s.io/v1/namespaces/default/events", "", `{"metadata":{"name":"e"},"regarding":{"kind":"Pod","name":"p","namespace":"default"},"reason":"R"}`, 422, `eventTime: Required value`},
+		{"POST", "events", "", `{"metadata":{"name":"e"},"involvedObject":{"kind":"Pod","name":"p","namespace":"default"},"reason":"R"}`, 201, ``},
+		{"POST", "pods/privileged/binding", "", `{"metadata":{"name":"privileged"},"target":{"kind":"Pod","name":"n"}}`, 422, `target.kind: Unsupported value`},
+		{"DELETE", "configmaps/c", "", `nonsense`, 400, `couldn't get version/kind; json parse error: `},
+		{"POST", "configmaps", "application/vnd.kubernetes.protobuf", `xx`, 400, `the object provided is unrecognized \(must be of type ConfigMap\): provided data does not appear to be a protobuf message`},
+		{"PATCH", "configmaps/c?fieldManager=m&fieldValidation=Strict", applyPatch, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  x: y\n  x: z", 400, `error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors`},
+		{"POST", "services", "", `{"metadata":{"name":"h"},"spec":{"clusterIP":"None","selector":{"a":"b"}}}`, 201, `"f:clusterIP":\{\},"f:internalTrafficPolicy"`},
+		{"POST", "/apis/apps/v1/namespaces/default/daemonsets", "", `{"metadata":{"name":"d"},"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`, 201, `"f:deprecated.daemonset.template.generation"`},
 		{"PATCH", "services/s", mergePatch, `{"spec":{"type":"ClusterIP"}}`, 200, `"type":"ClusterIP"`},
 		{"DELETE", "services/s", "", ``, 200, `"kind":"Service"`},
 		{"GET", "configmaps?watch=true&timeoutSeconds=1&sendInitialEvents=false&resourceVersionMatch=NotOlderThan", "", ``, 200, `^$`},

@@ -52,11 +52,11 @@ func readBody(r *http.Request) ([]byte, string, error) {
 func unwrap(b []byte) (schema.GroupVersionKind, []byte, error) {
 	body, ok := bytes.CutPrefix(b, protoMagic)
 	if !ok {
-		return schema.GroupVersionKind{}, nil, badRequest("provided data does not appear to be a protobuf message, expected prefix %v", protoMagic)
+		return schema.GroupVersionKind{}, nil, fmt.Errorf("provided data does not appear to be a protobuf message, expected prefix %v", protoMagic)
 	}
 	var u runtime.Unknown
 	if err := u.Unmarshal(body); err != nil {
-		return schema.GroupVersionKind{}, nil, badRequest("read the protobuf envelope: %v", err)
+		return schema.GroupVersionKind{}, nil, fmt.Errorf("read the protobuf envelope: %w", err)
 	}
 	return schema.FromAPIVersionAndKind(u.APIVersion, u.Kind), u.Raw, nil
 }
@@ -68,7 +68,7 @@ func decodeObject(k object.Kind, b []byte, media string) (o object.Object, stric
 	case mediaProto:
 		gvk, raw, err := unwrap(b)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, unrecognized(k, b, err)
 		}
 		m, ok := o.(interface{ Unmarshal([]byte) error })
 		if !ok {
@@ -220,7 +220,7 @@ func decodePlain(b []byte, media string, into runtime.Object) error {
 	case mediaProto:
 		gvk, raw, err := unwrap(b)
 		if err != nil {
-			return err
+			return badRequest("%v", err)
 		}
 		if err := other(gvk.Kind); err != nil {
 			return err
@@ -233,7 +233,13 @@ func decodePlain(b []byte, media string, into runtime.Object) error {
 			return badRequest("read the protobuf body as %T: %v", into, err)
 		}
 		return nil
-	case mediaJSON, mediaYAML:
+	case mediaJSON:
+		var raw json.RawMessage
+		if err := json.Unmarshal(b, &raw); err != nil {
+			return badRequest("couldn't get version/kind; json parse error: %v", err)
+		}
+		fallthrough
+	case mediaYAML:
 		if err := yaml.Unmarshal(b, into); err != nil {
 			return badRequest("read the body as %T: %v", into, err)
 		}

@@ -116,7 +116,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, t target, o ob
 		named = object.Copy(o)
 		named.SetName(o.GetGenerateName() + "xxxxx")
 	}
-	if err := admission.Invalid(named, admission.Validate(named, nil)); err != nil {
+	if err := admission.Invalid(named, admission.ValidateAs(t.kind, named, nil)); err != nil {
 		return nil, err
 	}
 	for _, text := range admission.Warnings(named, nil) {

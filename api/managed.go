@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -68,23 +70,42 @@ func (m *fieldManagers) of(k object.Kind, subresource string) (*managedfields.Fi
 
 // resetFields are what a write of the whole object, or of a subresource, cannot set: nobody comes to own them by it.
 func resetFields(k object.Kind, subresource string) map[fieldpath.APIVersion]fieldpath.Filter {
-	var paths []fieldpath.Path
-	switch {
-	case subresource == "status":
-		paths = append(paths, fieldpath.MakePathOrDie("spec"), fieldpath.MakePathOrDie("metadata", "ownerReferences"), fieldpath.MakePathOrDie("metadata", "deletionTimestamp"))
-	case subresource == "" && k.Status:
-		paths = append(paths, fieldpath.MakePathOrDie("status"))
-	default:
+	var filter fieldpath.Filter
+	if sole := admission.Sole(k, subresource); len(sole) > 0 {
+		matchers := make([]*fieldpath.SetMatcher, len(sole))
+		for i, p := range sole {
+			matchers[i] = fieldpath.MakePrefixMatcherOrDie(elements(p)...)
+		}
+		filter = fieldpath.NewIncludeMatcherFilter(matchers...)
+	} else if reset := admission.Reset(k, subresource); len(reset) > 0 {
+		set := fieldpath.NewSet()
+		for _, p := range reset {
+			set.Insert(fieldpath.MakePathOrDie(elements(p)...))
+		}
+		filter = fieldpath.NewExcludeSetFilter(set)
+	} else {
 		return nil
 	}
-	set := fieldpath.NewSet(paths...)
-	sets := map[fieldpath.APIVersion]*fieldpath.Set{}
+	out := map[fieldpath.APIVersion]fieldpath.Filter{}
 	for _, v := range object.Served() {
 		if v.Resource == k.Resource {
-			sets[fieldpath.APIVersion(v.GVK.GroupVersion().String())] = set
+			out[fieldpath.APIVersion(v.GVK.GroupVersion().String())] = filter
 		}
 	}
-	return fieldpath.NewExcludeFilterSetMap(sets)
+	return out
+}
+
+// elements are those of a path with dots; * is any.
+func elements(path string) []any {
+	var out []any
+	for _, e := range strings.Split(path, ".") {
+		if e == "*" {
+			out = append(out, fieldpath.MatchAnyPathElement())
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
 }
 
 // versions converts and completes objects for the field managers.
@@ -206,7 +227,21 @@ func (s *Server) manage(r *http.Request, t target, o, old object.Object) (object
 	if !ok {
 		return nil, fmt.Errorf("note the fields of %s: the field manager gave no object", object.KeyOf(o))
 	}
+	if t.via != "" {
+		timeless(done, t.via)
+	}
 	return done, nil
+}
+
+// timeless takes the times from who changed an object by another that stands for it (a Scale), as Kubernetes does.
+func timeless(o object.Object, via string) {
+	entries := slices.Clone(o.GetManagedFields())
+	for i := range entries {
+		if entries[i].Subresource == via {
+			entries[i].Time = nil
+		}
+	}
+	o.SetManagedFields(entries)
 }
 
 // keepTimes gives o old's managedFields if they differ in times only, so that a write that changes nothing is none.
@@ -327,14 +362,23 @@ func (s *Server) readApply(w http.ResponseWriter, r *http.Request, t target) (ap
 		return in, err
 	}
 	// What is JSON is not read as YAML, which takes several times as long, unless there is something to tell in the words of YAML.
-	j, strict, err := readDocument(t.kind, b, isJSON(b))
-	if len(strict) > 0 {
-		j, strict, err = readDocument(t.kind, b, false)
+	j, twice, unknown, err := readDocument(t.kind, b, isJSON(b))
+	if len(unknown) > 0 {
+		j, twice, unknown, err = readDocument(t.kind, b, false)
 	}
 	if err != nil {
 		return in, err
 	}
-	if err := judgeStrict(w, r, t.kind, strict); err != nil {
+	strictly := r.URL.Query().Get("fieldValidation") == metav1.FieldValidationStrict
+	switch {
+	case strictly && twice != nil:
+		return in, badRequest("error strict decoding YAML: error converting YAML to JSON: %v", twice)
+	case strictly:
+		err = judgeStrict(w, r, t.kind, unknown)
+	case twice != nil: // a field that the kind does not have is refused below, whoever asks how
+		err = judgeStrict(w, r, t.kind, []error{twice})
+	}
+	if err != nil {
 		return in, err
 	}
 	in.doc = &unstructured.Unstructured{}
@@ -355,23 +399,32 @@ func isJSON(b []byte) bool {
 	return len(b) > 0 && b[0] == '{' && json.Valid(b)
 }
 
-// readDocument reads an applied document of a kind as JSON, with its unknown and duplicate fields.
-func readDocument(k object.Kind, b []byte, plain bool) (j []byte, strict []error, err error) {
+// readDocument reads an applied document of a kind as JSON. twice are the keys that stand twice, all in one error; unknown are the fields that the
+// kind does not have, and in a document that is read as plain JSON also those that stand twice.
+func readDocument(k object.Kind, b []byte, plain bool) (j []byte, twice error, unknown []error, err error) {
 	j = b
 	if !plain {
+		var strict []error
 		if j, strict, err = yamlToJSON(b); err != nil {
-			return nil, nil, badRequest("error decoding YAML: error converting YAML to JSON: %v", err)
+			return nil, nil, nil, badRequest("error decoding YAML: error converting YAML to JSON: %v", err)
 		}
+		twice = errors.Join(strict...)
 	}
-	var named metav1.TypeMeta
-	if err := json.Unmarshal(j, &named); err != nil {
-		return nil, nil, badRequest("error decoding YAML: error unmarshaling JSON: while decoding JSON: %v", err)
+	var (
+		whole map[string]any
+		named metav1.TypeMeta
+	)
+	if err = json.Unmarshal(j, &named); err != nil {
+		if other := json.Unmarshal(j, &whole); other != nil {
+			err = other
+		}
+		return nil, nil, nil, badRequest("error decoding YAML: error unmarshaling JSON: while decoding JSON: %v", err)
 	}
 	if named.GroupVersionKind() != k.GVK {
-		return nil, nil, badRequest("invalid object type: %v", named.GroupVersionKind())
+		return nil, nil, nil, badRequest("invalid object type: %v", named.GroupVersionKind())
 	}
-	faults, err := decodeJSON(k, j, k.New())
-	return j, append(strict, faults...), err
+	unknown, err = decodeJSON(k, j, k.New())
+	return j, twice, unknown, err
 }
 
 // applyOnce merges the document into what is stored now and submits the result. The code is 201 for an object that was made.

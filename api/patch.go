@@ -65,6 +65,9 @@ func parsePatch(b []byte, media string) (patch, []error, error) {
 		}, strict, nil
 	case types.MergePatchType:
 		strict, err := checkJSON(b)
+		if err != nil {
+			err = badRequest("error decoding patch: %v", err)
+		}
 		return func(doc []byte, _ any) ([]byte, error) {
 			out, err := jsonpatch.MergePatch(doc, b)
 			if err != nil {
@@ -74,6 +77,9 @@ func parsePatch(b []byte, media string) (patch, []error, error) {
 		}, strict, err
 	case types.StrategicMergePatchType:
 		strict, err := checkJSON(b)
+		if err != nil {
+			err = badRequest("%v", err)
+		}
 		return func(doc []byte, schema any) ([]byte, error) { return strategic(doc, b, schema) }, strict, err
 	}
 	return nil, nil, unsupportedMedia(media, string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
@@ -92,7 +98,7 @@ func checkJSON(b []byte) ([]error, error) {
 	var m map[string]any
 	strict, err := kjson.UnmarshalStrict(b, &m, kjson.DisallowDuplicateFields)
 	if err != nil {
-		return nil, badRequest("error decoding patch: %v", err)
+		return nil, err
 	}
 	return strict, nil
 }
@@ -157,6 +163,9 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 			return nil, badRequest("the namespace of the provided object does not match the namespace sent on the request")
 		}
 		if o, err = asStored(o, t.kind); err != nil {
+			return nil, err
+		}
+		if err := namesVersion(t, o); err != nil {
 			return nil, err
 		}
 		return unconditional(o, old), nil

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"reconcile/admission"
 	"reconcile/object"
 	"reconcile/sequencer"
 )
@@ -30,8 +31,8 @@ func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, t target, body c
 	if body.Name != t.name {
 		return badRequest("name in URL does not match name in Binding object")
 	}
-	if body.Target.Name == "" {
-		return badRequest("target.name: Required value: a binding names the node")
+	if err := admission.CheckBinding(&body); err != nil {
+		return err
 	}
 	dry, err := dryRun(t.query["dryRun"])
 	if err != nil {
@@ -45,17 +46,14 @@ func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, t target, body c
 	if !ok {
 		return apierrors.NewMethodNotSupported(t.groupResource(), "bind")
 	}
-	switch {
-	case body.UID != "" && body.UID != pod.UID:
+	if body.UID != "" && body.UID != pod.UID {
 		return apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", body.UID, pod.UID))
-	case pod.DeletionTimestamp != nil:
-		return apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf("pod %s is being deleted, cannot be assigned to a host", t.name))
-	case pod.Spec.NodeName != "":
-		return apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf("pod %s is already assigned to node %q", t.name, pod.Spec.NodeName))
 	}
-	pod.Spec.NodeName = body.Target.Name
+	if err := admission.Bind(pod, &body, s.cfg.Now()); err != nil {
+		return err
+	}
 	_, err = s.store(r, sequencer.Op{
-		Verb: sequencer.Update, Object: pod, UID: string(pod.UID), ResourceVersion: pod.ResourceVersion,
+		Verb: sequencer.Update, Subresource: "binding", Object: pod, UID: string(pod.UID), ResourceVersion: pod.ResourceVersion,
 	}, dry)
 	if err != nil {
 		return err

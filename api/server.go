@@ -190,7 +190,7 @@ func (s *Server) handler(method string, t target) resourceHandler {
 		return nil
 	}
 	return map[string]resourceHandler{
-		http.MethodGet: s.get, http.MethodHead: s.get, http.MethodPut: s.update, http.MethodPatch: s.patch, http.MethodDelete: s.delete,
+		http.MethodGet: s.get, http.MethodPut: s.update, http.MethodPatch: s.patch, http.MethodDelete: s.delete,
 	}[method]
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 
@@ -53,6 +54,9 @@ func (s *Server) tableRows(k object.Kind, a accepted, items []object.Object, m l
 			row.Object.Raw, err = s.enc.bytes(o, k, encodeJSON, v)
 		default:
 			row.Object, err = s.rowMeta(o, k.Stored(), v)
+			if a.version != "v1" {
+				row.Object.Raw = bytes.Replace(row.Object.Raw, []byte(`"apiVersion":"meta.k8s.io/v1"`), []byte(`"apiVersion":"meta.k8s.io/`+a.version+`"`), 1)
+			}
 		}
 		if err != nil {
 			return nil, err

@@ -8,6 +8,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"reconcile/admission"
 	"reconcile/authz"
@@ -42,14 +45,73 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target) error 
 	if body, err = asStored(body, t.kind); err != nil {
 		return err
 	}
-	return s.modify(w, r, t, func(old object.Object) (object.Object, error) {
-		if uid := body.GetUID(); uid != "" && uid != old.GetUID() {
-			return nil, apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf(
-				"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
-				t.key().Path(), uid, old.GetUID()))
+	for try := 1; ; try++ {
+		err := s.modify(w, r, t, func(old object.Object) (object.Object, error) {
+			if uid := body.GetUID(); uid != "" && uid != old.GetUID() {
+				return nil, otherUID(t, body, old.GetUID())
+			}
+			if err := namesVersion(t, body); err != nil {
+				return nil, err
+			}
+			return object.Copy(body), nil
+		})
+		if !apierrors.IsNotFound(err) || t.subresource != "" || !admission.CreatesByUpdate(t.kind) {
+			return err
 		}
-		return object.Copy(body), nil
-	})
+		if err := s.createByUpdate(w, r, t, body); !apierrors.IsAlreadyExists(err) || try == conflictTries {
+			return err
+		}
+	}
+}
+
+// otherUID refuses the replacement of an object by one that was meant for another, or for one that is gone (has is empty then).
+func otherUID(t target, body object.Object, has types.UID) error {
+	return apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf(
+		"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
+		t.key().Path(), body.GetUID(), has))
+}
+
+// namesVersion refuses a replacement without a version where the kind asks for one.
+func namesVersion(t target, o object.Object) error {
+	if rv := o.GetResourceVersion(); rv != "" && rv != "0" || !admission.NeedsVersion(t.kind) {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: t.gv.Group, Kind: t.resource}, t.name, field.ErrorList{
+		field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update")})
+}
+
+// createByUpdate makes the object of a replacement that found nothing to replace. body stays as it is.
+func (s *Server) createByUpdate(w http.ResponseWriter, r *http.Request, t target, body object.Object) error {
+	if body.GetUID() != "" {
+		return otherUID(t, body, "")
+	}
+	if _, err := parseRev(body.GetResourceVersion()); err != nil {
+		return err
+	}
+	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartial)
+	if err != nil {
+		return err
+	}
+	dry, err := dryRun(t.query["dryRun"])
+	if err != nil {
+		return err
+	}
+	o := object.Copy(body)
+	admission.Default(o)
+	if o, err = s.manage(r, t, o, t.kind.Stored().New()); err != nil {
+		return err
+	}
+	if o, err = s.complete(w, r, t, o); err != nil {
+		return err
+	}
+	if err := s.authorizeCreate(r, t, o); err != nil {
+		return err
+	}
+	if o, err = s.storeNew(r, o, dry); err != nil {
+		return err
+	}
+	s.sendObject(w, r, http.StatusCreated, t.kind, a, o, written(dry))
+	return nil
 }
 
 // nameless refuses a replacement without a name.
@@ -145,6 +207,9 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	}
 	if how.Status {
 		op.Verb = sequencer.UpdateStatus
+		if authz.UserFrom(r.Context()).Node() != "" {
+			keepReported(o, old)
+		}
 	}
 	how.Prepare(o, old, s.cfg.Now())
 	if err := admission.Invalid(o, how.Validate(o, old)); err != nil {
@@ -172,6 +237,20 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	last.SetResourceVersion(done.GetResourceVersion())
 	return last, nil
 }
+
+// keepReported takes from the stored object what an agent sends with a status and may not change. An agent's own node is different: it reports its labels.
+func keepReported(o, old object.Object) {
+	if object.KeyOf(o).Resource == nodeResource {
+		return
+	}
+	o.SetLabels(old.GetLabels())
+	o.SetAnnotations(old.GetAnnotations())
+	o.SetFinalizers(old.GetFinalizers())
+	o.SetOwnerReferences(old.GetOwnerReferences())
+}
+
+// nodeResource are the objects of which agents report more than a status.
+const nodeResource = "nodes"
 
 // gitAllows refuses a write to fields that git owns, naming field, commit, file and line.
 func (s *Server) gitAllows(r *http.Request, o, old object.Object) error {

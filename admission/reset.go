@@ -1,0 +1,20 @@
+package admission
+
+import "reconcile/object"
+
+// Reset are the fields, by their paths, that a write of the whole object ("") or of a subresource cannot set, as Kubernetes has it: nobody comes to
+// own them by it. Empty means none.
+func Reset(k object.Kind, subresource string) []string {
+	switch {
+	case subresource == "" && k.Status:
+		return append([]string{"status"}, rulesOf(k.Resource).updateKeeps...)
+	case subresource == "status":
+		return append([]string{"spec"}, rulesOf(k.Resource).statusKeeps...)
+	}
+	return specialWrites[k.Resource+"/"+subresource].reset
+}
+
+// Sole are the fields, by their paths (* is any element of a list), that alone are set by a write of a subresource. Empty means that it is not so.
+func Sole(k object.Kind, subresource string) []string {
+	return specialWrites[k.Resource+"/"+subresource].sole
+}
