@@ -65,7 +65,9 @@ var coreRules = map[string]rules{
 
 // versionRules are the rules of versions that are not the stored one and have rules of their own.
 var versionRules = map[schema.GroupVersionKind]rules{
-	eventsv1.SchemeGroupVersion.WithKind("Event"): checks(func(o *core.Event) field.ErrorList { return validation.ValidateEventCreate(o, eventsv1.SchemeGroupVersion) },
+	eventsv1.SchemeGroupVersion.WithKind("Event"): checks(func(o *core.Event) field.ErrorList {
+		return validation.ValidateEventCreate(o, eventsv1.SchemeGroupVersion)
+	},
 		func(o, old *core.Event) field.ErrorList {
 			return validation.ValidateEventUpdate(o, old, eventsv1.SchemeGroupVersion)
 		}, nil),
@@ -95,7 +97,9 @@ func nodeRules() rules {
 	r.begin = func(o object.Object, _ time.Time) {
 		// What runs on it is not known to be ready before its agent says so; a controller takes the taint away.
 		n := o.(*corev1.Node)
-		if !slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady && t.Effect == corev1.TaintEffectNoSchedule }) {
+		if !slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool {
+			return t.Key == corev1.TaintNodeNotReady && t.Effect == corev1.TaintEffectNoSchedule
+		}) {
 			n.Spec.Taints = append(slices.Clip(n.Spec.Taints), corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule})
 		}
 	}
