@@ -31,7 +31,8 @@ func pod(ns, name, node, owner string) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, UID: types.UID(ns + "." + name)}, Spec: corev1.PodSpec{NodeName: node}}
 	p.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
 	if owner != "" {
-		p.OwnerReferences = []metav1.OwnerReference{{UID: types.UID(owner)}}
+		controls := owner != "o3" // which only owns
+		p.OwnerReferences = []metav1.OwnerReference{{UID: types.UID(owner), Controller: &controls}}
 	}
 	return p
 }
@@ -104,6 +105,7 @@ func TestViewFollowsTheIndexes(t *testing.T) {
 			"owned":               {names(v.Owned("o1")), "d/a d/b"},
 			"on n1":               {names(v.PodsOn("n1")), "d/a"},
 			"unbound":             {names(v.Unbound()), "e/c"},
+			"orphans":             {names(v.Orphans("pods", "d")), "d/ended"},
 			"of a source":         {names(v.FromSource("cluster")), "g/a"},
 		} {
 			if c[0] != c[1] {
@@ -229,7 +231,7 @@ func TestOverlayEqualsANaiveMap(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
 				k := draw()
-				p := pod(k.Namespace, k.Name, rapid.SampledFrom([]string{"", "n1", "n10"}).Draw(t, "node"), rapid.SampledFrom([]string{"", "o1", "o2"}).Draw(t, "owner"))
+				p := pod(k.Namespace, k.Name, rapid.SampledFrom([]string{"", "n1", "n10"}).Draw(t, "node"), rapid.SampledFrom([]string{"", "o1", "o2", "o3"}).Draw(t, "owner"))
 				top().Put(p)
 				m[k.Path()] = p
 			},
@@ -256,6 +258,9 @@ func TestOverlayEqualsANaiveMap(t *testing.T) {
 				}
 				same("all", names(o.List("pods", "")), m.list(func(object.Object) bool { return true }))
 				same("d", names(o.List("pods", "d")), m.list(func(p object.Object) bool { return p.GetNamespace() == "d" }))
+				same("orphans of d", names(o.Orphans("pods", "d")), m.list(func(p object.Object) bool {
+					return p.GetNamespace() == "d" && metav1.GetControllerOfNoCopy(p) == nil
+				}))
 				same("owned", names(o.Owned("o1")), m.list(func(p object.Object) bool {
 					return len(p.GetOwnerReferences()) > 0 && p.GetOwnerReferences()[0].UID == "o1"
 				}))
@@ -297,4 +302,7 @@ func (empty) Get(object.Key) (object.Object, bool)     { return nil, false }
 func (empty) List(_, _ string) iter.Seq[object.Object] { return func(func(object.Object) bool) {} }
 func (empty) Owned(types.UID) iter.Seq[object.Object]  { return func(func(object.Object) bool) {} }
 func (empty) PodsOn(string) iter.Seq[*corev1.Pod]      { return func(func(*corev1.Pod) bool) {} }
-func (empty) Unbound() iter.Seq[*corev1.Pod]           { return func(func(*corev1.Pod) bool) {} }
+func (empty) Orphans(_, _ string) iter.Seq[object.Object] {
+	return func(func(object.Object) bool) {}
+}
+func (empty) Unbound() iter.Seq[*corev1.Pod] { return func(func(*corev1.Pod) bool) {} }

@@ -112,6 +112,12 @@ func (o *Overlay) Owned(owner types.UID) iter.Seq[object.Object] {
 	return merge(o, o.base.Owned(owner), o.index, prefix, len(prefix))
 }
 
+// Orphans yields the pods or ReplicaSets of a namespace that no owner controls.
+func (o *Overlay) Orphans(resource, namespace string) iter.Seq[object.Object] {
+	prefix := orphanPrefix(resource, namespace)
+	return merge(o, o.base.Orphans(resource, namespace), o.index, prefix, len(prefix))
+}
+
 // PodsOn yields the pods whose spec.nodeName is node.
 func (o *Overlay) PodsOn(node string) iter.Seq[*corev1.Pod] {
 	prefix := nodePrefix(node)
@@ -138,6 +144,13 @@ func (o *Overlay) Changes() []Change {
 		return true
 	})
 	return out
+}
+
+// Written yields the keys that were written, in the order of paths.
+func (o *Overlay) Written() iter.Seq[object.Key] {
+	return func(yield func(object.Key) bool) {
+		o.rows.Ascend(func(l layer) bool { return yield(l.key) })
+	}
 }
 
 // Len is the number of keys that were written.

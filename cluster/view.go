@@ -5,6 +5,7 @@ import (
 	"iter"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,7 @@ type Reader interface {
 	List(resource, namespace string) iter.Seq[object.Object]
 	Owned(owner types.UID) iter.Seq[object.Object]
 	PodsOn(node string) iter.Seq[*corev1.Pod]
+	Orphans(resource, namespace string) iter.Seq[object.Object]
 	Unbound() iter.Seq[*corev1.Pod]
 }
 
@@ -86,6 +88,11 @@ func (v *View) PodsOn(node string) iter.Seq[*corev1.Pod] { return pods(v.v.Index
 // Unbound yields the pods that have no node, and neither are terminating nor have ended.
 func (v *View) Unbound() iter.Seq[*corev1.Pod] { return pods(v.v.Indexed(unboundPrefix)) }
 
+// Orphans yields the pods or ReplicaSets of a namespace that no owner controls.
+func (v *View) Orphans(resource, namespace string) iter.Seq[object.Object] {
+	return v.objects(v.v.Indexed(orphanPrefix(resource, namespace)))
+}
+
 // FromSource yields the objects that carry the mark of a source of git (object.AnnotationSource), of every resource.
 func (v *View) FromSource(source string) iter.Seq[object.Object] {
 	return v.objects(v.v.Indexed(sourcePrefix(source)))
@@ -139,12 +146,16 @@ func decode(r *raftstore.Record) any {
 	return o
 }
 
-// The rows of the index: "o/UID/PATH" for each owner of an object, "n/NODE/PATH" for a bound pod, "u/PATH" for an unbound one, and
+// The rows of the index: "o/UID/PATH" for each owner of an object, "c/RESOURCE/NAMESPACE/PATH" for a pod or ReplicaSet that nothing
+// controls, "n/NODE/PATH" for a bound pod, "u/PATH" for an unbound one, and
 // "s/SOURCE/PATH" for an object from git, of which an overlay keeps none: nobody asks it.
 const unboundPrefix = "u/"
 
-func ownerPrefix(uid types.UID) string  { return "o/" + string(uid) + "/" }
-func nodePrefix(node string) string     { return "n/" + node + "/" }
+func ownerPrefix(uid types.UID) string { return "o/" + string(uid) + "/" }
+func nodePrefix(node string) string    { return "n/" + node + "/" }
+func orphanPrefix(resource, namespace string) string {
+	return "c/" + resource + "/" + namespace + "/"
+}
 func sourcePrefix(source string) string { return "s/" + source + "/" }
 
 // Index gives a record's rows; it is raftstore.Config.Index.
@@ -173,6 +184,9 @@ func indexPrefixes(o object.Object) []string {
 		rows = append(rows, ownerPrefix(ref.UID))
 	}
 	p, ok := o.(*corev1.Pod)
+	if _, set := o.(*appsv1.ReplicaSet); (ok || set) && metav1.GetControllerOfNoCopy(o) == nil {
+		rows = append(rows, orphanPrefix(object.KeyOf(o).Resource, o.GetNamespace()))
+	}
 	switch {
 	case !ok:
 	case p.Spec.NodeName != "":

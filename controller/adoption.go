@@ -55,10 +55,8 @@ func (adoption) Keys(v View, ch Change, emit func(object.Key)) {
 		if a.resource != ch.Key.Resource {
 			continue
 		}
-		for o := range v.List(a.takes, ch.Key.Namespace) {
-			if metav1.GetControllerOfNoCopy(o) == nil {
-				emit(object.KeyOf(o))
-			}
+		for o := range v.Orphans(a.takes, ch.Key.Namespace) {
+			emit(object.KeyOf(o))
 		}
 	}
 }

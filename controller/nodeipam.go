@@ -36,17 +36,20 @@ func (c nodeIPAM) Reconcile(v View, key object.Key, _ time.Time) (Result, error)
 	if !ok || o.(*corev1.Node).Spec.PodCIDR != "" {
 		return Result{}, nil
 	}
-	taken := map[string]bool{}
+	taken := map[netip.Prefix]bool{}
 	for other := range v.List("nodes", "") {
-		taken[other.(*corev1.Node).Spec.PodCIDR] = true
+		if p, err := netip.ParsePrefix(other.(*corev1.Node).Spec.PodCIDR); err == nil {
+			taken[p] = true
+		}
 	}
 	for i := range 1 << (24 - c.pods.Bits()) {
 		a := c.pods.Masked().Addr().As4()
 		a[0], a[1], a[2] = a[0]+byte(i>>16), a[1]+byte(i>>8), a[2]+byte(i)
-		p := netip.PrefixFrom(netip.AddrFrom4(a), 24).String()
-		if taken[p] {
+		free := netip.PrefixFrom(netip.AddrFrom4(a), 24)
+		if taken[free] {
 			continue
 		}
+		p := free.String()
 		node := object.Copy(o).(*corev1.Node)
 		node.Spec.PodCIDR, node.Spec.PodCIDRs = p, []string{p}
 		return Result{Put: []object.Object{node}}, nil

@@ -99,7 +99,7 @@ func (scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error)
 	}
 	slices.SortStableFunc(pods, queueOrder)
 	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), claims: claimBinding{View: v, now: now, writes: map[object.Key]object.Object{}}, told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}, passed: map[object.Key]bool{}}
-	for _, d := range scheduler.NewSnapshotFor(v, profiles).Schedule(pods) {
+	for _, d := range decisions(v, profiles, pods) {
 		for _, q := range d.Unnominated {
 			s.passed[object.KeyOf(q)] = true
 		}
@@ -114,6 +114,18 @@ func (scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error)
 		s.event(o, corev1.EventTypeWarning, "InvalidProfile", fault.Error())
 	}
 	return s.res, nil
+}
+
+// decisions places the pods, on a snapshot that is kept if there is one.
+func decisions(v View, profiles scheduler.Profiles, pods []*corev1.Pod) []scheduler.Decision {
+	k, ok := v.(snapshotKeeper)
+	if !ok {
+		return scheduler.NewSnapshotFor(v, profiles).Schedule(pods)
+	}
+	s, done := k.Snapshot(profiles)
+	out := s.Schedule(pods)
+	done()
+	return out
 }
 
 // queueOrder is kube-scheduler's (priority, then age); pods of one owner stand together in the order of their slots.

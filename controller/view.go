@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/object"
+	"reconcile/scheduler"
 )
 
 // View is a consistent, immutable state of all objects. Objects that it returns are shared: copy before changing one.
@@ -22,6 +23,8 @@ type View interface {
 	Owned(owner types.UID) iter.Seq[object.Object]
 	// PodsOn yields the pods whose spec.nodeName is node.
 	PodsOn(node string) iter.Seq[*corev1.Pod]
+	// Orphans yields the pods or ReplicaSets of a namespace that no owner controls.
+	Orphans(resource, namespace string) iter.Seq[object.Object]
 	// Unbound yields the pods that have no node, and neither are terminating nor have ended.
 	Unbound() iter.Seq[*corev1.Pod]
 }
@@ -41,6 +44,13 @@ type Overlay interface {
 type remover interface {
 	// Removed tells whether the base has an object under the key which the overlay removes.
 	Removed(object.Key) bool
+}
+
+// snapshotKeeper is a View whose maker keeps the scheduler's snapshot from one Settle to the next. It is as if it was just made of what the
+// view shows at the moment; scheduling is as quick as that can be told.
+type snapshotKeeper interface {
+	// Snapshot lends it, until done is called.
+	Snapshot(scheduler.Profiles) (s *scheduler.Snapshot, done func())
 }
 
 // Change is what happened to one object. Old is nil for a creation, New for a deletion.

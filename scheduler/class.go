@@ -41,6 +41,8 @@ type class struct {
 	stale   bool
 	buckets
 	failure *failure // nil until a pod finds no node
+	used    int      // in which round of a snapshot that is kept
+	spread  *spreadSource
 }
 
 // constraint is a topology spread constraint.
@@ -66,14 +68,18 @@ func (s *Snapshot) classOf(pod *corev1.Pod) *class {
 	list := s.classes[h]
 	for i, c := range list {
 		if c.is(pod) {
-			if s.catchUp(c); !c.stale {
-				return c
+			if c.stale = !s.spreads(c); !c.stale {
+				s.catchUp(c)
 			}
-			list[i] = s.newClass(pod, c.pinned)
+			if c.stale {
+				list[i] = s.newClass(pod, c.pinned)
+			}
+			list[i].used = s.round()
 			return list[i]
 		}
 	}
 	c := s.newClass(pod, sharesPin(pod))
+	c.used = s.round()
 	s.classes[h] = append(list, c)
 	return c
 }
@@ -95,7 +101,7 @@ func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
 	c.profile = s.profileOf(pod)
 	c.seed = mix(hash(pod.Namespace) + hash(string(c.owner)))
 	if c.owner == "" {
-		c.seed = mix(c.seed + hash(pod.Name))
+		c.seed = mix(c.seed + hashLabels(pod.Namespace, pod.Labels)) // of the class, not of the pod that happened to be its first
 	}
 	if c.rules, c.all = newNodeRules(pod, c.profile, pinned); c.all != nil {
 		return c
@@ -209,7 +215,10 @@ func (s *Snapshot) addConstraints(c *class) {
 		if list = c.profile.defaults(); len(list) == 0 {
 			return
 		}
-		if selector = s.defaultSelector(c.pod); selector.Empty() {
+		owner := s.ownerSelector(c.pod)
+		selector = s.defaultSelector(c.pod, owner)
+		c.spread = &spreadSource{selector.String(), owner, s.round()}
+		if selector.Empty() {
 			return
 		}
 	}
@@ -290,7 +299,7 @@ func (s *Snapshot) eligible(c *class, k *constraint, labelled []constraint) []bo
 }
 
 // defaultSelector selects the pods that belong together with this one: those of its services and of its owner.
-func (s *Snapshot) defaultSelector(pod *corev1.Pod) labels.Selector {
+func (s *Snapshot) defaultSelector(pod *corev1.Pod, owner *metav1.LabelSelector) labels.Selector {
 	set := labels.Set{}
 	for o := range s.src.List("services", pod.Namespace) {
 		svc, ok := o.(*corev1.Service)
@@ -298,32 +307,42 @@ func (s *Snapshot) defaultSelector(pod *corev1.Pod) labels.Selector {
 			set = labels.Merge(set, svc.Spec.Selector)
 		}
 	}
+	if owner == nil {
+		return set.AsSelector()
+	}
+	if ref := metav1.GetControllerOfNoCopy(pod); ref.Kind == replicationController {
+		return labels.Merge(set, owner.MatchLabels).AsSelector()
+	}
+	out := set.AsSelector()
+	if sel, err := metav1.LabelSelectorAsSelector(owner); err == nil {
+		if r, ok := sel.Requirements(); ok {
+			out = out.Add(r...)
+		}
+	}
+	return out
+}
+
+const replicationController = "ReplicationController"
+
+// ownerSelector is that of the owner of a pod, if it is of a kind whose pods belong together; nil if not.
+func (s *Snapshot) ownerSelector(pod *corev1.Pod) *metav1.LabelSelector {
 	ref := metav1.GetControllerOfNoCopy(pod)
 	if ref == nil {
-		return set.AsSelector()
+		return nil
 	}
 	get := func(resource string) object.Object {
 		o, _ := s.src.Get(object.Key{Resource: resource, Namespace: pod.Namespace, Name: ref.Name})
 		return o
 	}
-	var more *metav1.LabelSelector
 	switch ref.APIVersion + "/" + ref.Kind {
-	case "v1/ReplicationController":
+	case "v1/" + replicationController:
 		if rc, ok := get("replicationcontrollers").(*corev1.ReplicationController); ok {
-			set = labels.Merge(set, rc.Spec.Selector)
+			return &metav1.LabelSelector{MatchLabels: rc.Spec.Selector}
 		}
 	case "apps/v1/ReplicaSet", "apps/v1/StatefulSet":
-		more = ownerSelector(get(ownerResource[ref.Kind]))
+		return ownerSelector(get(ownerResource[ref.Kind]))
 	}
-	out := set.AsSelector()
-	if more != nil {
-		if sel, err := metav1.LabelSelectorAsSelector(more); err == nil {
-			if r, ok := sel.Requirements(); ok {
-				out = out.Add(r...)
-			}
-		}
-	}
-	return out
+	return nil
 }
 
 var ownerResource = map[string]string{"ReplicaSet": "replicasets", "StatefulSet": "statefulsets"}

@@ -1,6 +1,10 @@
 package scheduler
 
-import "math"
+import (
+	"maps"
+	"math"
+	"slices"
+)
 
 // candidate is a bucket that may take a pod, or one node of those looked at apart.
 type candidate struct {
@@ -88,11 +92,8 @@ func (s *Snapshot) candidates(c *class, pod *podState) []candidate {
 			out = append(out, candidate{node: b.heap[0], count: len(b.heap)})
 		}
 	}
-	for i := range s.nodes {
-		if len(c.apart) == 0 {
-			break
-		}
-		if at := int32(i); c.apart[at] && s.tryNode(c, pod, at) == nil {
+	for _, at := range slices.Sorted(maps.Keys(c.apart)) {
+		if s.tryNode(c, pod, at) == nil {
 			c.base[at], c.load[at] = c.score(s, at), int32(len(s.nodes[at].pods))
 			out = append(out, candidate{node: at, count: 1})
 		}

@@ -18,7 +18,7 @@ func Explain(src Source, pod *corev1.Pod) []Verdict {
 		pod = &free
 	}
 	profiles, _ := ReadProfiles(src) // what cannot be read is told where it is used
-	return newSnapshot(src, profiles, pod.UID).Verdicts(pod)
+	return newSnapshot(src, profiles, pod.UID, nil).Verdicts(pod)
 }
 
 // Without tells where the pods of a node would go if it went: those that a controller makes anew, daemons left out. The snapshot is

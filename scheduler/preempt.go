@@ -428,6 +428,9 @@ func (s *Snapshot) evict(c *class, p *podState, at int32, d *Decision) {
 			if q.pod.DeletionTimestamp == nil && b.covers(q.pod) {
 				b.allowed--
 				s.budgetsVersion++
+				if s.keeping != nil {
+					s.spent = true
+				}
 			}
 		}
 		if !q.group.terminating {
@@ -435,7 +438,7 @@ func (s *Snapshot) evict(c *class, p *podState, at int32, d *Decision) {
 			s.put(at, &podState{q.pod, q.demand, s.groups.of(q.pod, true)})
 		}
 	}
-	for _, q := range slices.Clone(n.nominated) {
+	for _, q := range slices.SortedFunc(slices.Values(n.nominated), importance) {
 		if priorityOf(q.pod) < c.priority {
 			d.Unnominated = append(d.Unnominated, q.pod)
 			s.unnominate(q.pod)

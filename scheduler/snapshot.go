@@ -24,11 +24,12 @@ type Snapshot struct {
 	demands    map[types.UID]*demand
 	classes    map[uint64][]*class
 	log        []change
-	claims     map[object.Key]int64 // pods that use a claim, if it was asked for
-	withOrders int                  // pods that are nominated to nodes
+	claims     map[object.Key]int64           // pods that use a claim, if it was asked for
+	orders     map[types.NamespacedName]int32 // the nodes that pods are nominated to
 	// budgets are read when first needed; their version rises as they are spent.
 	budgets        []*budget
 	budgetsVersion int
+	*keeping       // nil for one that is not kept
 }
 
 // change is what a class has to hear of: sign pods of the group on the node; no group says that the node is to be looked at again.
@@ -77,7 +78,7 @@ func NewSnapshot(src Source) *Snapshot {
 
 // NewSnapshotFor is NewSnapshot with profiles. Pods of a name that is not among them are scheduled by Kubernetes' default profile, if
 // asked for.
-func NewSnapshotFor(src Source, p Profiles) *Snapshot { return newSnapshot(src, p, "") }
+func NewSnapshotFor(src Source, p Profiles) *Snapshot { return newSnapshot(src, p, "", nil) }
 
 func (s *Snapshot) profileOf(pod *corev1.Pod) *Profile {
 	if p, ok := s.profiles.Of(pod); ok {
@@ -86,27 +87,17 @@ func (s *Snapshot) profileOf(pod *corev1.Pod) *Profile {
 	return DefaultProfile()
 }
 
-// newSnapshot leaves out the pod of the UID.
-func newSnapshot(src Source, p Profiles, without types.UID) *Snapshot {
+// newSnapshot leaves out the pod of the UID. k is for one that is kept.
+func newSnapshot(src Source, p Profiles, without types.UID, k *keeping) *Snapshot {
 	s := &Snapshot{src: src, profiles: p, byName: map[string]int32{}, groups: newGroups(), topologies: map[string]*topology{}, images: map[string]int64{},
-		namespaces: map[string]namespaceLabels{}, demands: map[types.UID]*demand{}, classes: map[uint64][]*class{}}
+		namespaces: map[string]namespaceLabels{}, demands: map[types.UID]*demand{}, classes: map[uint64][]*class{},
+		orders: map[types.NamespacedName]int32{}, keeping: k}
 	for o := range src.List("nodes", "") {
 		node, ok := o.(*corev1.Node)
 		if !ok || node.DeletionTimestamp != nil {
 			continue
 		}
-		n := newNodeState(node)
-		at := int32(len(s.nodes))
-		s.nodes = append(s.nodes, n)
-		s.byName[node.Name] = at
-		for name := range n.images {
-			s.images[name]++
-		}
-		for pod := range src.PodsOn(node.Name) {
-			if !ended(pod) && (without == "" || pod.UID != without) {
-				s.put(at, s.stateOf(pod, pod.DeletionTimestamp != nil, true))
-			}
-		}
+		s.addNode(node, without)
 	}
 	for pod := range src.Unbound() {
 		if at, ok := s.byName[pod.Status.NominatedNodeName]; ok && (without == "" || pod.UID != without) {
@@ -115,6 +106,32 @@ func newSnapshot(src Source, p Profiles, without types.UID) *Snapshot {
 	}
 	s.log = nil
 	return s
+}
+
+// addNode makes a node's row, with the pods that are there.
+func (s *Snapshot) addNode(node *corev1.Node, without types.UID) {
+	n := newNodeState(node)
+	at := int32(len(s.nodes))
+	s.nodes = append(s.nodes, n)
+	s.byName[node.Name] = at
+	s.countImages(n, 1)
+	for pod := range s.src.PodsOn(node.Name) {
+		switch {
+		case s.keeping != nil:
+			s.settle(nameOf(pod), pod) // it may stand elsewhere
+		case !ended(pod) && (without == "" || pod.UID != without):
+			s.put(at, s.stateOf(pod, pod.DeletionTimestamp != nil, true))
+		}
+	}
+}
+
+// countImages counts a node's images among those of all.
+func (s *Snapshot) countImages(n *nodeState, sign int64) {
+	for name := range n.images {
+		if s.images[name] += sign; s.images[name] == 0 {
+			delete(s.images, name)
+		}
+	}
 }
 
 func newNodeState(node *corev1.Node) *nodeState {
@@ -161,6 +178,7 @@ func (s *Snapshot) put(at int32, p *podState) {
 	s.useClaims(p.pod, 1)
 	p.group.on[at]++
 	s.log = append(s.log, change{p.group, at, 1})
+	s.note(p, place{podState: p, at: at}, true)
 }
 
 // take is the opposite of put.
@@ -173,6 +191,7 @@ func (s *Snapshot) take(at int32, p *podState) {
 		delete(p.group.on, at)
 	}
 	s.log = append(s.log, change{p.group, at, -1})
+	s.note(p, place{}, false)
 }
 
 // count adds sign times the pod to the node's sums.
@@ -191,25 +210,27 @@ func (n *nodeState) count(p *podState, sign int64) {
 func (s *Snapshot) nominate(at int32, p *podState) {
 	n := s.nodes[at]
 	n.nominated = append(n.nominated, p)
-	s.withOrders++
+	s.orders[nameOf(p.pod)] = at
 	s.log = append(s.log, change{p.group, at, 0}) // no count changes, but classes hear of the group
+	s.note(p, place{podState: p, at: at, nominated: true}, true)
 }
 
 // unnominate is the opposite, for any pod.
 func (s *Snapshot) unnominate(pod *corev1.Pod) {
-	if s.withOrders == 0 {
+	at, ok := s.orders[nameOf(pod)]
+	if !ok {
 		return
 	}
-	for at, n := range s.nodes {
-		i := slices.IndexFunc(n.nominated, func(p *podState) bool {
-			return p.pod.UID == pod.UID && p.pod.Name == pod.Name && p.pod.Namespace == pod.Namespace
-		})
-		if i >= 0 {
-			n.nominated = slices.Delete(n.nominated, i, i+1)
-			s.withOrders--
-			s.log = append(s.log, change{node: int32(at)})
-		}
+	n := s.nodes[at]
+	i := slices.IndexFunc(n.nominated, func(p *podState) bool { return samePod(p.pod, pod) })
+	if i < 0 {
+		return // another one of the name
 	}
+	p := n.nominated[i]
+	n.nominated = slices.Delete(n.nominated, i, i+1)
+	delete(s.orders, nameOf(pod))
+	s.log = append(s.log, change{node: at})
+	s.note(p, place{}, false)
 }
 
 // demandOf reads a pod's demand; one demand an owner is kept, which serves all its pods whose specification asks for the same.

@@ -25,6 +25,8 @@ type decider struct {
 	token   func(Request, Outcome) string
 	hasBlob func(string) bool
 	log     *slog.Logger
+	// snapshots are of decisions that are made here one after the other.
+	snapshots *snapshots
 }
 
 // decision is what a request comes to on a state.
@@ -81,7 +83,9 @@ func (d *decider) triggers(v controller.View, list []controller.Change) (_ []con
 // run runs the controllers on triggers. After an error the overlay is of no use.
 func (d *decider) run(o *cluster.Overlay, out Outcome, triggers []controller.Trigger, now time.Time) (_ Outcome, err error) {
 	defer d.recovered(&err)
-	out.Settled = d.settler.Settle(o, triggers, now, d.budget, d.admitOn(o))
+	on, end := d.snapshots.over(o)
+	defer end()
+	out.Settled = d.settler.Settle(on, triggers, now, d.budget, d.admitOn(o))
 	if out.Settled.Ops > 0 {
 		out.Written = changes(o)
 	}

@@ -20,7 +20,9 @@ type Sequencer struct {
 	cfg     Config
 	store   *raftstore.Store
 	decider decider
-	queue   chan *job
+	// forecasts is the decider of forecasts, which run beside the leader's decisions.
+	forecasts decider
+	queue     chan *job
 	// txns wait for this server to decide them, remote to be sent to the leader.
 	txns, remote *txnQueue
 	// waiting bounds what the leader has taken and not answered, held what this server's own clients wait for.
@@ -75,8 +77,10 @@ func New(cfg Config) (*Sequencer, error) {
 		cfg: cfg, store: cfg.Store, queue: make(chan *job, cfg.Queue), txns: newTxnQueue(), remote: newTxnQueue(), ended: make(chan struct{}),
 		waiting: &gate{most: cfg.Queue, mostBytes: cfg.QueueBytes}, held: &gate{most: cfg.Queue, mostBytes: cfg.QueueBytes},
 		decider: decider{settler: cfg.Settler, admit: cfg.Admit, ranges: cfg.Ranges, budget: cfg.Budget, token: cfg.Token, hasBlob: cfg.Store.HasBlob,
-			log: cfg.Logger},
+			log: cfg.Logger, snapshots: &snapshots{store: cfg.Store}},
 	}
+	s.forecasts = s.decider
+	s.forecasts.snapshots = &snapshots{store: cfg.Store}
 	s.reads = raftstore.NewRounds(s.readRound)
 	return s, nil
 }
@@ -228,7 +232,7 @@ func (s *Sequencer) Forecast(ctx context.Context, req Request) (Outcome, error) 
 	v := s.store.View()
 	known, live := s.store.Now()
 	now := likely(s.cfg.Now().Round(0), known, live)
-	dec, err := s.decider.decide(cluster.NewView(v), rawOf(v), &req, now)
+	dec, err := s.forecasts.decide(cluster.NewView(v), rawOf(v), &req, now)
 	if err != nil {
 		return Outcome{}, err
 	}

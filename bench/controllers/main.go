@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"sync"
 	"syscall"
 	"time"
@@ -42,11 +43,29 @@ func main() {
 	dir := flag.String("dir", os.TempDir(), "where the store is put")
 	batch := flag.Int("batch", 500, "how many pods' reports come in one request")
 	only := flag.String("only", "", "one course: large, many, drain or rest")
+	profile := flag.String("cpuprofile", "", "a file for the processor's profile")
 	flag.Parse()
-	if err := run(*dir, *batch, *only); err != nil {
+	if err := profiled(*profile, func() error { return run(*dir, *batch, *only) }); err != nil {
 		fmt.Fprintln(os.Stderr, "controllers:", err)
 		os.Exit(1)
 	}
+}
+
+// profiled writes what the processor did meanwhile into a file, if one is named.
+func profiled(file string, do func() error) error {
+	if file == "" {
+		return do()
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	err = do()
+	pprof.StopCPUProfile()
+	return errors.Join(err, f.Close())
 }
 
 func run(dir string, batch int, only string) error {

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/controller"
@@ -103,6 +104,17 @@ func (s *State) set(keys map[object.Key]bool) []object.Object {
 // Owned implements controller.View.
 func (s *State) Owned(owner types.UID) iter.Seq[object.Object] {
 	return slices.Values(s.set(s.owned[owner]))
+}
+
+// Orphans implements controller.View.
+func (s *State) Orphans(resource, namespace string) iter.Seq[object.Object] {
+	return func(yield func(object.Object) bool) {
+		for o := range s.List(resource, namespace) {
+			if metav1.GetControllerOfNoCopy(o) == nil && !yield(o) {
+				return
+			}
+		}
+	}
 }
 
 // PodsOn implements controller.View.
