@@ -18,7 +18,7 @@ help: ## list the targets
 helper: node/runtime/embedded/helper node/runtime/embedded/shim ## build the runtime helper and the shim that bin/reconcile embeds
 
 node/runtime/embedded/helper: go.mod $(wildcard node/runtime/helper/*.go node/runtime/bundle/*.go node/runtime/wire/*.go)
-	@command -v gcc >/dev/null && [ -e /usr/include/seccomp.h ] || { echo "make helper: gcc and libseccomp-dev are needed; run scripts/deps.sh" >&2; exit 1; }
+	@command -v gcc >/dev/null && command -v pkg-config >/dev/null && [ -e /usr/include/seccomp.h ] || { echo "make helper: gcc, pkg-config and libseccomp-dev are needed; run scripts/deps.sh" >&2; exit 1; }
 	CGO_ENABLED=1 go build -tags "netgo osusergo seccomp" -trimpath -ldflags "-s -w -linkmode external -extldflags -static" -o $@ ./node/runtime/helper
 
 node/runtime/embedded/shim: go.mod $(wildcard node/runtime/shim/*.go node/runtime/wire/*.go)
