@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -201,6 +202,9 @@ func CheckNamespace(v View, o object.Object) error {
 // CheckDelete refuses the deletion of the four namespaces that a cluster cannot be without, in Kubernetes' words. Whoever asks,
 // the answer is the same.
 func CheckDelete(o object.Object) error {
+	if class, ok := o.(*schedulingv1.PriorityClass); ok && (class.Name == "system-cluster-critical" || class.Name == "system-node-critical") {
+		return apierrors.NewForbidden(schedulingv1.Resource("priorityclasses"), class.Name, errors.New("this is a system priority class and cannot be deleted"))
+	}
 	ns, ok := o.(*corev1.Namespace)
 	if !ok {
 		return nil

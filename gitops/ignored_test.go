@@ -8,20 +8,6 @@ import (
 // TestIgnoredIsTold pushes what is stored and not looked at: the answer says so, with the place, and only when the document is new.
 func TestIgnoredIsTold(t *testing.T) {
 	w := newWorld(t)
-	const pod = `apiVersion: v1
-kind: Pod
-metadata: {name: p}
-spec:
-  affinity:
-    podAntiAffinity:
-      requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {a: b}}}]
-  containers: [{name: c, image: i}]
-`
-	const said = "pod/default/p: spec.affinity.podAntiAffinity is stored, and the scheduler does not look at it yet (p.yaml:6)"
-	w.commit(map[string]string{"p.yaml": pod})
-	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, said) {
-		t.Errorf("the push says %s, want %q", out, said)
-	}
 	w.commit(map[string]string{"n.yaml": "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: closed}\nspec: {podSelector: {}}\n"})
 	const dormant = "networkpolicy/default/closed: a NetworkPolicy is stored, and nothing acts on it yet (n.yaml:1)"
 	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, dormant) {

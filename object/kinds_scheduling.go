@@ -7,5 +7,5 @@ import (
 // schedulingKinds are the kinds of the group scheduling.
 var schedulingKinds = []Kind{
 	{GVK: schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"), Resource: "priorityclasses", Singular: "priorityclass", ShortNames: []string{"pc"},
-		FromGit: true, Dormant: true, make: of[schedulingv1.PriorityClass]},
+		FromGit: true, make: of[schedulingv1.PriorityClass]},
 }

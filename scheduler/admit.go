@@ -61,20 +61,26 @@ func mergeLabelKeys(a *corev1.Affinity, own map[string]string) (changed bool) {
 	return changed
 }
 
-// systemPriorities are the classes that every cluster has (pkg/apis/scheduling).
-func systemPriorities(name string) (int32, bool) {
+// The classes that every cluster has (pkg/apis/scheduling).
+const (
+	SystemClusterCritical = "system-cluster-critical"
+	SystemNodeCritical    = "system-node-critical"
+)
+
+// SystemPriority is the priority of a class that every cluster has, and whether it is one.
+func SystemPriority(name string) (int32, bool) {
 	switch name {
-	case "system-cluster-critical":
+	case SystemClusterCritical:
 		return 2_000_000_000, true
-	case "system-node-critical":
+	case SystemNodeCritical:
 		return 2_000_001_000, true
 	}
 	return 0, false
 }
 
 // Prioritize writes into a new pod what its PriorityClass says, or the class that is the default, as Kubernetes' admission plugin Priority
-// does: the priority and the preemptionPolicy. A pod without a class in a cluster without a default is left as it is, which means 0.
-// The error tells of a class that does not exist, or of a priority that is not its class's.
+// does: the priority and the preemptionPolicy. Without either they are 0 and PreemptLowerPriority. The error tells of a class that does not
+// exist, or of a priority or policy that is not its class's.
 func Prioritize(src Classes, pod *corev1.Pod) error {
 	name := pod.Spec.PriorityClassName
 	var class *schedulingv1.PriorityClass
@@ -83,11 +89,14 @@ func Prioritize(src Classes, pod *corev1.Pod) error {
 	} else if o, ok := src.Get(object.Key{Resource: "priorityclasses", Name: name}); ok {
 		class, _ = o.(*schedulingv1.PriorityClass)
 	}
-	value, policy := int32(0), (*corev1.PreemptionPolicy)(nil)
-	system, known := systemPriorities(name)
+	value, policy := int32(0), corev1.PreemptLowerPriority
+	system, known := SystemPriority(name)
 	switch {
 	case class != nil:
-		value, policy, pod.Spec.PriorityClassName = class.Value, class.PreemptionPolicy, class.Name
+		value, pod.Spec.PriorityClassName = class.Value, class.Name
+		if class.PreemptionPolicy != nil {
+			policy = *class.PreemptionPolicy
+		}
 	case known:
 		value = system
 	case name != "":
@@ -96,17 +105,10 @@ func Prioritize(src Classes, pod *corev1.Pod) error {
 	if p := pod.Spec.Priority; p != nil && *p != value {
 		return fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; priority admission controller computed %d from the given PriorityClass name", *p, value)
 	}
-	if p := pod.Spec.PreemptionPolicy; p != nil && policy != nil && *p != *policy {
-		return fmt.Errorf("the string value of PreemptionPolicy (%s) must not be provided in pod spec; priority admission controller computed %s from the given PriorityClass name", *p, *policy)
+	if p := pod.Spec.PreemptionPolicy; p != nil && *p != policy {
+		return fmt.Errorf("the string value of PreemptionPolicy (%s) must not be provided in pod spec; priority admission controller computed %s from the given PriorityClass name", *p, policy)
 	}
-	if pod.Spec.PriorityClassName == "" {
-		return nil
-	}
-	pod.Spec.Priority = &value
-	if policy != nil {
-		copied := *policy
-		pod.Spec.PreemptionPolicy = &copied
-	}
+	pod.Spec.Priority, pod.Spec.PreemptionPolicy = &value, &policy
 	return nil
 }
 

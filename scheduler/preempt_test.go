@@ -136,9 +136,17 @@ func TestAdmit(t *testing.T) {
 		if (err != nil) != (tc.err != "") || err != nil && !strings.Contains(err.Error(), tc.err) || err == nil && priorityOf(p) != tc.want {
 			t.Errorf("%s: %v, priority %d", tc.class, err, priorityOf(p))
 		}
-		if tc.class == "gold" && tc.err == "" && !never(&p.Spec) {
-			t.Error("the class's preemptionPolicy is lost")
+		if tc.err != "" {
+			continue
 		}
+		if p.Spec.Priority == nil || p.Spec.PreemptionPolicy == nil || never(&p.Spec) != (tc.class == "gold") {
+			t.Errorf("class %q: priority %v, preemptionPolicy %v", tc.class, p.Spec.Priority, p.Spec.PreemptionPolicy)
+		}
+	}
+	refused := pod("", 0, "", "")
+	refused.Spec.PreemptionPolicy = &wait
+	if err := Admit(c, refused); err == nil {
+		t.Error("a pod without a class has a preemptionPolicy of its own")
 	}
 	class.GlobalDefault = true
 	p := pod("", 0, "", "")

@@ -41,9 +41,6 @@ var known = []difference{
 	{"kube-apiserver tells to continue where nothing that is selected is left; ours looks ahead", func(peer, ours string) bool {
 		return without(peer, `"continue": "\\u003ctoken\\u003e",?`) == without(ours, `"never"`)
 	}},
-	{"no priority of pods is filled in: part 4 does", func(peer, ours string) bool {
-		return without(peer, `"preemptionPolicy": "PreemptLowerPriority",?`, `"priority": \d+,?`) == without(ours, `"never"`)
-	}},
 	{"reviews keep no managers of fields", func(peer, ours string) bool {
 		return strings.Contains(peer, `"kind": "`) && strings.Contains(ours, "Review\"")
 	}},
