@@ -27,6 +27,8 @@ type Overlay struct {
 	index *btree.BTreeG[layer]
 	// names are the names of all written keys: most objects of the base are told apart from them without making a path.
 	names map[string]struct{}
+	// kept are the keys whose statuses stay as they were written.
+	kept map[object.Key]struct{}
 }
 
 // layer is one written key: its new object, or nil for a deletion.
@@ -90,6 +92,20 @@ func (o *Overlay) Removed(k object.Key) bool {
 	}
 	_, had := o.base.Get(k)
 	return had
+}
+
+// KeepStatus has controllers leave the status under the key as it is written now: who wants it otherwise writes it in an entry after this one.
+func (o *Overlay) KeepStatus(k object.Key) {
+	if o.kept == nil {
+		o.kept = map[object.Key]struct{}{}
+	}
+	o.kept[k] = struct{}{}
+}
+
+// KeepsStatus tells whether KeepStatus was called for the key.
+func (o *Overlay) KeepsStatus(k object.Key) bool {
+	_, ok := o.kept[k]
+	return ok
 }
 
 func (o *Overlay) unindex(l layer) {

@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -129,7 +130,7 @@ func (s *settling) run(j job) {
 	if err == nil {
 		err = s.complete(j.key, &res)
 	}
-	if errors.Is(err, errReplaces) {
+	if errors.Is(err, errReplaces) || errors.Is(err, errRewrites) {
 		s.wake(j, s.now)
 		return
 	}
@@ -153,6 +154,9 @@ func (s *settling) run(j job) {
 
 // errReplaces holds a run back whose new object would take the key of one that is removed in the same entry.
 var errReplaces = errors.New("an object is removed and made anew in one entry")
+
+// errRewrites holds a run back that would write a status over the one that a client writes in the same entry.
+var errRewrites = errors.New("a status is written twice in one entry")
 
 // panicked is the error of a controller that panicked.
 type panicked struct{ text string }
@@ -195,6 +199,9 @@ func (s *settling) complete(key object.Key, res *Result) error {
 				return fmt.Errorf("admit %s: %w", object.KeyOf(o), err)
 			}
 		}
+		if k, knows := s.o.(statusKeeper); knows && old != nil && k.KeepsStatus(object.KeyOf(o)) && !sameStatus(o, old) {
+			return errRewrites
+		}
 		if old != nil && !bound(o, old) && equality.Semantic.DeepEqual(o, old) {
 			continue
 		}
@@ -205,6 +212,12 @@ func (s *settling) complete(key object.Key, res *Result) error {
 	}
 	res.Put = kept
 	return nil
+}
+
+// sameStatus compares the statuses of two objects of one kind, if it has one.
+func sameStatus(a, b object.Object) bool {
+	of := func(o object.Object) reflect.Value { return reflect.ValueOf(o).Elem().FieldByName("Status") }
+	return !of(a).IsValid() || equality.Semantic.DeepEqual(of(a).Interface(), of(b).Interface())
 }
 
 // closed tells whether an object that is to be made would stand in a namespace that is being deleted.

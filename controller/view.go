@@ -53,6 +53,13 @@ type snapshotKeeper interface {
 	Snapshot(scheduler.Profiles) (s *scheduler.Snapshot, done func())
 }
 
+// statusKeeper is an Overlay that knows which objects' statuses a client has written by their subresource. They are committed as they were written, so
+// that the client's answer and watchers show them; the run of a controller that wants such a status otherwise waits for the next Settle.
+type statusKeeper interface {
+	// KeepsStatus tells whether this entry is to keep the status under the key as it is.
+	KeepsStatus(object.Key) bool
+}
+
 // Change is what happened to one object. Old is nil for a creation, New for a deletion.
 type Change struct {
 	Key      object.Key

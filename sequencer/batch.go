@@ -109,6 +109,7 @@ func (b *batch) accept(j *job, dec *decision) {
 		for _, c := range dec.outcome.Requested {
 			b.overlay.Apply([]cluster.Change{cluster.Change(c)})
 		}
+		keepStatuses(b.overlay, j.req)
 	}
 	for i := range j.req.Ops {
 		b.touched[j.req.Ops[i].Key] = true

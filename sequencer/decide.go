@@ -135,7 +135,17 @@ func (d *decider) apply(dec *decision, req *Request, now time.Time) error {
 			return err
 		}
 	}
+	keepStatuses(dec.overlay, req)
 	return nil
+}
+
+// keepStatuses has this entry's controllers keep the statuses that the request writes by the subresource, as they are.
+func keepStatuses(o *cluster.Overlay, req *Request) {
+	for i := range req.Ops {
+		if op := &req.Ops[i]; op.Verb == UpdateStatus && op.Subresource == "status" {
+			o.KeepStatus(op.Key)
+		}
+	}
 }
 
 // changes are the overlay's, as controllers take them.

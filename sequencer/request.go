@@ -30,7 +30,7 @@ type Op struct {
 	// PropagationPolicy is for Delete: Background (the default), Foreground or Orphan.
 	PropagationPolicy string
 	// Subresource is by what an Update comes, if not by the object itself, and an UpdateStatus, if not by the status: admission.WriteOf tells what it may
-	// change.
+	// change. A status that comes by "status" is committed as it is: controllers that want it otherwise write it in the next entry.
 	Subresource string
 }
 
