@@ -48,7 +48,7 @@ func (adoption) Keys(v View, ch Change, emit func(object.Key)) {
 	if isTaken(ch.Key.Resource) && metav1.GetControllerOfNoCopy(ch.New) == nil && ch.New.GetDeletionTimestamp() == nil && len(ch.New.GetLabels()) > 0 {
 		emit(ch.Key)
 	}
-	if ch.Old != nil || !mayAdopt(ch.New) {
+	if ch.Old != nil || !mayFindOrphans(ch.New) {
 		return
 	}
 	for _, a := range adopters {
@@ -64,10 +64,11 @@ func (adoption) Keys(v View, ch Change, emit func(object.Key)) {
 // isTaken tells whether objects of the resource are adopted.
 func isTaken(resource string) bool { return resource == "pods" || resource == "replicasets" }
 
-// mayAdopt tells of a job that no pod but its own has the label which its selector asks for, unless its user chose the selector.
-func mayAdopt(owner object.Object) bool {
+// mayFindOrphans tells of a new owner whether there may be pods for it already: of a job there are none, as no pod but its own has the label which its
+// selector asks for, unless its user chose the selector.
+func mayFindOrphans(owner object.Object) bool {
 	j, isJob := owner.(*batchv1.Job)
-	return !isJob || j.Spec.ManualSelector != nil && *j.Spec.ManualSelector && !jobFinished(j) && !managedElsewhere(j)
+	return !isJob || j.Spec.ManualSelector != nil && *j.Spec.ManualSelector
 }
 
 func (adoption) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
@@ -113,7 +114,7 @@ func selects(owner, o object.Object) bool {
 		}
 		sel = owner.Spec.Selector
 	case *batchv1.Job:
-		if !mayAdopt(owner) {
+		if jobFinished(owner) || managedElsewhere(owner) {
 			return false
 		}
 		sel = owner.Spec.Selector
