@@ -106,6 +106,9 @@ func (a applier) create(o *cluster.Overlay, op *Op) error {
 	}
 	stampLease(obj, nil, a.now)
 	if p, ok := obj.(*corev1.Pod); ok {
+		if err := admission.DefaultRuntime(o, p); err != nil {
+			return err
+		}
 		admission.DefaultResources(o, p)
 	}
 	admission.PrepareCreate(obj, uid, a.now)

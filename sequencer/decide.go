@@ -92,7 +92,8 @@ func (d *decider) run(o *cluster.Overlay, out Outcome, triggers []controller.Tri
 	return out, nil
 }
 
-// admitOn is the admission of what controllers write on a state: a new pod gets the resources that its namespace has for it.
+// admitOn is the admission of what controllers write on a state: a new pod gets what its RuntimeClass says and the resources that its namespace
+// has for it.
 func (d *decider) admitOn(v controller.View) controller.Admit {
 	if d.admit == nil {
 		return nil
@@ -100,6 +101,9 @@ func (d *decider) admitOn(v controller.View) controller.Admit {
 	return func(o, old object.Object, now time.Time) error {
 		if p, ok := o.(*corev1.Pod); ok && old == nil {
 			admission.PodDefaults(p)
+			if err := admission.DefaultRuntime(v, p); err != nil {
+				return err
+			}
 			admission.DefaultResources(v, p)
 		}
 		return d.admit(o, old, now)
