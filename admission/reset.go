@@ -13,8 +13,3 @@ func Reset(k object.Kind, subresource string) []string {
 	}
 	return specialWrites[k.Resource+"/"+subresource].reset
 }
-
-// Sole are the fields, by their paths (* is any element of a list), that alone are set by a write of a subresource. Empty means that it is not so.
-func Sole(k object.Kind, subresource string) []string {
-	return specialWrites[k.Resource+"/"+subresource].sole
-}

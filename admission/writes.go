@@ -23,7 +23,7 @@ type Write struct {
 	// Status tells that it is a write of the status: the specification stays.
 	Status bool
 
-	reset, sole []string
+	reset []string
 }
 
 // WriteOf returns how a resource is changed by a subresource ("" for the whole object). It answers false if it is not.
@@ -69,7 +69,6 @@ var specialWrites = map[string]Write{
 		keepMeta(o, old)
 	}},
 	"pods/resize": {
-		sole: []string{"spec.containers.*.resources", "spec.containers.*.resizePolicy", "spec.initContainers.*.resources", "spec.initContainers.*.resizePolicy"},
 		Prepare: func(o, old object.Object, _ time.Time) {
 			prepareResize(o.(*corev1.Pod), old.(*corev1.Pod))
 			KeepGitOwner(o, old)
@@ -82,7 +81,6 @@ var specialWrites = map[string]Write{
 		},
 	},
 	"pods/ephemeralcontainers": {
-		sole: []string{"spec.ephemeralContainers"},
 		Prepare: func(o, old object.Object, _ time.Time) {
 			p := o.(*corev1.Pod)
 			added := p.Spec.EphemeralContainers

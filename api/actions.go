@@ -173,7 +173,10 @@ func (s *Server) access(t target, spec authorizationv1.SubjectAccessReviewSpec) 
 		a.Verb, a.Path = spec.NonResourceAttributes.Verb, spec.NonResourceAttributes.Path
 	}
 	d := authz.Authorize(a, s.cfg.Store.View().Get)
-	return authorizationv1.SubjectAccessReviewStatus{Allowed: d.Allowed, Reason: d.Reason}, nil
+	if !d.Allowed {
+		return authorizationv1.SubjectAccessReviewStatus{}, nil // that nobody allows it is no reason: kubectl would print it behind its "no"
+	}
+	return authorizationv1.SubjectAccessReviewStatus{Allowed: true, Reason: d.Reason}, nil
 }
 
 // reviewOwnRules lists what the asker may do, as far as it can be said without knowing the object.

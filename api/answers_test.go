@@ -104,6 +104,8 @@ func TestAnswers(t *testing.T) {
 		{"PATCH", "configmaps/c?fieldManager=m&fieldValidation=Strict", applyPatch, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  x: y\n  x: z", 400, `error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors`},
 		{"POST", "services", "", `{"metadata":{"name":"h"},"spec":{"clusterIP":"None","selector":{"a":"b"}}}`, 201, `"f:clusterIP":\{\},"f:internalTrafficPolicy"`},
 		{"POST", "/apis/apps/v1/namespaces/default/daemonsets", "", `{"metadata":{"name":"d"},"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`, 201, `"f:deprecated.daemonset.template.generation"`},
+		{"GET", "configmaps?continue=nonsense-x&resourceVersion=5", "", ``, 400, `invalid continue token: continue key is not valid`},
+		{"GET", "configmaps?watch=true&timeoutSeconds=1&continue=x", "", ``, 422, `resourceVersionMatch is forbidden when continue is provided`},
 		{"PATCH", "services/s", mergePatch, `{"spec":{"type":"ClusterIP"}}`, 200, `"type":"ClusterIP"`},
 		{"DELETE", "services/s", "", ``, 200, `"kind":"Service"`},
 		{"GET", "configmaps?watch=true&timeoutSeconds=1&sendInitialEvents=false&resourceVersionMatch=NotOlderThan", "", ``, 200, `^$`},
@@ -135,6 +137,43 @@ func TestErrorsInOtherForms(t *testing.T) {
 		res.Body.Close()
 		if err != nil || res.StatusCode != http.StatusNotFound || res.Header.Get("Content-Type") != media || !strings.HasPrefix(string(b), begin) {
 			t.Errorf("%s: %s %s %q (%v)", media, res.Status, res.Header.Get("Content-Type"), b, err)
+		}
+	}
+}
+
+// TestShapesOfOtherDocuments: the metadata of a list as that of an object, and the other way round, is refused, and only after what else is wrong.
+func TestShapesOfOtherDocuments(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t, apitest.New(), nil)
+	c := admin(t, s, true, nil)
+	s.Store.Put(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c", UID: "11111111-2222-3333-4444-555555555555"}})
+	for _, x := range []struct {
+		path, shape string
+		code        int
+		want        string
+	}{
+		{"configmaps/c", "PartialObjectMetadata", 200, `"kind":"PartialObjectMetadata"`},
+		{"configmaps/c", "PartialObjectMetadataList", 406, "you requested PartialObjectMetadataList, but the requested object is not a list"},
+		{"configmaps", "PartialObjectMetadataList", 200, `"kind":"PartialObjectMetadataList"`},
+		{"configmaps", "PartialObjectMetadata", 406, "you requested PartialObjectMetadata, but the requested object is a list"},
+		{"configmaps?watch=true&timeoutSeconds=1", "PartialObjectMetadataList", 406, "you requested PartialObjectMetadataList"},
+		{"configmaps/none", "PartialObjectMetadataList", 404, "not found"},
+		{"configmaps?resourceVersion=x", "PartialObjectMetadata", 400, "invalid resource version"},
+		{"configmaps?fieldSelector=metadata.name%3Dnone", "PartialObjectMetadataList", 200, `"items":null`},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/api/v1/namespaces/default/"+x.path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "application/json;as="+x.shape+";v=v1;g=meta.k8s.io,application/json")
+		res, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != x.code || !strings.Contains(string(b), x.want) {
+			t.Errorf("%s as %s: %d %s (%v), want %d %s", x.path, x.shape, res.StatusCode, b, err, x.code, x.want)
 		}
 	}
 }

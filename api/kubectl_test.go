@@ -225,6 +225,6 @@ func TestReviews(t *testing.T) {
 	has(t, k.fails("", "auth", "can-i", "get", "/version", "--as=system:anonymous"), `User "system:anonymous" cannot create resource "selfsubjectaccessreviews"`)
 	has(t, k.fails(`{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{}}`, "create", "--validate=false", "-f", "-"), "at least one of user or group must be specified")
 	has(t, k.ok(`{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":"jane","resourceAttributes":{"verb":"get","resource":"pods"}}}`, "create", "--validate=false", "-f", "-", "-o", "yaml"),
-		"allowed: false", `User "jane" cannot get resource "pods"`)
+		"allowed: false")
 	has(t, k.ok("", "api-resources", "--verbs=create", "-o", "name"), "tokenreviews.authentication.k8s.io", "localsubjectaccessreviews.authorization.k8s.io", "bindings")
 }

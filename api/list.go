@@ -127,12 +127,14 @@ func (o listOptions) exact() bool {
 
 // nextPage returns the view and the place of a continue token, which may be of another server.
 func (s *Server) nextPage(r *http.Request, o listOptions) (View, string, error) {
-	if o.ResourceVersion != "" && o.ResourceVersion != "0" {
-		return nil, "", badRequest("specifying resource version is not allowed when using continue")
-	}
 	t, err := readToken(o.Continue)
-	if err != nil || t.Rev == 0 {
-		return s.cfg.Store.View(), t.After, err
+	switch {
+	case err != nil:
+		return nil, "", err
+	case o.ResourceVersion != "" && o.ResourceVersion != "0":
+		return nil, "", badRequest("specifying resource version is not allowed when using continue")
+	case t.Rev == 0:
+		return s.cfg.Store.View(), t.After, nil
 	}
 	if err := s.await(r.Context(), t.Rev); err != nil {
 		return nil, "", err
@@ -147,6 +149,8 @@ func (s *Server) nextPage(r *http.Request, o listOptions) (View, string, error) 
 // listBody encodes a list as agreed, as parts to be sent one after another. The parts are shared bytes.
 func (s *Server) listBody(r *http.Request, k object.Kind, a accepted, items []object.Object, m listMeta) ([][]byte, error) {
 	switch {
+	case a.refused != nil:
+		return nil, a.refused
 	case a.shape == shapeTable:
 		b, err := s.table(k, a, items, m, r)
 		return [][]byte{b}, err
@@ -229,7 +233,6 @@ func partialList(a accepted, items []object.Object, m listMeta) ([][]byte, error
 	list := &metav1.PartialObjectMetadataList{
 		TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/" + a.version, Kind: "PartialObjectMetadataList"},
 		ListMeta: m.meta(),
-		Items:    make([]metav1.PartialObjectMetadata, 0, len(items)),
 	}
 	for _, o := range items {
 		list.Items = append(list.Items, *partial(o, a.version))

@@ -70,40 +70,24 @@ func (m *fieldManagers) of(k object.Kind, subresource string) (*managedfields.Fi
 
 // resetFields are what a write of the whole object, or of a subresource, cannot set: nobody comes to own them by it.
 func resetFields(k object.Kind, subresource string) map[fieldpath.APIVersion]fieldpath.Filter {
-	var filter fieldpath.Filter
-	if sole := admission.Sole(k, subresource); len(sole) > 0 {
-		matchers := make([]*fieldpath.SetMatcher, len(sole))
-		for i, p := range sole {
-			matchers[i] = fieldpath.MakePrefixMatcherOrDie(elements(p)...)
-		}
-		filter = fieldpath.NewIncludeMatcherFilter(matchers...)
-	} else if reset := admission.Reset(k, subresource); len(reset) > 0 {
-		set := fieldpath.NewSet()
-		for _, p := range reset {
-			set.Insert(fieldpath.MakePathOrDie(elements(p)...))
-		}
-		filter = fieldpath.NewExcludeSetFilter(set)
-	} else {
+	paths := admission.Reset(k, subresource)
+	if len(paths) == 0 {
 		return nil
 	}
+	set := fieldpath.NewSet()
+	for _, p := range paths {
+		var names []any
+		for _, name := range strings.Split(p, ".") {
+			names = append(names, name)
+		}
+		set.Insert(fieldpath.MakePathOrDie(names...))
+	}
+	filter := fieldpath.NewExcludeSetFilter(set)
 	out := map[fieldpath.APIVersion]fieldpath.Filter{}
 	for _, v := range object.Served() {
 		if v.Resource == k.Resource {
 			out[fieldpath.APIVersion(v.GVK.GroupVersion().String())] = filter
 		}
-	}
-	return out
-}
-
-// elements are those of a path with dots; * is any.
-func elements(path string) []any {
-	var out []any
-	for _, e := range strings.Split(path, ".") {
-		if e == "*" {
-			out = append(out, fieldpath.MatchAnyPathElement())
-			continue
-		}
-		out = append(out, e)
 	}
 	return out
 }
@@ -464,6 +448,9 @@ func (s *Server) applyOnce(w http.ResponseWriter, r *http.Request, t target, in 
 		return nil, 0, err
 	}
 	o.GetObjectKind().SetGroupVersionKind(t.kind.Stored().GVK)
+	if t.via != "" {
+		timeless(o, t.via)
+	}
 	if !made {
 		done, err := s.replace(r, t, edit{object: o, managed: true, dry: in.dry, w: w}, old)
 		return done, http.StatusOK, err

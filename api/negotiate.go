@@ -1,11 +1,14 @@
 package api
 
 import (
+	"fmt"
 	"mime"
 	"net/http"
 	"sort"
 	"strconv"
 	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // The media types of bodies.
@@ -34,7 +37,15 @@ type accepted struct {
 	version string
 	// pretty asks for indented JSON.
 	pretty bool
+	// refused is the answer instead of the object or list, if it has none of the shape that is wanted: errors that come before it are told first.
+	refused error
 }
+
+// Who asks for the metadata of a list as that of an object, or the other way round, is not served anything else instead, as in Kubernetes.
+var (
+	partialOther = map[shape]shape{shapePartial: shapePartialList, shapePartialList: shapePartial}
+	partialWhy   = map[shape]string{shapePartial: "a list", shapePartialList: "not a list"}
+)
 
 // clause is one part of an Accept header.
 type clause struct {
@@ -79,7 +90,14 @@ func negotiate(r *http.Request, proto bool, shapes ...shape) (accepted, error) {
 			return a, nil
 		}
 		v := c.params["v"]
-		if c.params["g"] != "meta.k8s.io" || (v != "v1" && v != "v1beta1") || !has(shapes, as) {
+		if c.params["g"] != "meta.k8s.io" || (v != "v1" && v != "v1beta1") {
+			continue
+		}
+		if has(shapes, partialOther[as]) && !has(shapes, as) {
+			a.media, a.refused = media, statusError(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable, fmt.Sprintf("you requested %s, but the requested object is %s", as, partialWhy[as]))
+			return a, nil
+		}
+		if !has(shapes, as) {
 			continue
 		}
 		if as == shapeTable && media == mediaProto {

@@ -90,13 +90,19 @@ func parseListOptions(t target) (listOptions, error) {
 		}
 		o.TimeoutSeconds = &n
 	}
-	if faults := validation.ValidateListOptions(&o.ListOptions, true); len(faults) > 0 {
+	asked := o.ListOptions
+	if o.Watch {
+		// Kubernetes judges what it makes of an old client's watch. Ours serves it as it is.
+		internalversion.SetListOptionsDefaults(&asked, true)
+	}
+	if faults := validation.ValidateListOptions(&asked, true); len(faults) > 0 {
 		return o, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", faults)
 	}
-	if _, err := parseRev(o.ResourceVersion); err != nil {
-		return o, err
+	if o.Continue != "" {
+		return o, nil // the token is judged first, and goes with no version
 	}
-	return o, nil
+	_, err = parseRev(o.ResourceVersion)
+	return o, err
 }
 
 func newSelection(k object.Kind, l labels.Selector, f fields.Selector) (selection, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -66,9 +67,13 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target) error 
 
 // otherUID refuses the replacement of an object by one that was meant for another, or for one that is gone (has is empty then).
 func otherUID(t target, body object.Object, has types.UID) error {
+	key := t.key().Path()
+	if t.query.Has("dryRun") {
+		key = strings.TrimPrefix(key, "/registry") // Kubernetes' own words
+	}
 	return apierrors.NewConflict(t.groupResource(), t.name, fmt.Errorf(
 		"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
-		t.key().Path(), body.GetUID(), has))
+		key, body.GetUID(), has))
 }
 
 // namesVersion refuses a replacement without a version where the kind asks for one.
@@ -110,6 +115,10 @@ func (s *Server) createByUpdate(w http.ResponseWriter, r *http.Request, t target
 	if o, err = s.storeNew(r, o, dry); err != nil {
 		return err
 	}
+	if dry { // nothing gave it a version, so it shows the one it came with, as in Kubernetes
+		o = object.Copy(o)
+		o.SetResourceVersion(body.GetResourceVersion())
+	}
 	s.sendObject(w, r, http.StatusCreated, t.kind, a, o, written(dry))
 	return nil
 }
@@ -134,7 +143,11 @@ func (s *Server) modify(w http.ResponseWriter, r *http.Request, t target, f chan
 	if err != nil {
 		return err
 	}
-	s.sendObject(w, r, http.StatusOK, t.kind, a, o, written(dry))
+	keep := written(dry)
+	if o.GetDeletionTimestamp() != nil {
+		keep = fleeting // it may have gone with this write, and then its revision is that of what it was before
+	}
+	s.sendObject(w, r, http.StatusOK, t.kind, a, o, keep)
 	return nil
 }
 
@@ -229,10 +242,10 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	}
 	op.Object = o
 	done, err := s.store(r, op, e.dry)
-	if err != nil || o.GetDeletionTimestamp() == nil || len(o.GetFinalizers()) > 0 || len(old.GetFinalizers()) == 0 {
+	if err != nil || o.GetDeletionTimestamp() == nil || done.GetResourceVersion() != old.GetResourceVersion() {
 		return done, err
 	}
-	// With its last finalizer the object may have gone; the store then answers with what it was before.
+	// With its last finalizer the object has gone: the store answers with what it was before.
 	last := object.Copy(o)
 	last.SetResourceVersion(done.GetResourceVersion())
 	return last, nil

@@ -32,6 +32,9 @@ const (
 // watch serves a watch. Errors before the first byte are returned; later ones travel as an ERROR event.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target) error {
 	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartial)
+	if err == nil {
+		err = a.refused
+	}
 	if err != nil {
 		return err
 	}

@@ -80,6 +80,10 @@ func (s *Server) sendObject(w http.ResponseWriter, r *http.Request, code int, k 
 		b   []byte
 		err error
 	)
+	if a.refused != nil {
+		s.writeError(w, r, a.refused)
+		return
+	}
 	if a.shape == shapeTable {
 		b, err = s.table(k, a, []object.Object{o}, listMeta{rev: o.GetResourceVersion()}, r)
 	} else {
