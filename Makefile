@@ -160,6 +160,10 @@ judge-apiserver: ## a real kube-apiserver with etcd beside our API: fixed and JU
 	tools=$$(scripts/etcd-tools.sh) && server=$$(scripts/kube-apiserver.sh) && cd bench/peer/apiserver && \
 	ETCD=$$tools/etcd KUBE_APISERVER=$$server JUDGE_COURSES=$(JUDGE_REQUESTS) go test -count 1 -timeout 60m -v .
 
+.PHONY: judge-apiserver-short
+judge-apiserver-short:
+	$(MAKE) judge-apiserver JUDGE_REQUESTS=100
+
 # How many pairs of a node and a pod are judged.
 JUDGE_PAIRS ?= 10000000
 # How many pods that fit nowhere.
@@ -186,4 +190,4 @@ test-deps:
 # Nothing is skipped for want of a tool, of root or of a kernel module: see internal/needs.
 test: export TEST_REQUIRED = 1
 test: export VMTEST_REQUIRED = 1
-test: test-deps vm-kernel check faults vm e2e judge-short judge-controllers-short judge-scheduler-short ## everything that CI runs
+test: test-deps vm-kernel check faults vm e2e judge-short judge-controllers-short judge-scheduler-short judge-apiserver-short ## everything that CI runs

@@ -1,22 +1,26 @@
 package apiserver
 
 import (
+	"bytes"
 	"encoding/json"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // difference is one that is meant, with its reason. docs/kubectl.md tells users of those that they can meet.
 type difference struct {
 	why string
-	is  func(peer, ours string) bool
+	// of is what the path of the request must match, empty for any.
+	of string
+	is func(peer, ours string) bool
 }
 
 // reason tells why a difference is meant, empty if it is not.
 func reason(p played) string {
 	for _, d := range known {
-		if d.is(p.peer, p.ours) {
+		if (d.of == "" || regexp.MustCompile(d.of).MatchString(p.step.path)) && d.is(p.peer, p.ours) {
 			return d.why
 		}
 	}
@@ -25,33 +29,168 @@ func reason(p played) string {
 
 // known are the differences that are meant.
 var known = []difference{
-	{"kube-apiserver answers 500 to what is the client's fault; ours says what is wrong (4xx)", func(peer, ours string) bool {
+	{"kube-apiserver answers 500 to what is the client's fault; ours says what is wrong (4xx)", "", func(peer, ours string) bool {
 		return strings.HasPrefix(peer, "500 ") && (strings.HasPrefix(ours, "400 ") || strings.HasPrefix(ours, "409 ") || strings.HasPrefix(ours, "422 "))
 	}},
-	{"a body of another kind: kube-apiserver names its own Go types", sameCode("400", `unknown conversion|is registered for version|\(\*core\.|decoded object cannot be converted`)},
-	{"a media type that is not served: the codes are the same, ours lists what is", func(peer, ours string) bool {
-		return sameCode("406", ".")(peer, ours) || sameCode("415", ".")(peer, ours)
+	{"a body of another kind or form: kube-apiserver names its own Go types", "", sameBut("400", `unknown conversion|is registered for version|\(\*core\.|decoded object cannot be converted|Go value of type \[\]handlers\.`)},
+	{"a media type that is not served: the codes are the same, ours lists what is", "", func(peer, ours string) bool {
+		return sameBut("406", ".")(peer, ours) || sameBut("415", ".")(peer, ours)
 	}},
-	{"a JSON patch that cannot be applied: ours adds the reason", sameCode("422", `"message": "the server rejected our request due to an error in our request"`)},
-	{"a patch that makes no object of the kind: the codes are the same; the texts show the document in the order or form that each side has it in", sameCode("422", `"field": "patch"`)},
-	{"kube-apiserver lists a fault of the metadata as often as it looks, ours once", func(peer, ours string) bool {
+	{"a JSON patch that cannot be applied: ours adds the reason", "", sameBut("422", `"message": "the server rejected our request due to an error in our request"`)},
+	{"a patch that makes no object of the kind: the codes are the same; the texts show the document in the order or form that each side has it in", "", sameBut("422", `"field": "patch"`)},
+	{"kube-apiserver lists a fault of the metadata as often as it looks, ours once", "", func(peer, ours string) bool {
 		a, b := causes(peer), causes(ours)
 		return strings.HasPrefix(ours, "422 ") && a != nil && slices.Equal(a, b)
 	}},
-	{"kube-apiserver tells to continue where nothing that is selected is left; ours looks ahead", func(peer, ours string) bool {
+	{"kube-apiserver tells to continue where nothing that is selected is left; ours looks ahead", `[?&]labelSelector=.*limit=|[?&]limit=.*(label|field)Selector=`, func(peer, ours string) bool {
 		return without(peer, `"continue": "\\u003ctoken\\u003e",?`) == without(ours, `"never"`)
 	}},
-	{"reviews keep no managers of fields", func(peer, ours string) bool {
-		return strings.Contains(peer, `"kind": "`) && strings.Contains(ours, "Review\"")
+	{"a review is not stored: ours keeps neither a time nor managers of its fields", `/(subjectaccess|localsubjectaccess|selfsubjectaccess|selfsubjectrules|token)reviews$`, func(peer, ours string) bool {
+		bare := func(docs []map[string]any) {
+			for _, d := range docs {
+				if m, ok := d["metadata"].(map[string]any); ok {
+					delete(m, "managedFields")
+					delete(m, "creationTimestamp")
+				}
+			}
+		}
+		return sameDocs(peer, ours, bare, bare)
+	}},
+	{"who asks is told, but for the number of the certificate: part 5 brings it", `/selfsubjectreviews$`, func(peer, ours string) bool {
+		return sameDocs(peer, ours, func(docs []map[string]any) {
+			for _, d := range docs {
+				if m, ok := d["metadata"].(map[string]any); ok {
+					delete(m, "creationTimestamp")
+				}
+				st, _ := d["status"].(map[string]any)
+				u, _ := st["userInfo"].(map[string]any)
+				if x, ok := u["extra"].(map[string]any); ok && len(x) == 1 && x["authentication.kubernetes.io/credential-id"] != nil {
+					delete(u, "extra")
+				}
+			}
+		}, func([]map[string]any) {})
+	}},
+	{"each tells its own build; what ours is compatible with it does not tell", `^/version/?$`, func(peer, ours string) bool {
+		own := func(docs []map[string]any) {
+			for _, d := range docs {
+				for _, k := range []string{"buildDate", "compiler", "gitCommit", "gitTreeState", "gitVersion", "goVersion", "emulationMajor", "emulationMinor", "minCompatibilityMajor", "minCompatibilityMinor"} {
+					delete(d, k)
+				}
+			}
+		}
+		return sameDocs(peer, ours, own, own)
+	}},
+	{"the deletion of a pod that waits for nothing is one write: ours sends DELETED with the state before it, kube-apiserver MODIFIED first", `/pods\?watch=true`, func(peer, ours string) bool {
+		return sameDocs(peer, ours, deletedAtOnce, deletedAtOnce)
+	}},
+	{"a watch from a revision that there is not: ours tells, kube-apiserver waits in silence", `[?&]watch=true.*resourceVersion=9{9}`, func(peer, ours string) bool {
+		return strings.HasPrefix(peer, "200 ") && !strings.Contains(peer, "{") && strings.HasPrefix(ours, "504 ") && strings.Contains(ours, `"reason": "ResourceVersionTooLarge"`)
 	}},
 }
 
-// sameCode tells answers of one code whose texts differ, where the peer's matches.
-func sameCode(code, peers string) func(peer, ours string) bool {
+// sameBut tells answers of one code whose bodies differ, where the peer's matches.
+func sameBut(code, peers string) func(peer, ours string) bool {
 	re := regexp.MustCompile(peers)
 	return func(peer, ours string) bool {
 		return strings.HasPrefix(peer, code+" ") && strings.HasPrefix(ours, code+" ") && re.MatchString(peer)
 	}
+}
+
+// answerOf splits an answer into its head and the documents of its body, nil if that is no JSON.
+func answerOf(answer string) (head string, docs []map[string]any) {
+	at := strings.Index(answer, "\n{")
+	if at < 0 {
+		return answer, nil
+	}
+	d := json.NewDecoder(strings.NewReader(answer[at:]))
+	for d.More() {
+		var doc map[string]any
+		if d.Decode(&doc) != nil {
+			return answer, nil
+		}
+		docs = append(docs, doc)
+	}
+	return answer[:at], docs
+}
+
+// sameDocs tells whether answers are the same after both were changed. Documents that are emptied are left out.
+func sameDocs(peer, ours string, changePeers, changeOurs func([]map[string]any)) bool {
+	head, a := answerOf(peer)
+	other, b := answerOf(ours)
+	if a == nil || b == nil || head != other {
+		return false
+	}
+	changePeers(a)
+	changeOurs(b)
+	empty := func(doc map[string]any) bool { return len(doc) == 0 }
+	x, err := json.Marshal(slices.DeleteFunc(a, empty))
+	y, err2 := json.Marshal(slices.DeleteFunc(b, empty))
+	return err == nil && err2 == nil && bytes.Equal(renumbered(x), renumbered(y))
+}
+
+var revision = regexp.MustCompile(`u003crevision \d+\\u003e`)
+
+// renumbered numbers the symbols of revisions as they first appear.
+func renumbered(b []byte) []byte {
+	seen := map[string]string{}
+	return revision.ReplaceAllFunc(b, func(s []byte) []byte {
+		if _, ok := seen[string(s)]; !ok {
+			seen[string(s)] = "r" + strconv.Itoa(len(seen)+1)
+		}
+		return []byte(seen[string(s)])
+	})
+}
+
+// deletedAtOnce takes from the events of a watch what tells that a deletion without a grace period has begun: the event of it, and the marks in the
+// DELETED event.
+func deletedAtOnce(events []map[string]any) {
+	for i, e := range events {
+		if e["type"] != "DELETED" {
+			continue
+		}
+		if i > 0 && events[i-1]["type"] == "MODIFIED" && begun(events[i-1]) {
+			clear(events[i-1])
+		}
+		if meta := metaOf(e); meta != nil && begun(e) {
+			delete(meta, "deletionTimestamp")
+			delete(meta, "deletionGracePeriodSeconds")
+			if n, ok := meta["generation"].(float64); ok {
+				meta["generation"] = n - 1
+			}
+			if row := rowOf(e); row != nil {
+				if cells, ok := row["cells"].([]any); ok && len(cells) > 2 && cells[2] == "Terminating" {
+					cells[2] = "Pending"
+				}
+			}
+		}
+	}
+}
+
+// begun tells whether an event's object is being deleted without a grace period.
+func begun(e map[string]any) bool {
+	meta := metaOf(e)
+	return meta["deletionTimestamp"] != nil && meta["deletionGracePeriodSeconds"] == 0.0
+}
+
+// rowOf is the row of an event of a Table, nil if it is none.
+func rowOf(e map[string]any) map[string]any {
+	o, _ := e["object"].(map[string]any)
+	rows, _ := o["rows"].([]any)
+	if len(rows) != 1 {
+		return nil
+	}
+	row, _ := rows[0].(map[string]any)
+	return row
+}
+
+// metaOf is the metadata of an event's object, or of that of its row.
+func metaOf(e map[string]any) map[string]any {
+	o, _ := e["object"].(map[string]any)
+	if row := rowOf(e); row != nil {
+		o, _ = row["object"].(map[string]any)
+	}
+	meta, _ := o["metadata"].(map[string]any)
+	return meta
 }
 
 // causes are the causes of a Status, sorted, each once.

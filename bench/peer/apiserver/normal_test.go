@@ -34,7 +34,7 @@ var (
 	// current is the newest revision in the refusal of one from the future.
 	current = regexp.MustCompile(`current: \d+`)
 	// quoted is a revision in a text: in a document within a message, or in YAML.
-	quoted  = regexp.MustCompile(`(resourceVersion\\?"?: ?\\?"|in record \()\d+`)
+	quoted  = regexp.MustCompile(`(resourceVersion\\?"?: ?\\?"|in record \(|ResourceVersion in the precondition \()\d+`)
 	address = regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`)
 	// generated is the end of a name that the server made up: the courses' stems end in "gen-".
 	generated = regexp.MustCompile(`\b([A-Za-z0-9-]*(?:gen-|Bad_))[a-z0-9]{5}\b`)
@@ -65,8 +65,13 @@ func (n *normal) value(key string, v any, list bool) any {
 	case map[string]any:
 		return n.object(key, x)
 	case []any:
-		if key == "managedFields" {
-			x = sorted(x)
+		switch key {
+		case "managedFields":
+			x = sorted(x, "operation", "manager", "subresource", "apiVersion")
+		case "causes": // kube-apiserver tells the conflicts of several managers in the order of a map
+			if conflicts(x) {
+				x = sorted(x, "field", "message")
+			}
 		}
 		out := make([]any, len(x))
 		for i, e := range x {
@@ -93,11 +98,23 @@ func (n *normal) value(key string, v any, list bool) any {
 	return v
 }
 
-// sorted orders managedFields without their times, whose seconds the sides need not share.
-func sorted(entries []any) []any {
+// conflicts tells whether all causes of a refusal are conflicts of managers.
+func conflicts(causes []any) bool {
+	return !slices.ContainsFunc(causes, func(c any) bool {
+		m, _ := c.(map[string]any)
+		return m["reason"] != "FieldManagerConflict"
+	})
+}
+
+// sorted orders documents by some of their fields: managedFields have times, whose seconds the sides need not share.
+func sorted(entries []any, by ...string) []any {
 	id := func(e any) string {
 		m, _ := e.(map[string]any)
-		return fmt.Sprint(m["operation"], m["manager"], m["subresource"], m["apiVersion"])
+		var key []any
+		for _, field := range by {
+			key = append(key, m[field])
+		}
+		return fmt.Sprint(key...)
 	}
 	out := slices.Clone(entries)
 	slices.SortStableFunc(out, func(a, b any) int { return strings.Compare(id(a), id(b)) })

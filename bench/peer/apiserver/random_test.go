@@ -51,7 +51,12 @@ var kinds = []kind{
 		return map[string]any{"spec": out}
 	}},
 	{"/apis/networking.k8s.io/v1/namespaces/$ns/networkpolicies", "networking.k8s.io/v1", "NetworkPolicy", func(d draw) map[string]any {
-		return map[string]any{"spec": map[string]any{"podSelector": map[string]any{"matchLabels": words(d)}, "policyTypes": []any{one(d, "Ingress", "Egress")}}}
+		// An empty map of labels is left out: kube-apiserver takes it for a change of the specification whenever it is sent, and counts a generation.
+		selector := map[string]any{}
+		if l := words(d); len(l) > 0 {
+			selector["matchLabels"] = l
+		}
+		return map[string]any{"spec": map[string]any{"podSelector": selector, "policyTypes": []any{one(d, "Ingress", "Egress")}}}
 	}},
 	{"/apis/coordination.k8s.io/v1/namespaces/$ns/leases", "coordination.k8s.io/v1", "Lease", func(d draw) map[string]any {
 		return map[string]any{"spec": map[string]any{"holderIdentity": one(d, "x", "y"), "leaseDurationSeconds": 1 + d.IntN(3)}}
