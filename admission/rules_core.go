@@ -125,7 +125,10 @@ func podRules() rules {
 		p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qos.ComputePodQOS(p)}
 		gate(p, now)
 	}
-	r.keep = func(o, old object.Object) { keepPriority(o.(*corev1.Pod), old.(*corev1.Pod)) }
+	r.keep = func(o, old object.Object) {
+		keepPriority(o.(*corev1.Pod), old.(*corev1.Pod))
+		defaultTolerations(o.(*corev1.Pod))
+	}
 	r.keepStatus = func(o, old object.Object, _ time.Time) {
 		p := o.(*corev1.Pod)
 		p.OwnerReferences = old.GetOwnerReferences()

@@ -209,9 +209,7 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	op := sequencer.Op{Verb: sequencer.Update, UID: string(old.GetUID()), ResourceVersion: old.GetResourceVersion(), Subresource: t.subresource}
 	o.SetResourceVersion(old.GetResourceVersion())
 	o.SetUID(old.GetUID())
-	if !how.Status {
-		admission.Default(o)
-	}
+	admission.Default(o)
 	if !e.managed {
 		var err error
 		if o, err = s.manage(r, t, o, old); err != nil {
