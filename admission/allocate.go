@@ -64,7 +64,10 @@ func Allocate(v View, o, old object.Object, r Ranges) error {
 	if err := allocateAddress(v, svc, old, r); err != nil {
 		return err
 	}
-	return allocateNodePorts(v, svc)
+	if err := allocateNodePorts(v, svc); err != nil {
+		return err
+	}
+	return allocateHealthPort(v, svc)
 }
 
 func allocateAddress(v View, svc *corev1.Service, old object.Object, r Ranges) error {

@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	serviceapi "k8s.io/kubernetes/pkg/api/service"
+	"k8s.io/kubernetes/pkg/apis/core"
 
 	"reconcile/object"
 )
@@ -14,6 +16,8 @@ import (
 const (
 	firstNodePort = 30000
 	lastNodePort  = 32767
+
+	notInRange = "provided port is not in the valid range. The range of valid ports is 30000-32767"
 )
 
 // needsNodePorts tells whether a service's ports are open on every node.
@@ -61,6 +65,73 @@ func keepNodePorts(o, old *corev1.Service) {
 	o.Spec.Ports = ports
 }
 
+// checksHealth tells whether a service has a port on every node that tells a load balancer whether a pod of the service is there.
+func checksHealth(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// keepHealthPort keeps the port for health checks of a service whose update leaves it out.
+func keepHealthPort(o, old *corev1.Service) {
+	if checksHealth(o) && checksHealth(old) && o.Spec.HealthCheckNodePort == 0 {
+		o.Spec.HealthCheckNodePort = old.Spec.HealthCheckNodePort
+	}
+}
+
+// assumeHealthPort lets validation judge a service whose port for health checks will be chosen when it is stored: Kubernetes chooses before it
+// judges. old is the stored one or nil.
+func assumeHealthPort(o, old *core.Service) {
+	switch {
+	case !serviceapi.NeedsHealthCheck(o) || o.Spec.HealthCheckNodePort != 0:
+	case old != nil && serviceapi.NeedsHealthCheck(old):
+		o.Spec.HealthCheckNodePort = old.Spec.HealthCheckNodePort
+	default:
+		o.Spec.HealthCheckNodePort = firstNodePort
+	}
+}
+
+// nodePortsTaken are the ports on nodes that services have, but for the one of a key.
+func nodePortsTaken(v View, but object.Key) map[int32]bool {
+	taken := map[int32]bool{}
+	for other := range v.List("services", "") {
+		if s := other.(*corev1.Service); object.KeyOf(s) != but {
+			taken[s.Spec.HealthCheckNodePort] = true
+			for _, p := range s.Spec.Ports {
+				taken[p.NodePort] = true
+			}
+		}
+	}
+	return taken
+}
+
+// allocateHealthPort gives a service its port for health checks, or checks the one that it asks for. Its node ports are settled.
+func allocateHealthPort(v View, svc *corev1.Service) error {
+	if !checksHealth(svc) {
+		return nil
+	}
+	key := object.KeyOf(svc)
+	taken := nodePortsTaken(v, key)
+	for _, p := range svc.Spec.Ports {
+		taken[p.NodePort] = true
+	}
+	n, path := svc.Spec.HealthCheckNodePort, field.NewPath("spec", "healthCheckNodePort")
+	refuse := func(why string) error {
+		return invalid(svc, field.Invalid(path, n, fmt.Sprintf("failed to allocate requested HealthCheck NodePort %d: %s", n, why)))
+	}
+	switch {
+	case n == 0:
+		free, ok := pickNodePort(key.Path()+":health", taken)
+		if !ok {
+			return invalid(svc, field.Invalid(path, n, "failed to allocate a HealthCheck NodePort: range is full"))
+		}
+		svc.Spec.HealthCheckNodePort = free
+	case n < firstNodePort || n > lastNodePort:
+		return refuse(notInRange)
+	case taken[n]:
+		return refuse("provided port is already allocated")
+	}
+	return nil
+}
+
 // allocateNodePorts gives a service's ports their node ports, or checks those that it asks for. The choice is a function of the service's
 // key and of the ports taken in v, like that of an address.
 func allocateNodePorts(v View, svc *corev1.Service) error {
@@ -68,14 +139,8 @@ func allocateNodePorts(v View, svc *corev1.Service) error {
 		return nil
 	}
 	key := object.KeyOf(svc)
-	taken := map[int32]bool{}
-	for other := range v.List("services", "") {
-		if s := other.(*corev1.Service); object.KeyOf(s) != key {
-			for _, p := range s.Spec.Ports {
-				taken[p.NodePort] = true
-			}
-		}
-	}
+	taken := nodePortsTaken(v, key)
+	taken[svc.Spec.HealthCheckNodePort] = true
 	path := field.NewPath("spec", "ports")
 	// Ports of one number and different protocols share a node port.
 	byPort := map[int32]int32{}
@@ -85,8 +150,7 @@ func allocateNodePorts(v View, svc *corev1.Service) error {
 		case n == 0:
 			continue
 		case n < firstNodePort || n > lastNodePort:
-			return invalid(svc, field.Invalid(path.Index(i).Child("nodePort"), n,
-				fmt.Sprintf("provided port is not in the valid range. The range of valid ports is %d-%d", firstNodePort, lastNodePort)))
+			return invalid(svc, field.Invalid(path.Index(i).Child("nodePort"), n, notInRange))
 		case taken[n]:
 			return invalid(svc, field.Invalid(path.Index(i).Child("nodePort"), n, "provided port is already allocated"))
 		}

@@ -243,10 +243,7 @@ func dropUseless(o, old *corev1.Service) {
 	if external(old) && !external(o) && n.ExternalTrafficPolicy == was.ExternalTrafficPolicy {
 		n.ExternalTrafficPolicy = ""
 	}
-	local := func(s *corev1.Service) bool {
-		return balanced(s) && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
-	}
-	if local(old) && !local(o) && n.HealthCheckNodePort == was.HealthCheckNodePort {
+	if checksHealth(old) && !checksHealth(o) && n.HealthCheckNodePort == was.HealthCheckNodePort {
 		n.HealthCheckNodePort = 0
 	}
 	if balanced(old) && !balanced(o) {
@@ -262,6 +259,7 @@ func dropUseless(o, old *corev1.Service) {
 // keepServiceAddress keeps the addresses and node ports of a service whose update leaves them out, as the API server does.
 func keepServiceAddress(o, old *corev1.Service) {
 	keepNodePorts(o, old)
+	keepHealthPort(o, old)
 	dropUseless(o, old)
 	if o.Spec.Type == corev1.ServiceTypeExternalName || old.Spec.Type == corev1.ServiceTypeExternalName {
 		return

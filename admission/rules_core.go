@@ -180,7 +180,13 @@ func secretRules() rules {
 }
 
 func serviceRules() rules {
-	r := checks(validation.ValidateServiceCreate, validation.ValidateServiceUpdate, validation.ValidateServiceStatusUpdate).creates()
+	r := checks(func(o *core.Service) field.ErrorList {
+		assumeHealthPort(o, nil)
+		return validation.ValidateServiceCreate(o)
+	}, func(o, old *core.Service) field.ErrorList {
+		assumeHealthPort(o, old)
+		return validation.ValidateServiceUpdate(o, old)
+	}, validation.ValidateServiceStatusUpdate).creates()
 	r.begin = func(o object.Object, _ time.Time) {
 		if s := &o.(*corev1.Service).Spec; s.ClusterIP != "" && len(s.ClusterIPs) == 0 {
 			s.ClusterIPs = []string{s.ClusterIP}
