@@ -302,10 +302,10 @@ func (r podReceiver) Upsert(o object.Object) {
 		return
 	}
 	w := newWorker(r.a, pod)
-	if refused := r.a.refuse(pod); refused != "" {
-		w.have.Evicted = refused
-		r.a.podLog(pod).Warn("pod refused", "reason", refused)
-		r.a.events.tell(pod, "", corev1.EventTypeWarning, reasonEvicted, "%s", refused)
+	if no := r.a.refuse(pod); no.reason != "" {
+		w.have.Evicted, w.have.Reason, w.refused = no.message, no.reason, true
+		r.a.podLog(pod).Warn("pod refused", "reason", no.message)
+		r.a.events.tell(pod, "", corev1.EventTypeWarning, no.reason, "%s", no.message)
 	}
 	r.a.begin(pod, w)
 }

@@ -28,8 +28,8 @@ type Have struct {
 	Stops map[string]Stop
 	// Busy are the actions, by Action.Key, that are under way.
 	Busy map[string]bool
-	// Evicted is why the pod must end before its time; empty if it need not.
-	Evicted string
+	// Evicted is why the pod must end before its time; empty if it need not. Reason is the reason in its status then, if it is not reasonEvicted.
+	Evicted, Reason string
 	// Orphan tells that the pod's object is gone. Ending tells that for this the pod's end has begun: it is gone through with, also
 	// if the object comes back meanwhile, and the pod then begins anew.
 	Orphan, Ending bool

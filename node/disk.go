@@ -133,15 +133,6 @@ func (d *disk) look(now time.Time) {
 	}
 }
 
-// refuse says why a pod that the agent has not seen before is not taken; empty if it is. As the kubelet does, a node whose disk is too full
-// takes critical pods only; a pod that ends anyway is none to refuse.
-func (a *Agent) refuse(pod *corev1.Pod) string {
-	if a.disk.pressed() == "" || pod.DeletionTimestamp != nil || ended(pod) || critical(pod) {
-		return ""
-	}
-	return "The node had condition: [DiskPressure]. "
-}
-
 // critical tells whether a pod is of the two system priorities.
 func critical(pod *corev1.Pod) bool {
 	const systemCritical = 2_000_000_000

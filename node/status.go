@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,8 +16,11 @@ import (
 // containerPrefix begins every container ID that is shown.
 const containerPrefix = "reconcile://"
 
-// reasonEvicted is the reason in the status of a pod that the node ended.
-const reasonEvicted = "Evicted"
+// The reasons in the status of a pod that the node ended, or never began because of a port.
+const (
+	reasonEvicted = "Evicted"
+	reasonPorts   = "NodePorts"
+)
 
 // Phase is a pod's phase as Kubernetes computes it. Once ended a pod stays so.
 func Phase(pod *corev1.Pod, have Have) corev1.PodPhase {
@@ -88,8 +92,8 @@ func Status(pod *corev1.Pod, have Have, in StatusInput) corev1.PodStatus {
 	s.Phase = Phase(pod, have)
 	switch {
 	case have.Evicted != "":
-		s.Reason, s.Message = reasonEvicted, have.Evicted
-	case s.Phase != corev1.PodFailed || s.Reason != reasonEvicted:
+		s.Reason, s.Message = cmp.Or(have.Reason, reasonEvicted), have.Evicted
+	case s.Phase != corev1.PodFailed || s.Reason != reasonEvicted && s.Reason != reasonPorts:
 		s.Reason, s.Message = "", ""
 	}
 	s.HostIP, s.HostIPs = in.HostIP, []corev1.HostIP{{IP: in.HostIP}}

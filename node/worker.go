@@ -38,6 +38,8 @@ type worker struct {
 	want    *corev1.Pod
 	orphan  bool
 	results []func(*worker)
+	// refused tells that the pod was not taken. It does not change once the worker is entered.
+	refused bool
 
 	// taken is what pod was made of: the want that the worker has looked at.
 	taken *corev1.Pod
