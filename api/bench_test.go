@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -49,6 +50,34 @@ func BenchmarkGetConfigMap(b *testing.B) {
 	}
 	work(b, 64, func() error {
 		_, err := c.CoreV1().ConfigMaps("default").Get(b.Context(), "c", metav1.GetOptions{})
+		return err
+	})
+}
+
+// BenchmarkApply applies config maps of which one value changes, as JSON.
+func BenchmarkApply(b *testing.B) {
+	s := startReal(b)
+	c := typed(b, s, false)
+	waitForNamespace(b, c)
+	var next atomic.Int64
+	work(b, 32, func() error {
+		n := next.Add(1)
+		m := applycorev1.ConfigMap(fmt.Sprintf("applied-%d", n%640), "default").WithData(map[string]string{"key": fmt.Sprintf("%0180d", 1), "n": fmt.Sprint(n)})
+		_, err := c.CoreV1().ConfigMaps("default").Apply(b.Context(), m, metav1.ApplyOptions{FieldManager: "bench", Force: true})
+		return err
+	})
+}
+
+// BenchmarkCreatePod makes pods as a deployment's are, which no scheduler takes.
+func BenchmarkCreatePod(b *testing.B) {
+	s := startReal(b)
+	c := typed(b, s, true)
+	waitForNamespace(b, c)
+	var next atomic.Int64
+	work(b, 64, func() error {
+		p := bigPod(int(next.Add(1)))
+		p.ManagedFields, p.Spec.NodeName, p.Spec.SchedulerName = nil, "", "none"
+		_, err := c.CoreV1().Pods("default").Create(b.Context(), p, metav1.CreateOptions{})
 		return err
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -50,7 +51,9 @@ func (m *fieldManagers) of(k object.Kind, subresource string) (*managedfields.Fi
 	if !admission.Knows(k) {
 		return nil, nil
 	}
-	m.once.Do(func() { m.types = applyconfigurations.NewTypeConverter(object.Scheme()) })
+	m.once.Do(func() {
+		m.types = &typeConverter{TypeConverter: applyconfigurations.NewTypeConverter(object.Scheme()), known: map[schema.GroupVersionKind]schemaOf{}}
+	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := managerKey{k.GVK, subresource}
@@ -104,11 +107,15 @@ func (versions) Default(in runtime.Object) {
 	}
 }
 
-// ConvertToVersion implements runtime.ObjectConvertor. The result is new.
+// ConvertToVersion implements runtime.ObjectConvertor. The result is new, or shares everything with in: field managers change no object that they
+// compare.
 func (versions) ConvertToVersion(in runtime.Object, gv runtime.GroupVersioner) (runtime.Object, error) {
-	o, kind, err := typedCopy(in)
+	o, kind, err := typedObjectOf(in)
 	if err != nil {
 		return nil, err
+	}
+	if to, ok := gv.KindForGroupVersionKinds([]schema.GroupVersionKind{kind.GVK}); ok && to == kind.GVK {
+		return o, nil
 	}
 	var offered []schema.GroupVersionKind
 	for _, v := range object.Served() {
@@ -121,11 +128,11 @@ func (versions) ConvertToVersion(in runtime.Object, gv runtime.GroupVersioner) (
 		return nil, runtime.NewNotRegisteredErrForTarget("reconcile", nil, gv)
 	}
 	target, _ := object.KindOf(to)
-	return admission.Convert(o, target)
+	return admission.Convert(object.Copy(o), target)
 }
 
-// typedCopy is an object as its Go type, with its apiVersion and kind set.
-func typedCopy(in runtime.Object) (object.Object, object.Kind, error) {
+// typedObjectOf is an object as its Go type, with its apiVersion and kind set. It shares everything with one that is a Go value.
+func typedObjectOf(in runtime.Object) (object.Object, object.Kind, error) {
 	raw, isRaw := in.(*unstructured.Unstructured)
 	if !isRaw {
 		o, ok := in.(object.Object)
@@ -136,8 +143,10 @@ func typedCopy(in runtime.Object) (object.Object, object.Kind, error) {
 		if err != nil {
 			return nil, k, err
 		}
-		o = object.Copy(o)
-		o.GetObjectKind().SetGroupVersionKind(k.GVK)
+		if o.GetObjectKind().GroupVersionKind() != k.GVK {
+			o = flat(o)
+			o.GetObjectKind().SetGroupVersionKind(k.GVK)
+		}
 		return o, k, nil
 	}
 	gvk := raw.GroupVersionKind()
@@ -150,6 +159,13 @@ func typedCopy(in runtime.Object) (object.Object, object.Kind, error) {
 		return nil, k, cannotHandle(k, err)
 	}
 	return o, k, nil
+}
+
+// flat is a copy of an object whose parts are shared: its own fields may be set, what they point to not.
+func flat(o object.Object) object.Object {
+	v := reflect.New(reflect.TypeOf(o).Elem())
+	v.Elem().Set(reflect.ValueOf(o).Elem())
+	return v.Interface().(object.Object)
 }
 
 // Convert implements runtime.ObjectConvertor; field managers do not call it.
@@ -432,7 +448,7 @@ func (s *Server) applyOnce(w http.ResponseWriter, r *http.Request, t target, in 
 		in.doc.SetResourceVersion("") // as in Kubernetes, which looks at it only where there is something to compare
 		old = t.kind.Stored().New()
 	}
-	merged, err := f.Apply(object.Copy(old), in.doc.DeepCopy(), in.manager, in.force)
+	merged, err := f.Apply(flat(old), in.doc.DeepCopy(), in.manager, in.force)
 	if err != nil {
 		return nil, 0, err
 	}
