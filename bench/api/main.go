@@ -10,6 +10,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -41,6 +42,7 @@ type bench struct {
 	rounds int
 	scale  float64
 	pods   int
+	lines  []line
 }
 
 func run() error {
@@ -88,8 +90,14 @@ func run() error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	b.memory("memory, idle")
-	return b.all(ctx)
+	b.memory("memory, idle", 0)
+	if err := b.all(ctx); err != nil {
+		return err
+	}
+	if len(b.sides) == 2 {
+		b.table()
+	}
+	return nil
 }
 
 // output runs a program and returns what it prints.
@@ -137,53 +145,57 @@ func (b *bench) all(ctx context.Context) error {
 				all[i] = append(all[i], r)
 			}
 		}
-		b.print(l.name, all)
+		b.print(l, all)
 		if l.memory != "" {
-			b.memory(l.memory)
+			b.memory(l.memory, 4)
 		}
 	}
 	return nil
 }
 
-// print writes the median of the rounds of both sides, and how they compare.
-func (b *bench) print(name string, all [][]result) {
-	var cost [2]float64
+// print writes the median of the rounds of all sides, and how the last compares with the first.
+func (b *bench) print(l load, all [][]result) {
+	row := line{name: l.name, aim: l.aim, late: l.late}
+	name := l.name
 	for i, rounds := range all {
-		slices.SortFunc(rounds, func(x, y result) int { return int(x.perOp()*1000) - int(y.perOp()*1000) })
+		slices.SortFunc(rounds, func(x, y result) int { return cmp.Compare(x.perOp(), y.perOp()) })
 		r := rounds[len(rounds)/2]
-		cost[i] = r.perOp()
 		var each []time.Duration
 		for _, x := range rounds {
 			each = append(each, x.each...)
 		}
+		c := cell{rate: float64(r.ops) / r.took.Seconds(), cost: r.perOp(), note: r.note}
 		p50, p99 := "", ""
 		if len(each) > 0 {
 			slices.Sort(each)
-			ms := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()*1000) }
-			p50, p99 = ms(each[len(each)/2]), ms(each[len(each)*99/100])
+			c.p50, c.p99 = each[len(each)/2], each[len(each)*99/100]
+			p50, p99 = ms(c.p50), ms(c.p99)
 		}
-		fmt.Printf("%-44s %-14s %12.0f %12s %12s %14.1f  %s\n", name, b.sides[i].name, float64(r.ops)/r.took.Seconds(), p50, p99, r.perOp(), r.note)
+		row.cells = append(row.cells, c)
+		fmt.Printf("%-44s %-14s %12.0f %12s %12s %14.1f  %s\n", name, b.sides[i].name, c.rate, p50, p99, c.cost, r.note)
 		name = ""
 	}
 	if len(all) == 2 {
-		fmt.Printf("%-44s ours costs 1/%.1f\n", "", cost[0]/cost[1])
+		fmt.Printf("%-44s ours costs 1/%.1f\n", "", row.factor())
 	}
+	b.lines = append(b.lines, row)
 }
 
 // memory writes how much is resident.
-func (b *bench) memory(what string) {
-	var sum [2]int
-	for i, s := range b.sides {
+func (b *bench) memory(what string, aim float64) {
+	row := line{name: what, aim: aim, memory: true}
+	for _, s := range b.sides {
 		mb, parts, err := s.resident()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, errors.Join(fmt.Errorf("%s: %s", s.name, what), err))
 			return
 		}
-		sum[i] = mb
+		row.cells = append(row.cells, cell{cost: float64(mb), note: parts})
 		fmt.Printf("%-44s %-14s %9d MB resident (%s)\n", what, s.name, mb, parts)
 		what = ""
 	}
 	if len(b.sides) == 2 {
-		fmt.Printf("%-44s ours takes 1/%.1f\n", "", float64(sum[0])/float64(sum[1]))
+		fmt.Printf("%-44s ours takes 1/%.1f\n", "", row.factor())
 	}
+	b.lines = append(b.lines, row)
 }
