@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -207,4 +208,41 @@ func TestOnTheRealStore(t *testing.T) {
 		l, err := c.CoreV1().Pods("default").List(ctx, metav1.ListOptions{})
 		return err == nil && len(l.Items) == 0
 	})
+}
+
+// TestListOfWhatIsStored: a list and the present objects of a watch are the same in protobuf, which is read from the store, and in JSON.
+func TestListOfWhatIsStored(t *testing.T) {
+	t.Parallel()
+	s := startReal(t)
+	proto, plain := typed(t, s, true), typed(t, s, false)
+	waitForNamespace(t, proto)
+	for i := range 3 {
+		p := bigPod(i)
+		p.ManagedFields, p.Spec.NodeName = nil, ""
+		if _, err := plain.CoreV1().Pods("default").Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := plain.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(want.Items) != 3 {
+		t.Fatal(len(want.Items), err)
+	}
+	got, err := proto.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{ResourceVersion: want.ResourceVersion, ResourceVersionMatch: metav1.ResourceVersionMatchExact})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !equality.Semantic.DeepEqual(got, want) {
+		t.Errorf("in protobuf %v, in JSON %v", got, want)
+	}
+	w, err := proto.CoreV1().Pods("default").Watch(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	for i := range want.Items {
+		want.Items[i].TypeMeta = metav1.TypeMeta{}
+		if e := <-w.ResultChan(); !equality.Semantic.DeepEqual(e.Object, &want.Items[i]) {
+			t.Errorf("the watch begins with %v, want %v", e.Object, want.Items[i])
+		}
+	}
 }

@@ -70,7 +70,7 @@ type Config struct {
 	Version version.Info
 	// ServerAddress is HOST:PORT that /api names to clients.
 	ServerAddress string
-	// CacheBytes bounds the cache of encoded JSON; 0 is 64 MiB.
+	// CacheBytes bounds the cache of encoded JSON, half of which is sure to be kept; 0 is 128 MiB.
 	CacheBytes int64
 	// Log must be set.
 	Log *slog.Logger

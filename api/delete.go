@@ -206,16 +206,16 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t targ
 	if t.kind.Namespaced && t.namespace == "" {
 		return notAllowed()
 	}
-	items, m, err := s.collect(r, t, lo)
+	p, err := s.collect(r, t, lo)
 	if err != nil {
 		return err
 	}
-	for _, old := range items {
+	for _, old := range p.items {
 		if _, err := s.drop(r, old, o, dry); err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
 	}
-	parts, err := s.listBody(r, t.kind, a, items, m)
+	parts, err := s.listBody(r, t.kind, a, p)
 	if err != nil {
 		return err
 	}

@@ -13,11 +13,12 @@ import (
 	"reconcile/object"
 )
 
-// encoder makes the bytes of objects and keeps them for the next reader. frames are those of the last events, which many watchers want at once.
-type encoder struct{ cache, frames *byteCache }
+// encoder makes the bytes of objects and keeps them for the next reader: JSON, which takes long to make, and in recent, which is small, the frames
+// of the last events, which many watchers want at once, and protobuf, of which lists use what is stored.
+type encoder struct{ cache, recent *byteCache }
 
-// frameBytes bounds what is kept of events.
-const frameBytes = 8 << 20
+// recentBytes bounds what is kept of events and of protobuf.
+const recentBytes = 16 << 20
 
 // protoMarshaler is what every kind with a protobuf form has.
 type protoMarshaler interface{ Marshal() ([]byte, error) }
@@ -43,9 +44,12 @@ func (e encoder) bytes(o object.Object, kind object.Kind, form encoding, v varia
 	if !kind.IsStored() {
 		k.as = kind.GVK.GroupVersion().String()
 	}
-	keep := kept(o, kind, v)
+	keep, cache := kept(o, kind, v), e.cache
+	if form == encodeProto {
+		cache = e.recent
+	}
 	if keep {
-		if b, ok := e.cache.get(k); ok {
+		if b, ok := cache.get(k); ok {
 			return b, nil
 		}
 	}
@@ -58,7 +62,7 @@ func (e encoder) bytes(o object.Object, kind object.Kind, form encoding, v varia
 		return nil, fmt.Errorf("encode %s: %w", object.KeyOf(o), err)
 	}
 	if keep {
-		e.cache.put(k, b)
+		cache.put(k, b)
 	}
 	return b, nil
 }
@@ -80,7 +84,7 @@ func (e encoder) frame(event apiwatch.EventType, o object.Object, kind object.Ki
 	}
 	keep := kept(o, kind, v)
 	if keep {
-		if b, ok := e.frames.get(k); ok {
+		if b, ok := e.recent.get(k); ok {
 			return b, nil
 		}
 	}
@@ -94,7 +98,7 @@ func (e encoder) frame(event apiwatch.EventType, o object.Object, kind object.Ki
 		b = appendLine(nil, event, b)
 	}
 	if keep {
-		e.frames.put(k, b)
+		e.recent.put(k, b)
 	}
 	return b, nil
 }

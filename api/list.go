@@ -25,6 +25,18 @@ func (m listMeta) meta() metav1.ListMeta {
 	return metav1.ListMeta{ResourceVersion: m.rev, Continue: m.next, RemainingItemCount: m.remaining}
 }
 
+// page is what a list shows.
+type page struct {
+	items []object.Object
+	// raws are the items' protobuf as they are stored, nil where it is not at hand.
+	raws [][]byte
+	meta listMeta
+}
+
+func (p *page) add(o object.Object, raw []byte) {
+	p.items, p.raws = append(p.items, o), append(p.raws, raw)
+}
+
 func (s *Server) list(w http.ResponseWriter, r *http.Request, t target) error {
 	a, err := negotiate(r, hasProto(t.kind), shapeTable, shapePartialList)
 	if err != nil {
@@ -34,11 +46,11 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	items, m, err := s.collect(r, t, o)
+	p, err := s.collect(r, t, o)
 	if err != nil {
 		return err
 	}
-	parts, err := s.listBody(r, t.kind, a, items, m)
+	parts, err := s.listBody(r, t.kind, a, p)
 	if err != nil {
 		return err
 	}
@@ -47,53 +59,53 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, t target) error {
 }
 
 // collect returns the objects of one page and what the list says about itself.
-func (s *Server) collect(r *http.Request, t target, o listOptions) ([]object.Object, listMeta, error) {
+func (s *Server) collect(r *http.Request, t target, o listOptions) (page, error) {
 	view, from, err := s.page(r, o)
 	if err != nil {
-		return nil, listMeta{}, err
+		return page{}, err
 	}
-	items, m := onePage(view, from, t, o)
+	p := onePage(view, from, t, o)
 	if forgotten(view) {
-		return nil, listMeta{}, expired(o, from)
+		return page{}, expired(o, from)
 	}
-	return items, m, nil
+	return p, nil
 }
 
 // onePage reads a page from a view, behind a place.
-func onePage(view View, from string, t target, o listOptions) ([]object.Object, listMeta) {
-	m := listMeta{rev: formatRev(view.Rev())}
-	var items []object.Object
+func onePage(view View, from string, t target, o listOptions) page {
+	p := page{meta: listMeta{rev: formatRev(view.Rev())}}
 	// A name in the selector is a read of one object: rollout status, wait and describe ask like this.
 	if name, ok := o.sel.fields.RequiresExactMatch("metadata.name"); ok && (t.namespace != "" || !t.kind.Namespaced) && from == "" {
 		one := t
 		one.name = name
 		if x, ok := view.Get(one.key()); ok && o.sel.matches(x) {
-			items = append(items, x)
+			p.add(x, nil)
 		}
-		return items, m
+		return p
 	}
 	var last object.Object
 	more := int64(0)
-	for x := range view.List(t.resource, t.namespace) {
+	for x, raw := range listStored(view, t.resource, t.namespace) {
 		if from != "" && place(x) <= from || !o.sel.matches(x) {
 			continue
 		}
-		if o.Limit > 0 && int64(len(items)) == o.Limit {
+		if o.Limit > 0 && int64(len(p.items)) == o.Limit {
 			more++
 			if !o.sel.everything() {
 				break
 			}
 			continue
 		}
-		items, last = append(items, x), x
+		p.add(x, raw)
+		last = x
 	}
 	if more > 0 {
-		m.next = pageToken{Rev: view.Rev(), After: place(last)}.encode()
+		p.meta.next = pageToken{Rev: view.Rev(), After: place(last)}.encode()
 		if o.sel.everything() {
-			m.remaining = &more
+			p.meta.remaining = &more
 		}
 	}
-	return items, m
+	return p
 }
 
 // page returns the view of a page and the place after which it begins.
@@ -147,7 +159,8 @@ func (s *Server) nextPage(r *http.Request, o listOptions) (View, string, error) 
 }
 
 // listBody encodes a list as agreed, as parts to be sent one after another. The parts are shared bytes.
-func (s *Server) listBody(r *http.Request, k object.Kind, a accepted, items []object.Object, m listMeta) ([][]byte, error) {
+func (s *Server) listBody(r *http.Request, k object.Kind, a accepted, p page) ([][]byte, error) {
+	items, m := p.items, p.meta
 	switch {
 	case a.refused != nil:
 		return nil, a.refused
@@ -157,7 +170,7 @@ func (s *Server) listBody(r *http.Request, k object.Kind, a accepted, items []ob
 	case a.shape == shapePartialList:
 		return partialList(a, items, m)
 	case a.media == mediaProto:
-		return s.protoList(k, items, m)
+		return s.protoList(k, p)
 	}
 	parts, err := s.jsonList(k, items, m)
 	if err != nil || a.media == mediaJSON && !a.pretty {
@@ -200,8 +213,8 @@ func (s *Server) jsonList(k object.Kind, items []object.Object, m listMeta) ([][
 	return append(parts, []byte("]}\n")), nil
 }
 
-func (s *Server) protoList(k object.Kind, items []object.Object, m listMeta) ([][]byte, error) {
-	listMeta := m.meta()
+func (s *Server) protoList(k object.Kind, p page) ([][]byte, error) {
+	listMeta := p.meta.meta()
 	meta, err := listMeta.Marshal()
 	if err != nil {
 		return nil, err
@@ -209,18 +222,20 @@ func (s *Server) protoList(k object.Kind, items []object.Object, m listMeta) ([]
 	head := protowire.AppendTag(nil, 1, protowire.BytesType)
 	head = protowire.AppendBytes(head, meta)
 	size := len(head)
-	raws := make([][]byte, len(items))
-	for i, o := range items {
-		if raws[i], err = s.enc.bytes(o, k, encodeProto, stored); err != nil {
-			return nil, err
+	raws := p.raws
+	for i, o := range p.items {
+		if raws[i] == nil || !k.IsStored() {
+			if raws[i], err = s.enc.bytes(o, k, encodeProto, stored); err != nil {
+				return nil, err
+			}
 		}
 		size += listItemSize(len(raws[i]))
 	}
 	list := k.GVK
 	list.Kind += "List"
-	parts := make([][]byte, 0, 2*len(items)+1)
+	parts := make([][]byte, 0, 2*len(raws)+1)
 	parts = append(parts, append(envelopeHead(list, size), head...))
-	heads := make([]byte, 0, 6*len(items))
+	heads := make([]byte, 0, 6*len(raws))
 	for _, raw := range raws {
 		from := len(heads)
 		heads = appendListItemHead(heads, len(raw))

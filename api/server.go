@@ -37,7 +37,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.CacheBytes == 0 {
-		cfg.CacheBytes = 64 << 20
+		cfg.CacheBytes = 128 << 20
 	}
 	if cfg.WriteTimeout == 0 {
 		cfg.WriteTimeout = writeTimeout
@@ -46,7 +46,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = defaultRequests
 	}
-	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes), newByteCache(min(frameBytes, cfg.CacheBytes))}, flow: newFlow(cfg.MaxRequests), began: time.Now()}
+	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes), newByteCache(min(recentBytes, cfg.CacheBytes))}, flow: newFlow(cfg.MaxRequests), began: time.Now()}
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, s.flow); err != nil {
 		return nil, fmt.Errorf("register the API's metrics: %w", err)

@@ -20,6 +20,28 @@ type View interface {
 	List(resource, namespace string) iter.Seq[object.Object]
 }
 
+// StoredView is a View that has the objects' protobuf at hand: it is not encoded and kept a second time for lists.
+type StoredView interface {
+	View
+	// ListStored is List with the protobuf of each object's stored version, nil if there is none or the object is shown otherwise. The bytes
+	// are shared.
+	ListStored(resource, namespace string) iter.Seq2[object.Object, []byte]
+}
+
+// listStored is ListStored of any view.
+func listStored(v View, resource, namespace string) iter.Seq2[object.Object, []byte] {
+	if s, ok := v.(StoredView); ok {
+		return s.ListStored(resource, namespace)
+	}
+	return func(yield func(object.Object, []byte) bool) {
+		for o := range v.List(resource, namespace) {
+			if !yield(o, nil) {
+				return
+			}
+		}
+	}
+}
+
 // PastView is a View of an earlier state. Err is ErrCompacted once the store has begun to forget it.
 type PastView interface {
 	View

@@ -103,12 +103,12 @@ const initialLimits = 20
 // sendInitial reports the present objects as added, and where they end if the watcher asked for it.
 func (s *Server) sendInitial(out *eventWriter, view View, t target, o listOptions) bool {
 	limit := time.Now().Add(initialLimits * s.cfg.WriteTimeout)
-	for x := range view.List(t.resource, t.namespace) {
+	for x, raw := range listStored(view, t.resource, t.namespace) {
 		if time.Now().After(limit) {
 			out.fail(watchFault(ErrCompacted, view.Rev()))
 			return false
 		}
-		if o.sel.matches(x) && !out.event(apiwatch.Added, x, stored) {
+		if o.sel.matches(x) && !out.present(x, raw) {
 			return false
 		}
 	}
@@ -230,6 +230,15 @@ func (e *eventWriter) change(c cluster.Event, sel selection) bool {
 		return e.event(apiwatch.Deleted, last, gone)
 	}
 	return true
+}
+
+// present reports an object that is there when the watch begins, of which the stored protobuf may be at hand.
+func (e *eventWriter) present(o object.Object, raw []byte) bool {
+	if raw == nil || e.a.shape != shapeWhole || e.a.media != mediaProto || !e.kind.IsStored() {
+		return e.event(apiwatch.Added, o, stored)
+	}
+	e.buf = appendFrame(e.buf[:0], string(apiwatch.Added), e.kind.GVK, raw)
+	return e.write(e.buf)
 }
 
 func (e *eventWriter) event(kind apiwatch.EventType, o object.Object, v variant) bool {

@@ -72,6 +72,25 @@ func (v *View) List(resource, namespace string) iter.Seq[object.Object] {
 	return v.objects(v.v.Range(object.PathPrefix(resource, namespace)))
 }
 
+// ListStored is List with the protobuf that each object is stored as, nil for one that is shown otherwise than it is stored. The bytes are shared.
+func (v *View) ListStored(resource, namespace string) iter.Seq2[object.Object, []byte] {
+	return func(yield func(object.Object, []byte) bool) {
+		for r := range v.v.Range(object.PathPrefix(resource, namespace)) {
+			o, ok := Object(r)
+			if !ok {
+				continue
+			}
+			raw, _ := object.Payload(r.Value)
+			if shown := v.renewed(r.Key, o); shown != o {
+				o, raw = shown, nil
+			}
+			if !yield(o, raw) {
+				return
+			}
+		}
+	}
+}
+
 // ListFrom is List from the first key whose path is not before start: for pages.
 func (v *View) ListFrom(resource, namespace, start string) iter.Seq[object.Object] {
 	return v.objects(v.v.RangeFrom(object.PathPrefix(resource, namespace), start))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
@@ -89,6 +90,32 @@ func Decode(b []byte) (Object, error) {
 	}
 	o.GetObjectKind().SetGroupVersionKind(k.GVK)
 	return o, nil
+}
+
+// Payload is the protobuf of an object inside its stored bytes, which it shares. False for a kind that is stored as JSON, and for what is no
+// stored object.
+func Payload(b []byte) ([]byte, bool) {
+	rest, ok := bytes.CutPrefix(b, magic)
+	if !ok {
+		return nil, false
+	}
+	// runtime.Unknown: 1 the type, 2 the raw bytes, 3 their encoding, 4 their content type, which is empty for protobuf.
+	var raw []byte
+	for len(rest) > 0 {
+		n, kind, size := protowire.ConsumeTag(rest)
+		if size < 0 || kind != protowire.BytesType {
+			return nil, false
+		}
+		v, taken := protowire.ConsumeBytes(rest[size:])
+		if taken < 0 || n > 2 && len(v) > 0 {
+			return nil, false
+		}
+		if n == 2 {
+			raw = v[:len(v):len(v)]
+		}
+		rest = rest[size+taken:]
+	}
+	return raw, raw != nil
 }
 
 // EncodeJSON returns an object's JSON with apiVersion and kind. It does not change o.

@@ -62,6 +62,20 @@ func (s shown) List(resource, namespace string) iter.Seq[object.Object] {
 	}
 }
 
+// ListStored implements api.StoredView.
+func (s shown) ListStored(resource, namespace string) iter.Seq2[object.Object, []byte] {
+	if resource != "commits" {
+		return s.View.ListStored(resource, namespace)
+	}
+	return func(yield func(object.Object, []byte) bool) {
+		for o := range s.List(resource, namespace) {
+			if !yield(o, nil) {
+				return
+			}
+		}
+	}
+}
+
 // withEntry is o, or if o is the row of a commit whose place in the log is known, one that tells it.
 func withEntry(v *raftstore.View, o object.Object) object.Object {
 	c, ok := o.(*object.Commit)
