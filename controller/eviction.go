@@ -29,7 +29,7 @@ func evicting(n *corev1.Node) []corev1.Taint {
 func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 	taints := evicting(node)
 	lost := nodeReady(node) == corev1.ConditionUnknown
-	stay := len(taints) == 0 || !anyNodeReady(v, node)
+	asked, elsewhere := false, false // looked for when the first pod is due
 	off := outOfService(node)
 	for p := range v.PodsOn(node.Name) {
 		if off && p.DeletionTimestamp != nil {
@@ -43,10 +43,16 @@ func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 			res.Put = append(res.Put, c)
 			p = c
 		}
-		if stay {
-			continue
+		at, forever := evictAt(p, taints)
+		if !forever && !at.After(now) {
+			if !asked {
+				asked, elsewhere = true, anyNodeReady(v, node)
+			}
+			if !elsewhere {
+				at = now.Add(nodeGrace)
+			}
 		}
-		switch at, forever := evictAt(p, taints); {
+		switch {
 		case forever:
 		case !at.After(now):
 			res.Put = append(res.Put, disrupted(p, now, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"))

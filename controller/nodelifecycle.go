@@ -38,7 +38,8 @@ func (nodeLifecycle) Keys(v View, ch Change, emit func(object.Key)) {
 			emit(object.Key{Resource: "nodes", Name: ch.Key.Name})
 		}
 	case "pods":
-		// A pod that comes to a node with a NoExecute taint must be looked at, and one that goes on a node that is out of service, and no other.
+		// A pod on a node with a NoExecute taint, or that is lost, must be looked at, and one that goes on a node that is out of service, and no
+		// other.
 		p, ok := ch.New.(*corev1.Pod)
 		if !ok || p.Spec.NodeName == "" {
 			return
@@ -48,7 +49,7 @@ func (nodeLifecycle) Keys(v View, ch Change, emit func(object.Key)) {
 		if !ok {
 			return
 		}
-		if n := o.(*corev1.Node); p.DeletionTimestamp == nil && len(evicting(n)) > 0 || p.DeletionTimestamp != nil && outOfService(n) {
+		if n := o.(*corev1.Node); p.DeletionTimestamp == nil && (len(evicting(n)) > 0 || nodeReady(n) == corev1.ConditionUnknown) || p.DeletionTimestamp != nil && outOfService(n) {
 			emit(key)
 		}
 	}
@@ -190,15 +191,17 @@ func revive(n *corev1.Node, now metav1.Time) {
 	}
 }
 
-// taint makes the node's taints follow its conditions Ready and DiskPressure and spec.unschedulable, as Kubernetes does.
+// taint makes the node's taints follow its conditions Ready and DiskPressure and spec.unschedulable, as Kubernetes does. Whether a node that is
+// not ready is to be emptied says nodeEviction; here such a taint only follows the condition, or goes.
 func taint(n *corev1.Node, now metav1.Time) {
 	ready := nodeReady(n)
 	unknown := ready == corev1.ConditionUnknown
 	notReady := ready != corev1.ConditionTrue && !unknown
 	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoSchedule, unknown, now)
-	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute, unknown, now)
+	told := emptied(n) != nil
+	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute, unknown && told, now)
 	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoSchedule, notReady, now)
-	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute, notReady, now)
+	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute, notReady && told, now)
 	full := nodeCondition(n, corev1.NodeDiskPressure)
 	setTaint(n, corev1.TaintNodeDiskPressure, corev1.TaintEffectNoSchedule, full != nil && full.Status == corev1.ConditionTrue, now)
 	setTaint(n, corev1.TaintNodeUnschedulable, corev1.TaintEffectNoSchedule, n.Spec.Unschedulable, now)

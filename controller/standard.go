@@ -9,6 +9,7 @@ func standard(cfg Config) []Controller {
 		priorityClasses{cluster: cfg.ClusterID},
 		nodeIPAM{pods: cfg.PodRange},
 		nodeLifecycle{},
+		nodeEviction{},
 		garbage{},
 		adoption{},
 		autoscalers{},
