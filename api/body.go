@@ -115,12 +115,16 @@ func decodeJSON(k object.Kind, b []byte, into object.Object) ([]error, error) {
 // unrecognized is Kubernetes' sentence about a body that is not of the form that its media type says.
 func unrecognized(k object.Kind, b []byte, err error) error {
 	const most = 30
-	shown := fmt.Sprintf("%x", b)
-	switch {
-	case len(b) == 0:
+	form, end, part := "%x", "", b
+	if len(b) > most {
+		part, end = b[:most], " ..."
+	}
+	if bytes.HasPrefix(b, []byte("{")) {
+		form = "%s"
+	}
+	shown := fmt.Sprintf(form, part) + end
+	if len(b) == 0 {
 		shown = "<empty>"
-	case len(b) > most:
-		shown = fmt.Sprintf("%x ...", b[:most])
 	}
 	return badRequest("the object provided is unrecognized (must be of type %s): %v (%s)", k.GVK.Kind, err, shown)
 }

@@ -33,6 +33,7 @@ func (d discoveryDocs) paths() []string {
 
 var (
 	verbsWhole  = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+	verbsSingle = []string{"create", "delete", "get", "list", "patch", "update", "watch"}
 	verbsStatus = []string{"get", "patch", "update"}
 )
 
@@ -47,7 +48,11 @@ type apiResource struct {
 
 // resourcesOf lists a kind and its subresources.
 func resourcesOf(k object.Kind) []apiResource {
-	out := []apiResource{{k.Resource, k.Singular, k.Namespaced, k.GVK, k.ShortNames, k.Categories, verbsWhole}}
+	verbs := verbsWhole
+	if k.OneByOne {
+		verbs = verbsSingle
+	}
+	out := []apiResource{{k.Resource, k.Singular, k.Namespaced, k.GVK, k.ShortNames, k.Categories, verbs}}
 	for _, sub := range subresources {
 		if sub.resource == k.Resource {
 			gvk := schema.GroupVersionKind{Group: sub.group, Version: sub.version, Kind: sub.kind}

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -168,13 +169,21 @@ func FuzzPatch(f *testing.F) {
 		media := []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}[form%3]
 		r := httptest.NewRequest(http.MethodPatch, "/", strings.NewReader(body))
 		r.Header.Set("Content-Type", media)
-		p, _, _, err := readPatch(r)
+		p, _, err := readPatch(r)
 		if err != nil {
 			return
 		}
-		out, err := p([]byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"c","image":"i"}]}}`), &corev1.Pod{})
-		if err == nil && len(out) == 0 {
+		var out []byte
+		pod := &corev1.Pod{}
+		_, err = p.onto([]byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"c","image":"i"}]}}`), pod, func(b []byte) ([]error, error) {
+			out = b
+			return nil, json.Unmarshal(b, pod)
+		})
+		if err == nil && len(out) == 0 && p.strategic == nil {
 			t.Error("a patch made nothing of something")
+		}
+		if err != nil && strings.Contains(err.Error(), "containers") && !strings.Contains(body, "containers") {
+			t.Errorf("the refusal of %s shows the document: %v", body, err)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"sync"
@@ -21,8 +22,14 @@ import (
 	"reconcile/object"
 )
 
-// patch is how a body changes JSON; schema is an empty object of the kind, for strategic merges.
-type patch func(doc []byte, schema any) ([]byte, error)
+// patch is the body of a PATCH: one of the two is set.
+type patch struct {
+	// change changes a document of JSON; shown is the patch in refusals of what it makes.
+	change func(doc []byte) ([]byte, error)
+	shown  string
+	// strategic is a strategic merge of JSON.
+	strategic []byte
+}
 
 // maxOperations bounds a JSON patch, as in Kubernetes.
 const maxOperations = 10000
@@ -31,13 +38,13 @@ const maxOperations = 10000
 // the whole process.
 var boundCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = maxBody })
 
-// readPatch reads the body of a PATCH and tells how it changes a document, and its unknown and duplicate fields.
-func readPatch(r *http.Request) (p patch, body []byte, strict []error, err error) {
+// readPatch reads the body of a PATCH, and its unknown and duplicate fields.
+func readPatch(r *http.Request) (p patch, strict []error, err error) {
 	body, media, err := readBody(r)
 	if err == nil {
 		p, strict, err = parsePatch(body, media)
 	}
-	return p, body, strict, err
+	return p, strict, err
 }
 
 func parsePatch(b []byte, media string) (patch, []error, error) {
@@ -47,42 +54,95 @@ func parsePatch(b []byte, media string) (patch, []error, error) {
 		var known []operation
 		strict, err := kjson.UnmarshalStrict(b, &known)
 		if err != nil {
-			return nil, nil, badRequest("error decoding patch: %v", err)
+			return patch{}, nil, badRequest("error decoding patch: %v", err)
 		}
 		ops, err := jsonpatch.DecodePatch(b)
 		if err != nil {
-			return nil, nil, badRequest("error decoding patch: %v", err)
+			return patch{}, nil, badRequest("error decoding patch: %v", err)
 		}
 		if len(ops) > maxOperations {
-			return nil, nil, apierrors.NewRequestEntityTooLargeError("the JSON patch has too many operations")
+			return patch{}, nil, apierrors.NewRequestEntityTooLargeError("the JSON patch has too many operations")
 		}
-		return func(doc []byte, _ any) ([]byte, error) {
+		return patch{shown: string(b), change: func(doc []byte) ([]byte, error) {
 			out, err := ops.Apply(doc)
 			if err != nil {
 				return nil, statusError(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "the server rejected our request due to an error in our request: "+err.Error())
 			}
 			return out, nil
-		}, strict, nil
+		}}, strict, nil
 	case types.MergePatchType:
 		strict, err := checkJSON(b)
 		if err != nil {
 			err = badRequest("error decoding patch: %v", err)
 		}
-		return func(doc []byte, _ any) ([]byte, error) {
+		return patch{shown: string(b), change: func(doc []byte) ([]byte, error) {
 			out, err := jsonpatch.MergePatch(doc, b)
 			if err != nil {
 				return nil, badRequest("%v", err)
 			}
 			return out, nil
-		}, strict, err
+		}}, strict, err
 	case types.StrategicMergePatchType:
 		strict, err := checkJSON(b)
 		if err != nil {
 			err = badRequest("%v", err)
 		}
-		return func(doc []byte, schema any) ([]byte, error) { return strategic(doc, b, schema) }, strict, err
+		return patch{strategic: b}, strict, err
 	}
-	return nil, nil, unsupportedMedia(media, string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
+	return patch{}, nil, unsupportedMedia(media, string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
+}
+
+// onto writes doc, as the patch changes it, into an empty object; decode reads JSON into it. strict are the unknown fields. What makes no object is
+// refused in words that show the patch, and never the document: that may be a secret.
+func (p patch) onto(doc []byte, into runtime.Object, decode func([]byte) ([]error, error)) (strict []error, err error) {
+	if p.strategic != nil {
+		return mergeOnto(doc, p.strategic, into)
+	}
+	out, err := p.change(doc)
+	if err != nil {
+		return nil, err
+	}
+	if strict, err = decode(out); err != nil {
+		return nil, spoiled(p.shown, err)
+	}
+	return strict, nil
+}
+
+// spoiled refuses what a patch makes of a document for its unknown fields.
+func (p patch) spoiled(strict []error) error {
+	shown := p.shown
+	if p.strategic != nil {
+		var merge map[string]any
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(p.strategic, &merge); err == nil {
+			shown = fmt.Sprintf("%+v", merge)
+		}
+	}
+	return spoiled(shown, runtime.NewStrictDecodingError(strict))
+}
+
+// mergeOnto is onto for a strategic merge. It goes from fields to fields as in Kubernetes, where apiVersion and kind mean nothing.
+func mergeOnto(doc, b []byte, into runtime.Object) ([]error, error) {
+	var from, merge map[string]any
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(doc, &from); err != nil {
+		return nil, err
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(b, &merge); err != nil {
+		return nil, badRequest("%v", err)
+	}
+	out, err := strategicpatch.StrategicMergeMapPatch(from, merge, into)
+	if err != nil {
+		return nil, notMerged(err)
+	}
+	gvk := into.GetObjectKind().GroupVersionKind()
+	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(out, into, true)
+	into.GetObjectKind().SetGroupVersionKind(gvk)
+	if unknown, ok := runtime.AsStrictDecodingError(err); ok {
+		return unknown.Errors(), nil
+	}
+	if err != nil {
+		return nil, spoiled(fmt.Sprintf("%+v", merge), err)
+	}
+	return nil, nil
 }
 
 // operation are the fields that an operation of a JSON patch may have.
@@ -103,17 +163,15 @@ func checkJSON(b []byte) ([]error, error) {
 	return strict, nil
 }
 
-func strategic(doc, b []byte, schema any) ([]byte, error) {
-	out, err := strategicpatch.StrategicMergePatch(doc, b, schema)
+// notMerged is Kubernetes' answer to a strategic merge that fails.
+func notMerged(err error) error {
 	switch {
-	case err == nil:
-		return out, nil
 	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
 		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
 		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
-		return nil, badRequest("%v", err)
+		return badRequest("%v", err)
 	}
-	return nil, statusError(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, err.Error())
+	return statusError(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, err.Error())
 }
 
 // isApply tells whether a PATCH is a server-side apply.
@@ -126,12 +184,12 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 	if isApply(r) {
 		return s.apply(w, r, t)
 	}
-	p, body, strict, err := readPatch(r)
+	p, strict, err := readPatch(r)
 	if err != nil {
 		return err
 	}
 	if err := judgeStrict(w, r, t.kind, strict); err != nil {
-		return spoiled(body, runtime.NewStrictDecodingError(strict))
+		return p.spoiled(strict)
 	}
 	told := false
 	return s.modify(w, r, t, func(old object.Object) (object.Object, error) {
@@ -139,18 +197,14 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 		if err != nil {
 			return nil, err
 		}
-		out, err := p(doc, t.kind.New())
+		o := t.kind.New()
+		faults, err := p.onto(doc, o, func(out []byte) ([]error, error) { return decodeJSON(t.kind, out, o) })
 		if err != nil {
 			return nil, err
 		}
-		o := t.kind.New()
-		faults, err := decodeJSON(t.kind, out, o)
-		if err != nil {
-			return nil, spoiled(out, err)
-		}
 		if !told {
 			if err := judgeStrict(w, r, t.kind, faults); err != nil {
-				return nil, spoiled(out, runtime.NewStrictDecodingError(faults))
+				return nil, p.spoiled(faults)
 			}
 			told = true
 		}
@@ -172,9 +226,9 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 	})
 }
 
-// spoiled is Kubernetes' sentence about a patch that makes no object of the kind of what it changes.
-func spoiled(doc []byte, err error) error {
-	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), string(doc), err.Error())})
+// spoiled is Kubernetes' sentence about a patch that makes no object of the kind of what it changes. shown is the patch.
+func spoiled(shown string, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), shown, err.Error())})
 }
 
 // unconditional takes the resourceVersion away from a patched object if it is the stored one: a patch that names no version, or

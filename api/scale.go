@@ -113,7 +113,7 @@ func (s *Server) patchScale(w http.ResponseWriter, r *http.Request, t target) er
 	if isApply(r) {
 		return s.applyScale(w, r, t)
 	}
-	p, _, _, err := readPatch(r)
+	p, _, err := readPatch(r)
 	if err != nil {
 		return err
 	}
@@ -122,13 +122,9 @@ func (s *Server) patchScale(w http.ResponseWriter, r *http.Request, t target) er
 		if err != nil {
 			return nil, err
 		}
-		out, err := p(doc, &autoscalingv1.Scale{})
-		if err != nil {
-			return nil, err
-		}
 		next := &autoscalingv1.Scale{}
-		if err := json.Unmarshal(out, next); err != nil {
-			return nil, badRequest("Scale cannot be handled as a Scale: %v", err)
+		if _, err := p.onto(doc, next, func(out []byte) ([]error, error) { return nil, json.Unmarshal(out, next) }); err != nil {
+			return nil, err
 		}
 		if next.ResourceVersion == old.ResourceVersion {
 			next.ResourceVersion = ""

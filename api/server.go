@@ -185,7 +185,9 @@ func (s *Server) handler(method string, t target) resourceHandler {
 		case http.MethodPost:
 			return s.create
 		case http.MethodDelete:
-			return s.deleteCollection
+			if !t.kind.OneByOne {
+				return s.deleteCollection
+			}
 		}
 		return nil
 	}

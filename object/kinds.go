@@ -70,6 +70,8 @@ type Kind struct {
 	Deprecated string
 	// Returned tells that the answer to a deletion is the object, as in Kubernetes; for other kinds it is a Status.
 	Returned bool
+	// OneByOne tells that objects of the kind are not deleted as a collection.
+	OneByOne bool
 	// Selectable adds the fields beyond name and namespace that a field selector may name, for any object of the stored version; nil
 	// for none.
 	Selectable func(Object, fields.Set)

@@ -19,7 +19,7 @@ var coreKinds = []Kind{
 	{GVK: corev1.SchemeGroupVersion.WithKind("LimitRange"), Resource: "limitranges", Singular: "limitrange", ShortNames: []string{"limits"},
 		Namespaced: true, FromGit: true, make: of[corev1.LimitRange]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Namespace"), Resource: "namespaces", Singular: "namespace", ShortNames: []string{"ns"},
-		FromGit: true, Status: true, Selectable: namespaceFields, Returned: true, make: of[corev1.Namespace]},
+		FromGit: true, Status: true, OneByOne: true, Selectable: namespaceFields, Returned: true, make: of[corev1.Namespace]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Node"), Resource: "nodes", Singular: "node", ShortNames: []string{"no"},
 		Status: true, Selectable: nodeFields, make: of[corev1.Node]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("PersistentVolume"), Resource: "persistentvolumes", Singular: "persistentvolume", ShortNames: []string{"pv"},
