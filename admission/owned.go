@@ -126,7 +126,8 @@ func KeepGitOwner(o, old object.Object) {
 	o.SetManagedFields(entries)
 }
 
-// GitOwnedConflicts returns the paths of the fields that a write of new over old would change though git owns them.
+// GitOwnedConflicts returns the paths of the fields that a write of new over old would change though git owns them. An owner is never given to an object of
+// git: with that one's end the garbage collector would delete what git declares.
 func GitOwnedConflicts(old, new object.Object) ([]string, error) {
 	owned := GitFields(old)
 	if len(owned) == 0 {
@@ -150,8 +151,15 @@ func GitOwnedConflicts(old, new object.Object) ([]string, error) {
 			paths = append(paths, d.Path)
 		}
 	}
+	if !slices.Contains(paths, ownersPath) && slices.ContainsFunc(new.GetOwnerReferences(), func(r metav1.OwnerReference) bool {
+		return !slices.ContainsFunc(old.GetOwnerReferences(), func(has metav1.OwnerReference) bool { return has.UID == r.UID })
+	}) {
+		paths = append(paths, ownersPath)
+	}
 	return paths, nil
 }
+
+const ownersPath = "metadata.ownerReferences"
 
 // SetField is a field that a file of git sets: its path as in Kubernetes' errors, and FILE:LINE.
 type SetField struct {

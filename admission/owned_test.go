@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"reconcile/object"
@@ -57,6 +58,9 @@ func TestGitOwnedConflicts(t *testing.T) {
 			d.Spec.Template.Annotations = map[string]string{"kubectl.kubernetes.io/restartedAt": "x"}
 		}, nil},
 		{"a label of its own", func(d *appsv1.Deployment) { d.Labels = map[string]string{"team": "a", "mine": "b"} }, nil},
+		{"an owner", func(d *appsv1.Deployment) {
+			d.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "x", UID: "x"}}
+		}, []string{"metadata.ownerReferences"}},
 		{"git's label", func(d *appsv1.Deployment) { d.Labels = nil }, []string{"metadata.labels.team"}},
 		{"a variable more", func(d *appsv1.Deployment) {
 			c := &d.Spec.Template.Spec.Containers[0]

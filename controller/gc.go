@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -105,7 +106,7 @@ func (garbage) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
 	switch refs := o.GetOwnerReferences(); {
 	case len(lasting) == len(refs):
 		return Result{}, nil
-	case len(lasting) > 0:
+	case len(lasting) > 0 || staysWithoutOwner(o):
 		return Result{Put: []object.Object{withOwners(o, lasting)}}, nil
 	case waited:
 		return Result{Delete: []Deletion{{Key: key, DeleteOptions: DeleteOptions{PropagationPolicy: foregroundIfOwner(v, o)}}}}, nil
@@ -126,6 +127,14 @@ func owners(v View, o object.Object) (lasting []metav1.OwnerReference, waited bo
 	return lasting, waited
 }
 
+// staysWithoutOwner tells that o is let go of where others are deleted, as nobody may delete it: git declares it, or it is a namespace that a cluster cannot
+// be without. Whoever may write an ownerReference has no more rights by it.
+func staysWithoutOwner(o object.Object) bool {
+	_, ofGit := o.GetAnnotations()[object.AnnotationSource]
+	ns, isNamespace := o.(*corev1.Namespace)
+	return ofGit || isNamespace && slices.Contains(preset, ns.Name)
+}
+
 func withOwners(o object.Object, refs []metav1.OwnerReference) object.Object {
 	c := object.Copy(o)
 	c.SetOwnerReferences(refs)
@@ -139,7 +148,7 @@ func foreground(v View, o object.Object) Result {
 	for child := range v.Owned(o.GetUID()) {
 		deletes := child.GetDeletionTimestamp() == nil
 		if deletes {
-			if lasting, _ := owners(v, child); len(lasting) > 0 {
+			if lasting, _ := owners(v, child); len(lasting) > 0 || staysWithoutOwner(child) {
 				res.Put = append(res.Put, withOwners(child, lasting))
 				continue
 			}
