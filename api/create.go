@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,7 +48,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, t target) error 
 		}
 		made, err := s.storeNew(r, o, dry)
 		if err == nil {
-			s.sendObject(w, r, http.StatusCreated, t.kind, a, made, written(dry))
+			s.sendObject(w, r, http.StatusCreated, t.kind, a, made.object, made.how)
 			return nil
 		}
 		if !generated || !apierrors.IsAlreadyExists(err) || try == generatedTries {
@@ -55,14 +56,6 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, t target) error 
 		}
 		o = object.Copy(o)
 	}
-}
-
-// written tells how the bytes of a write's result may be kept.
-func written(dry bool) variant {
-	if dry {
-		return fleeting
-	}
-	return stored
 }
 
 // newObject reads, completes and validates the object of a create.
@@ -126,7 +119,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, t target, o ob
 }
 
 // storeNew submits the creation of an object.
-func (s *Server) storeNew(r *http.Request, o object.Object, dry bool) (object.Object, error) {
+func (s *Server) storeNew(r *http.Request, o object.Object, dry bool) (written, error) {
 	return s.store(r, sequencer.Op{Verb: sequencer.Create, Object: o}, dry)
 }
 
@@ -159,8 +152,15 @@ func placeObject(o object.Object, t target) error {
 	return nil
 }
 
-// store submits one write and returns what is stored. Its ownership has been judged.
-func (s *Server) store(r *http.Request, op sequencer.Op, dry bool) (object.Object, error) {
+// written is the result of a write, and how its bytes may be kept.
+type written struct {
+	object object.Object
+	how    variant
+}
+
+// store submits one write. Its ownership has been judged. An object that the entry removed at once (its last finalizer was taken away, or its owner is not
+// there) is answered as it was asked for, as in Kubernetes, under the version that it replaced, if there was one.
+func (s *Server) store(r *http.Request, op sequencer.Op, dry bool) (written, error) {
 	if op.Object != nil {
 		op.Key = object.KeyOf(op.Object)
 	}
@@ -168,10 +168,19 @@ func (s *Server) store(r *http.Request, op sequencer.Op, dry bool) (object.Objec
 		User: authz.UserFrom(r.Context()).Name, Ops: []sequencer.Op{op}, DryRun: dry,
 	})
 	if err != nil {
-		return nil, nothingDone(err)
+		return written{}, nothingDone(err)
 	}
-	if len(res.Objects) != 1 || res.Objects[0] == nil {
-		return nil, fmt.Errorf("write %s: %w", op.Key, errors.New("the sequencer answered with no object"))
+	switch {
+	case len(res.Objects) == 1 && res.Objects[0] != nil && dry:
+		return written{res.Objects[0], fleeting}, nil
+	case len(res.Objects) == 1 && res.Objects[0] != nil:
+		return written{res.Objects[0], stored}, nil
+	case len(res.Objects) != 1 || op.Object == nil:
+		return written{}, fmt.Errorf("write %s: %w", op.Key, errors.New("the sequencer answered with no object"))
 	}
-	return res.Objects[0], nil
+	o := object.Copy(op.Object)
+	if o.GetResourceVersion() == "" {
+		o.SetResourceVersion(strconv.FormatUint(res.Rev, 10))
+	}
+	return written{o, fleeting}, nil
 }

@@ -91,7 +91,8 @@ func (s *Server) drop(r *http.Request, old object.Object, o *metav1.DeleteOption
 	if err != nil {
 		return nil, err
 	}
-	return s.store(r, op, dry)
+	done, err := s.store(r, op, dry)
+	return done.object, err
 }
 
 // deletion is the operation that deletes an object, if it may be deleted.

@@ -276,16 +276,16 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	o, code, err := s.applyUntilDone(w, r, t, in)
+	done, code, err := s.applyUntilDone(w, r, t, in)
 	if err != nil {
 		return err
 	}
-	s.sendObject(w, r, code, t.kind, a, o, written(in.dry))
+	s.sendObject(w, r, code, t.kind, a, done.object, done.how)
 	return nil
 }
 
 // applyUntilDone begins again when somebody else was faster and the document names no version.
-func (s *Server) applyUntilDone(w http.ResponseWriter, r *http.Request, t target, in applied) (object.Object, int, error) {
+func (s *Server) applyUntilDone(w http.ResponseWriter, r *http.Request, t target, in applied) (written, int, error) {
 	for try := 1; ; try++ {
 		o, code, err := s.applyOnce(w, r, t, in)
 		again := apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) && !isManagerConflict(err) && in.doc.GetResourceVersion() == ""
@@ -321,11 +321,11 @@ func (s *Server) applyScale(w http.ResponseWriter, r *http.Request, t target) er
 	if err := placeObject(in.doc, whole); err != nil {
 		return err
 	}
-	o, _, err := s.applyUntilDone(w, r, whole, in)
+	done, _, err := s.applyUntilDone(w, r, whole, in)
 	if err != nil {
 		return err
 	}
-	out, err := scaleOf(o)
+	out, err := scaleOf(done.object)
 	if err != nil {
 		return err
 	}
@@ -428,40 +428,40 @@ func readDocument(k object.Kind, b []byte, plain bool) (j []byte, twice error, u
 }
 
 // applyOnce merges the document into what is stored now and submits the result. The code is 201 for an object that was made.
-func (s *Server) applyOnce(w http.ResponseWriter, r *http.Request, t target, in applied) (object.Object, int, error) {
+func (s *Server) applyOnce(w http.ResponseWriter, r *http.Request, t target, in applied) (written, int, error) {
 	f, err := s.managers.of(t.kind, cmp.Or(t.via, t.subresource))
 	if err != nil {
-		return nil, 0, err
+		return written{}, 0, err
 	}
 	if f == nil {
-		return nil, 0, unsupportedMedia(string(types.ApplyYAMLPatchType), string(types.JSONPatchType), string(types.MergePatchType))
+		return written{}, 0, unsupportedMedia(string(types.ApplyYAMLPatchType), string(types.JSONPatchType), string(types.MergePatchType))
 	}
 	old, err := s.live(r.Context(), t, "")
 	made := apierrors.IsNotFound(err) && t.subresource == "" && t.via == ""
 	if err != nil && !made {
-		return nil, 0, err
+		return written{}, 0, err
 	}
 	if made {
 		if uid := in.doc.GetUID(); uid != "" {
-			return nil, 0, apierrors.NewConflict(t.groupResource(), t.name, errAppliedGone)
+			return written{}, 0, apierrors.NewConflict(t.groupResource(), t.name, errAppliedGone)
 		}
 		in.doc.SetResourceVersion("") // as in Kubernetes, which looks at it only where there is something to compare
 		old = t.kind.Stored().New()
 	}
 	merged, err := f.Apply(flat(old), in.doc.DeepCopy(), in.manager, in.force)
 	if err != nil {
-		return nil, 0, err
+		return written{}, 0, err
 	}
 	if merged == nil {
 		// Nothing is changed by it, not even who owns what.
-		return old, http.StatusOK, nil
+		return written{old, stored}, http.StatusOK, nil
 	}
 	o, ok := merged.(object.Object)
 	if !ok {
-		return nil, 0, fmt.Errorf("apply %s: the field manager gave no object", t.key())
+		return written{}, 0, fmt.Errorf("apply %s: the field manager gave no object", t.key())
 	}
 	if o, err = admission.Convert(o, t.kind.Stored()); err != nil {
-		return nil, 0, err
+		return written{}, 0, err
 	}
 	o.GetObjectKind().SetGroupVersionKind(t.kind.Stored().GVK)
 	if t.via != "" {
@@ -472,13 +472,13 @@ func (s *Server) applyOnce(w http.ResponseWriter, r *http.Request, t target, in 
 		return done, http.StatusOK, err
 	}
 	if err := placeObject(o, t); err != nil {
-		return nil, 0, err
+		return written{}, 0, err
 	}
 	if o, err = s.complete(w, r, t, o); err != nil {
-		return nil, 0, err
+		return written{}, 0, err
 	}
 	if err := s.authorizeCreate(r, t, o); err != nil {
-		return nil, 0, err
+		return written{}, 0, err
 	}
 	done, err := s.storeNew(r, o, in.dry)
 	return done, http.StatusCreated, err

@@ -140,7 +140,7 @@ func (s *Server) modifyScale(w http.ResponseWriter, r *http.Request, t target, f
 	}
 	whole := t
 	whole.subresource, whole.via = "", "scale"
-	o, err := s.rewrite(w, r, whole, dry, func(old object.Object) (object.Object, error) {
+	done, err := s.rewrite(w, r, whole, dry, func(old object.Object) (object.Object, error) {
 		was, err := scaleOf(old)
 		if err != nil {
 			return nil, err
@@ -165,7 +165,7 @@ func (s *Server) modifyScale(w http.ResponseWriter, r *http.Request, t target, f
 	if err != nil {
 		return err
 	}
-	sc, err := scaleOf(o)
+	sc, err := scaleOf(done.object)
 	if err != nil {
 		return err
 	}

@@ -112,14 +112,15 @@ func (s *Server) createByUpdate(w http.ResponseWriter, r *http.Request, t target
 	if err := s.authorizeCreate(r, t, o); err != nil {
 		return err
 	}
-	if o, err = s.storeNew(r, o, dry); err != nil {
+	made, err := s.storeNew(r, o, dry)
+	if err != nil {
 		return err
 	}
 	if dry { // nothing gave it a version, so it shows the one it came with, as in Kubernetes
-		o = object.Copy(o)
-		o.SetResourceVersion(body.GetResourceVersion())
+		made.object = object.Copy(made.object)
+		made.object.SetResourceVersion(body.GetResourceVersion())
 	}
-	s.sendObject(w, r, http.StatusCreated, t.kind, a, o, written(dry))
+	s.sendObject(w, r, http.StatusCreated, t.kind, a, made.object, made.how)
 	return nil
 }
 
@@ -139,28 +140,24 @@ func (s *Server) modify(w http.ResponseWriter, r *http.Request, t target, f chan
 	if err != nil {
 		return err
 	}
-	o, err := s.rewrite(w, r, t, dry, f)
+	done, err := s.rewrite(w, r, t, dry, f)
 	if err != nil {
 		return err
 	}
-	keep := written(dry)
-	if o.GetDeletionTimestamp() != nil {
-		keep = fleeting // it may have gone with this write, and then its revision is that of what it was before
-	}
-	s.sendObject(w, r, http.StatusOK, t.kind, a, o, keep)
+	s.sendObject(w, r, http.StatusOK, t.kind, a, done.object, done.how)
 	return nil
 }
 
 // rewrite is modify without the answer.
-func (s *Server) rewrite(w http.ResponseWriter, r *http.Request, t target, dry bool, f change) (object.Object, error) {
+func (s *Server) rewrite(w http.ResponseWriter, r *http.Request, t target, dry bool, f change) (written, error) {
 	for try := 1; ; try++ {
 		old, err := s.live(r.Context(), t, "")
 		if err != nil {
-			return nil, err
+			return written{}, err
 		}
 		o, err := f(old)
 		if err != nil {
-			return nil, err
+			return written{}, err
 		}
 		free := o.GetResourceVersion() == "" || o.GetResourceVersion() == "0"
 		done, err := s.replace(r, t, edit{object: o, dry: dry, w: w}, old)
@@ -168,10 +165,10 @@ func (s *Server) rewrite(w http.ResponseWriter, r *http.Request, t target, dry b
 			return done, nil
 		}
 		if !free || !apierrors.IsConflict(err) || t.hasUID(err) {
-			return nil, err
+			return written{}, err
 		}
 		if try == conflictTries {
-			return nil, apierrors.NewConflict(t.groupResource(), t.name, errBusy)
+			return written{}, apierrors.NewConflict(t.groupResource(), t.name, errBusy)
 		}
 	}
 }
@@ -193,18 +190,18 @@ type edit struct {
 }
 
 // replace judges one replacement and submits it. A replacement that changes nothing is answered without a write.
-func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (object.Object, error) {
+func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (written, error) {
 	o := e.object
 	if rv := o.GetResourceVersion(); rv != "" && rv != "0" && rv != old.GetResourceVersion() {
-		return nil, apierrors.NewConflict(t.groupResource(), t.name,
+		return written{}, apierrors.NewConflict(t.groupResource(), t.name,
 			errors.New("the object has been modified; please apply your changes to the latest version and try again"))
 	}
 	if err := admission.Invalid(o, admission.ValidateKept(o, old)); err != nil {
-		return nil, err
+		return written{}, err
 	}
 	how, ok := admission.WriteOf(t.kind, t.subresource)
 	if !ok {
-		return nil, apierrors.NewMethodNotSupported(t.groupResource(), "update")
+		return written{}, apierrors.NewMethodNotSupported(t.groupResource(), "update")
 	}
 	op := sequencer.Op{Verb: sequencer.Update, UID: string(old.GetUID()), ResourceVersion: old.GetResourceVersion(), Subresource: t.subresource}
 	o.SetResourceVersion(old.GetResourceVersion())
@@ -213,7 +210,7 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	if !e.managed {
 		var err error
 		if o, err = s.manage(r, t, o, old); err != nil {
-			return nil, err
+			return written{}, err
 		}
 	}
 	if how.Status {
@@ -224,14 +221,14 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	}
 	how.Prepare(o, old, s.cfg.Now())
 	if err := admission.Invalid(o, how.Validate(o, old)); err != nil {
-		return nil, err
+		return written{}, err
 	}
 	if err := s.gitAllows(r, o, old); err != nil {
-		return nil, err
+		return written{}, err
 	}
 	keepTimes(o, old)
 	if equality.Semantic.DeepEqual(o, old) {
-		return old, nil
+		return written{old, stored}, nil
 	}
 	if t.subresource == "" {
 		for _, text := range admission.Warnings(o, old) {
@@ -239,14 +236,7 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 		}
 	}
 	op.Object = o
-	done, err := s.store(r, op, e.dry)
-	if err != nil || o.GetDeletionTimestamp() == nil || done.GetResourceVersion() != old.GetResourceVersion() {
-		return done, err
-	}
-	// With its last finalizer the object has gone: the store answers with what it was before.
-	last := object.Copy(o)
-	last.SetResourceVersion(done.GetResourceVersion())
-	return last, nil
+	return s.store(r, op, e.dry)
 }
 
 // keepReported takes from the stored object what an agent sends with a status and may not change. An agent's own node is different: it reports its labels.

@@ -162,7 +162,7 @@ func changes(o *cluster.Overlay) []controller.Change {
 	return out
 }
 
-// objectsOf are the answers to a request's operations: what is stored after them, or was before a removal. gone are the revisions of the removals, nil
+// objectsOf are the answers to a request's operations: what is stored after them, or was before a deletion; nil for what was written and is gone. gone are the revisions of the removals, nil
 // where nothing is written.
 func objectsOf(req *Request, after cluster.Reader, changed map[object.Key]controller.Change, gone map[object.Key]uint64, now time.Time) []object.Object {
 	out := make([]object.Object, len(req.Ops))
@@ -177,8 +177,7 @@ func objectsOf(req *Request, after cluster.Reader, changed map[object.Key]contro
 			if rev, ok := gone[op.Key]; ok {
 				out[i].SetResourceVersion(strconv.FormatUint(rev, 10))
 			}
-		case ok:
-			out[i] = ch.Old
+		case ok: // the entry also removed it
 		default:
 			if o, ok := after.Get(op.Key); ok {
 				out[i] = o

@@ -66,7 +66,8 @@ type Request struct {
 type Result struct {
 	// Rev is the last revision of the entry that carried the request.
 	Rev uint64
-	// Objects are the stored objects of the request's Ops, in their order; for Delete the last state. They are shared.
+	// Objects are the stored objects of the request's Ops, in their order; for Delete the last state; nil for an object that was written and that the same
+	// entry removed: it was waiting for its last finalizer only, or its owner is not there. They are shared.
 	Objects []object.Object
 	// Outcome is what was decided: the changes of the request and of the controllers, with placements. What the controllers could
 	// not do within the budget follows in later entries.
