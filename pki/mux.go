@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,8 +13,13 @@ import (
 	"time"
 )
 
-// handshakeLimit ends connections that do not finish the TLS handshake.
-const handshakeLimit = 5 * time.Second
+// handshakeLimit ends connections that do not finish the TLS handshake, and maxHandshakes bounds how many may be at it: each holds a descriptor and a
+// goroutine, and raft's connections come through here too. When there are more, the one that has waited longest is closed: who means to speak is done in
+// milliseconds, and who says nothing keeps nobody out.
+const (
+	handshakeLimit = 5 * time.Second
+	maxHandshakes  = 1024
+)
 
 // acceptPause is the wait after an error of accept that passes.
 const acceptPause = 50 * time.Millisecond
@@ -25,11 +31,17 @@ type Mux struct {
 	log   *slog.Logger
 	parts map[string]*part
 	other *part
+
+	limit time.Duration // of a handshake
+	most  int           // of handshakes at a time
+
+	mu      sync.Mutex
+	waiting *list.List // of the net.Conns in their handshake, the oldest first
 }
 
 // NewMux makes a Mux over a TCP listener, which it closes when Run ends.
 func NewMux(ln net.Listener, cfg *tls.Config, log *slog.Logger) *Mux {
-	return &Mux{ln: ln, tls: cfg, log: log, parts: map[string]*part{}}
+	return &Mux{ln: ln, tls: cfg, log: log, parts: map[string]*part{}, limit: handshakeLimit, most: maxHandshakes, waiting: list.New()}
 }
 
 // Listen returns the listener of the given protocols. Clients that negotiate nothing get http/1.1. The connections it yields are
@@ -70,8 +82,29 @@ func (m *Mux) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		wg.Go(func() { m.hand(ctx, conn) })
+		at := m.enter(conn)
+		wg.Go(func() { m.hand(ctx, conn, at) })
 	}
+}
+
+// enter notes a connection whose handshake begins, and closes the oldest if there are too many.
+func (m *Mux) enter(conn net.Conn) *list.Element {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waiting.Len() >= m.most {
+		if oldest, ok := m.waiting.Remove(m.waiting.Front()).(net.Conn); ok {
+			m.log.Debug("too many connections in their handshake; closing the oldest", "from", oldest.RemoteAddr().String(), "bound", m.most)
+			oldest.Close()
+		}
+	}
+	return m.waiting.PushBack(conn)
+}
+
+// leave notes that a handshake has ended.
+func (m *Mux) leave(at *list.Element) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting.Remove(at)
 }
 
 // passing tells whether a listener may accept again after an error: the next client must not end the cluster's port because
@@ -86,11 +119,13 @@ func passing(err error) bool {
 func (m *Mux) Close() error { return m.ln.Close() }
 
 // hand does the handshake and gives the connection to its part.
-func (m *Mux) hand(ctx context.Context, conn net.Conn) {
+func (m *Mux) hand(ctx context.Context, conn net.Conn, at *list.Element) {
 	c := tls.Server(conn, m.tls)
-	hctx, cancel := context.WithTimeout(ctx, handshakeLimit)
+	hctx, cancel := context.WithTimeout(ctx, m.limit)
 	defer cancel()
-	if err := c.HandshakeContext(hctx); err != nil {
+	err := c.HandshakeContext(hctx)
+	m.leave(at)
+	if err != nil {
 		m.log.Debug("TLS handshake failed", "from", conn.RemoteAddr().String(), "err", err)
 		conn.Close()
 		return
