@@ -74,7 +74,9 @@ func allocateAddress(v View, svc *corev1.Service, old object.Object, r Ranges) e
 	if svc.Spec.ClusterIP == "" && len(svc.Spec.ClusterIPs) > 0 {
 		svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
 	}
-	defaultFamilies(svc)
+	if faults := settleFamilies(svc, old); len(faults) > 0 {
+		return invalid(svc, faults...)
+	}
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		svc.Spec.ClusterIPs = []string{corev1.ClusterIPNone}
 		return nil
@@ -104,16 +106,6 @@ func allocateAddress(v View, svc *corev1.Service, old object.Object, r Ranges) e
 	}
 	svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
 	return nil
-}
-
-func defaultFamilies(svc *corev1.Service) {
-	if svc.Spec.IPFamilyPolicy == nil {
-		single := corev1.IPFamilyPolicySingleStack
-		svc.Spec.IPFamilyPolicy = &single
-	}
-	if len(svc.Spec.IPFamilies) == 0 {
-		svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
-	}
 }
 
 // check returns what is wrong with an address that a manifest asks for, in Kubernetes' words.

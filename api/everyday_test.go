@@ -52,6 +52,17 @@ func TestEverydayWritesOnTheRealStore(t *testing.T) {
 		{"PUT", "services/b", "", fmt.Sprintf(balanced, ""), 200, `"healthCheckNodePort":30001`},
 		{"POST", "services", "", `{"metadata":{"name":"other"},"spec":{"type":"NodePort","ports":[{"port":80,"nodePort":30001}]}}`, 422, `provided port is already allocated`},
 		{"POST", "services", "", `{"metadata":{"name":"plain"},"spec":{"healthCheckNodePort":30002,"ports":[{"port":80}]}}`, 422, `spec.healthCheckNodePort: Invalid value: 30002: may only be set when`},
+
+		// The cluster has IPv4 addresses, one for a service.
+		{"POST", "services", "", `{"metadata":{"name":"six"},"spec":{"ipFamilies":["IPv6"],"ports":[{"port":80}]}}`, 422, `spec.ipFamilies\[0\]: Invalid value: \\"IPv6\\": not configured on this cluster`},
+		{"POST", "services", "", `{"metadata":{"name":"six"},"spec":{"clusterIP":"fd00::1","ports":[{"port":80}]}}`, 422, `spec.clusterIPs\[0\]: Invalid value: .*IPv6 is not configured on this cluster`},
+		{"POST", "services", "", `{"metadata":{"name":"two"},"spec":{"ipFamilyPolicy":"RequireDualStack","ports":[{"port":80}]}}`, 422, `spec.ipFamilyPolicy: Invalid value: \\"RequireDualStack\\": this cluster is not configured for dual-stack services`},
+		{"POST", "services", "", `{"metadata":{"name":"two"},"spec":{"ipFamilyPolicy":"PreferDualStack","ports":[{"port":80}]}}`, 201, `"ipFamilies":\["IPv4"\],"ipFamilyPolicy":"PreferDualStack"`},
+		{"PATCH", "services/two", mergePatch, `{"spec":{"ipFamilyPolicy":"RequireDualStack"}}`, 422, `this cluster is not configured for dual-stack services`},
+		{"POST", "services", "", `{"metadata":{"name":"free"},"spec":{"clusterIP":"None"}}`, 201, `"ipFamilies":\["IPv4","IPv6"\],"ipFamilyPolicy":"RequireDualStack"`},
+		{"PATCH", "services/free", mergePatch, `{"spec":{"selector":{"a":"b"}}}`, 422, `this cluster is not configured for dual-stack services`},
+		{"PATCH", "services/free", mergePatch, `{"metadata":{"labels":{"a":"b"}}}`, 200, `"ipFamilies":\["IPv4","IPv6"\]`},
+		{"PATCH", "services/two", mergePatch, `{"spec":{"clusterIP":"10.96.200.200"}}`, 422, `"message":"Service \\"two\\" is invalid: spec.clusterIPs\[0\]: Invalid value: [^;]*may not change once set","reason"`},
 	} {
 		code, _, text := asked(t, s, c, x.method, x.path, x.media, x.body)
 		if code != x.code || !regexp.MustCompile(x.want).MatchString(text) {
