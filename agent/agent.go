@@ -118,7 +118,7 @@ func (a *Agent) nodeConfig(kernel, why string) node.Config {
 	return node.Config{
 		NodeName: a.cfg.NodeName, Root: NodeDir(a.cfg.DataDir), RunDir: a.cfg.RunDir, CgroupPrefix: a.cfg.CgroupPrefix, Bridge: Bridge,
 		Addresses: a.cfg.Addresses, ClusterCIDR: a.cfg.PodCIDR, Masquerade: true, ClusterDNS: a.cfg.DNS, ClusterDomain: a.cfg.Domain,
-		APIService: netip.AddrPortFrom(a.cfg.API, 443), StreamPort: int(a.cfg.StreamAddr.Port()), Labels: a.cfg.Labels, Version: a.cfg.Version,
+		APIService: netip.AddrPortFrom(a.cfg.API, 443), StreamPort: int(a.cfg.StreamAddr.Port()), Labels: a.cfg.Labels, Version: a.cfg.Version, KubeletVersion: a.cfg.KubeletVersion,
 		ProxyMode: func() (string, string) { return kernel, why }, Source: a.api, Sink: a.api, Log: a.cfg.Log.With("part", "node"),
 	}
 }

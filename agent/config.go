@@ -41,8 +41,8 @@ type Config struct {
 	StreamAddr netip.AddrPort
 	// Executable is the program whose hidden subcommand is the DNS process.
 	Executable string
-	// Version is told as the kubelet's version.
-	Version string
+	// Version is the program's version, KubeletVersion what is told as the kubelet's; empty is Version.
+	Version, KubeletVersion string
 	// Labels are the node's own labels.
 	Labels map[string]string
 	// Log must be set.

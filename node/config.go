@@ -45,8 +45,10 @@ type Config struct {
 	MaxPods int
 	// Reserved is taken off the capacity to give allocatable.
 	Reserved corev1.ResourceList
-	// Version is told as the kubelet's version.
+	// Version is the program's version, told as the container runtime's.
 	Version string
+	// KubeletVersion is told as the kubelet's: tools read it as a semantic version. Empty is Version.
+	KubeletVersion string
 	// ProxyMode says which kernel load balancer the node's proxy uses ("ipvs", "nftables") and why; nil is unknown.
 	ProxyMode func() (mode, message string)
 	// LeaseInterval between renewals; 0 is 10 s.

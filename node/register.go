@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -66,7 +67,7 @@ func FillNodeStatus(s *corev1.NodeStatus, c Config, m Machine, now time.Time) {
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(c.StreamPort)
 	s.NodeInfo = corev1.NodeSystemInfo{
 		MachineID: m.MachineID, SystemUUID: m.SystemUUID, BootID: m.BootID, KernelVersion: m.Kernel, OSImage: m.OSImage,
-		ContainerRuntimeVersion: "reconcile://" + c.Version, KubeletVersion: c.Version, OperatingSystem: m.OS, Architecture: m.Arch,
+		ContainerRuntimeVersion: "reconcile://" + c.Version, KubeletVersion: cmp.Or(c.KubeletVersion, c.Version), OperatingSystem: m.OS, Architecture: m.Arch,
 	}
 	condition := func(t corev1.NodeConditionType, st corev1.ConditionStatus, reason, message string) {
 		nc := corev1.NodeCondition{Type: t, Status: st, Reason: reason, Message: message,

@@ -318,6 +318,7 @@ func (m *machine) agentConfig(servers []string) agent.Config {
 		Servers:   servers,
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip.String()}, {Type: corev1.NodeHostName, Address: m.nodeName}},
 		PodCIDR:   m.podCIDR, ServiceCIDR: m.serviceCIDR, DNS: ranges.DNS(), API: ranges.API(), Domain: m.domain,
-		StreamAddr: netip.AddrPortFrom(ip, m.streamPort), Executable: m.executable, Version: version, Log: m.log,
+		StreamAddr: netip.AddrPortFrom(ip, m.streamPort), Executable: m.executable, Version: version,
+		KubeletVersion: server.KubernetesVersion(version), Log: m.log,
 	}
 }
