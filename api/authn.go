@@ -18,12 +18,8 @@ func (s *Server) authenticate(r *http.Request) (authz.User, error) {
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		subject := r.TLS.VerifiedChains[0][0].Subject
 		u = authz.User{Name: subject.CommonName, Groups: append(slices.Clone(subject.Organization), authz.GroupAuthenticated)}
-	} else if auth := r.Header.Get("Authorization"); auth != "" && !isGit(r) {
-		// What was presented and is wrong must not pass for anonymous. Passwords are not known.
-		scheme, token, _ := strings.Cut(auth, " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			return u, apierrors.NewUnauthorized("Unauthorized")
-		}
+	} else if scheme, token, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " "); strings.EqualFold(scheme, "Bearer") && token != "" && !isGit(r) {
+		// A token that is wrong must not pass for anonymous. Other ways to say who one is are not known, as in Kubernetes.
 		var err error
 		if u, _, err = s.tokenUser(r.Context(), strings.TrimSpace(token), []string{issuer}); err != nil {
 			s.cfg.Log.Debug("a token was refused", "path", r.URL.Path, "err", err)
@@ -32,6 +28,9 @@ func (s *Server) authenticate(r *http.Request) (authz.User, error) {
 	}
 	as := r.Header.Get("Impersonate-User")
 	if as == "" {
+		if len(r.Header["Impersonate-Group"])+len(r.Header["Impersonate-Uid"]) > 0 {
+			return u, badRequest("requested to pass for somebody's groups or UID without impersonating a user: set Impersonate-User too")
+		}
 		return u, nil
 	}
 	if !u.In(authz.GroupMasters) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -48,6 +49,8 @@ type Config struct {
 	Origins Origins
 	// Agents may be nil: logs and streams then answer 503.
 	Agents Agents
+	// Dial reaches pods for the subresource proxy; nil is the host's network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Tokens may be nil: then there are no tokens of service accounts.
 	Tokens Tokens
 	// Git serves /git/; Reconcile serves /reconcile/v1/. Both find the user by authz.UserFrom(r.Context()) and decide themselves

@@ -54,7 +54,7 @@ func resourcesOf(k object.Kind) []apiResource {
 	}
 	out := []apiResource{{k.Resource, k.Singular, k.Namespaced, k.GVK, k.ShortNames, k.Categories, verbs}}
 	for _, sub := range subresources {
-		if sub.resource == k.Resource {
+		if sub.of == k.GroupResource() {
 			gvk := schema.GroupVersionKind{Group: sub.group, Version: sub.version, Kind: sub.kind}
 			out = append(out, apiResource{k.Resource + "/" + sub.name, "", k.Namespaced, gvk, nil, nil, sub.verbs})
 		}
@@ -232,7 +232,8 @@ func discoveryOf(gv schema.GroupVersion, kinds []object.Kind) []apidiscoveryv2.A
 func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path string) error {
 	doc, ok := s.discovery.legacy[path]
 	if !ok {
-		return notServed()
+		http.NotFound(w, r)
+		return nil
 	}
 	for _, c := range parseAccept(r.Header.Get("Accept")) {
 		if c.media != mediaJSON && c.media != "*/*" && c.media != "application/*" {
@@ -243,6 +244,9 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path str
 		}
 		b, ok := s.discovery.aggregated[path][c.params["v"]]
 		if ok && c.params["as"] == "APIGroupDiscoveryList" && c.params["g"] == "apidiscovery.k8s.io" && c.params["profile"] == "" {
+			if unchanged(w, r, tagOf(b)) {
+				return nil
+			}
 			send(w, r, http.StatusOK, mediaJSON+";g=apidiscovery.k8s.io;v="+c.params["v"]+";as=APIGroupDiscoveryList", b)
 			return nil
 		}

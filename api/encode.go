@@ -67,10 +67,9 @@ func (e encoder) bytes(o object.Object, kind object.Kind, form encoding, v varia
 	return b, nil
 }
 
-// kept tells whether the bytes of an object may be kept: a node's lease changes without a new resourceVersion when it is renewed, and a commit's
-// row is shown with what is not stored in it.
+// kept tells whether the bytes of an object may be kept.
 func kept(o object.Object, kind object.Kind, v variant) bool {
-	return v != fleeting && o.GetResourceVersion() != "" && kind.Resource != "leases" && kind.Resource != "commits"
+	return v != fleeting && o.GetResourceVersion() != "" && !kind.Uncached
 }
 
 // frame returns a whole object's event as a stream of JSON or protobuf carries it. The bytes are shared.

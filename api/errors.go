@@ -50,6 +50,9 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if st.Details != nil && st.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(st.Details.RetryAfterSeconds)))
 	}
+	if st.Code == http.StatusForbidden {
+		w.Header().Set("X-Content-Type-Options", "nosniff") // the message has words of the request in it
+	}
 	a, nerr := negotiate(r, true)
 	if nerr != nil || a.media == mediaJSON {
 		writeStatus(w, st)

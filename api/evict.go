@@ -78,9 +78,9 @@ func (s *Server) evictOnce(r *http.Request, t target, o *metav1.DeleteOptions, d
 			if err != nil {
 				return err
 			}
-			ops = append([]sequencer.Op{{Verb: sequencer.UpdateStatus, Key: object.KeyOf(used), Object: used, UID: string(used.UID), ResourceVersion: budget.ResourceVersion}}, ops...)
 			// What the budget allowed was this very pod; the mark below asks for its version.
-			ops[1].UID = string(pod.UID)
+			del.UID = string(pod.UID)
+			ops = []sequencer.Op{{Verb: sequencer.UpdateStatus, Key: object.KeyOf(used), Object: used, UID: string(used.UID), ResourceVersion: budget.ResourceVersion}, del}
 		}
 	}
 	if pod.DeletionTimestamp == nil && !endedPod(pod) {

@@ -102,7 +102,7 @@ func knownSubresource(t target) bool {
 		return true
 	}
 	for _, sub := range subresources {
-		if sub.resource == t.resource && sub.name == t.subresource {
+		if sub.of == t.groupResource() && sub.name == t.subresource {
 			return true
 		}
 	}

@@ -109,14 +109,30 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request, name strin
 		if !ok {
 			return notServed()
 		}
+		tag := s.openapi.index[name]
+		switch asked := r.URL.Query().Get("hash"); asked {
+		case "":
+		case tag: // what this path names does not change, ever
+			w.Header().Set("Cache-Control", "public, immutable")
+			w.Header().Set("Expires", s.cfg.Now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat))
+		default:
+			http.Redirect(w, r, pathOfSchema(name, tag), http.StatusMovedPermanently)
+			return nil
+		}
+		if unchanged(w, r, tag) {
+			return nil
+		}
 		return sendGzip(w, r, mediaJSON, b)
 	}
 	index := doc{}
 	for gv, hash := range s.openapi.index {
-		index[gv] = doc{"serverRelativeURL": "/openapi/v3/" + gv + "?hash=" + hash}
+		index[gv] = doc{"serverRelativeURL": pathOfSchema(gv, hash)}
 	}
 	return sendJSON(w, r, doc{"paths": index})
 }
+
+// pathOfSchema is where the document of a group version is, as it is now.
+func pathOfSchema(name, hash string) string { return "/openapi/v3/" + name + "?hash=" + hash }
 
 // mediaOpenAPI is the protobuf form of the v2 document.
 const mediaOpenAPI = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -132,6 +148,9 @@ func (s *Server) serveOpenAPIv2(w http.ResponseWriter, r *http.Request) error {
 	media := mediaJSON
 	if proto {
 		media = mediaOpenAPI
+	}
+	if unchanged(w, r, tagOf(b)) {
+		return nil
 	}
 	return sendGzip(w, r, media, b)
 }

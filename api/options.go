@@ -1,11 +1,13 @@
 package api
 
 import (
+	"context"
 	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -175,6 +177,26 @@ func isPatchType(media string) bool {
 		return true
 	}
 	return false
+}
+
+// longestTimeout bounds what the parameter timeout may ask for, as in Kubernetes.
+const longestTimeout = time.Minute
+
+// allotted bounds a request by its parameter timeout.
+func allotted(r *http.Request, t target) (*http.Request, context.CancelFunc, error) {
+	text := t.query.Get("timeout")
+	if text == "" {
+		return r, func() {}, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return nil, nil, badRequest("invalid timeout specified in the request URL - %v", err)
+	}
+	if d <= 0 || d > longestTimeout {
+		d = longestTimeout
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	return r.WithContext(ctx), cancel, nil
 }
 
 // isSet reads a parameter that is true or false as Kubernetes does: whatever is there and is not said to be false is true.

@@ -1,9 +1,13 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,8 +26,9 @@ func (s *Server) plainPath(w http.ResponseWriter, r *http.Request) error {
 		return forbidden(a, d.Reason)
 	}
 	clean := strings.TrimSuffix(path, "/")
+	w.Header().Set("Cache-Control", "no-cache, private")
 	switch {
-	case verb != "get" && verb != "create":
+	case verb != "get" && verb != "create" || clean == "/version" && verb != "get":
 		return notAllowed()
 	case clean == "/version":
 		return sendJSON(w, r, s.cfg.Version)
@@ -35,6 +40,8 @@ func (s *Server) plainPath(w http.ResponseWriter, r *http.Request) error {
 		return s.oneCheck(w, r, "readyz", s.cfg.Ready)
 	case strings.HasPrefix(clean, "/livez/"):
 		return s.oneCheck(w, r, "livez", s.cfg.Live)
+	case strings.HasPrefix(clean, "/healthz/"):
+		return s.oneCheck(w, r, "healthz", s.cfg.Live)
 	case clean == "/metrics" && s.cfg.Metrics != nil:
 		s.cfg.Metrics.ServeHTTP(w, r)
 		return nil
@@ -66,12 +73,22 @@ func sendJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	return nil
 }
 
-// health runs the checks and answers as Kubernetes does: "ok", or a line a check with ?verbose or on failure.
+// health runs the checks and answers as Kubernetes does: "ok", or a line a check with ?verbose or on failure. Those that ?exclude names are left out.
 func (s *Server) health(w http.ResponseWriter, r *http.Request, name string, checks []Check) error {
 	var out strings.Builder
 	failed := ""
-	fmt.Fprintln(&out, "[+]ping ok")
-	for _, c := range checks {
+	unknown := map[string]bool{}
+	for _, n := range r.URL.Query()["exclude"] {
+		unknown[n] = true
+	}
+	excluded := maps.Clone(unknown)
+	ping := Check{Name: "ping", Run: func(context.Context) error { return nil }} // that somebody answers
+	for _, c := range append([]Check{ping}, checks...) {
+		if excluded[c.Name] {
+			delete(unknown, c.Name)
+			fmt.Fprintf(&out, "[+]%s excluded: ok\n", c.Name)
+			continue
+		}
 		if err := c.Run(r.Context()); err != nil {
 			// What fails is told to the log and to masters; others learn only that it does.
 			failed = c.Name
@@ -84,6 +101,13 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, name string, che
 			continue
 		}
 		fmt.Fprintf(&out, "[+]%s ok\n", c.Name)
+	}
+	if len(unknown) > 0 {
+		names := slices.Sorted(maps.Keys(unknown))
+		for i, n := range names {
+			names[i] = strconv.Quote(n)
+		}
+		fmt.Fprintf(&out, "warn: some health checks cannot be excluded: no matches for %s\n", strings.Join(names, ", "))
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
@@ -101,7 +125,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, name string, che
 	return nil
 }
 
-// oneCheck serves /readyz/NAME and /livez/NAME.
+// oneCheck serves /readyz/NAME, /livez/NAME and /healthz/NAME.
 func (s *Server) oneCheck(w http.ResponseWriter, r *http.Request, name string, checks []Check) error {
 	want := strings.Trim(strings.TrimPrefix(r.URL.Path, "/"+name+"/"), "/")
 	if want == "ping" {

@@ -32,6 +32,9 @@ type target struct {
 // parseTarget reads /api/v1/… and /apis/GROUP/VERSION/…, as Kubernetes' RequestInfo does. It answers false for paths that name no
 // resource: discovery and everything else.
 func parseTarget(u *url.URL) (target, bool) {
+	if strings.HasPrefix(u.Path, "//") {
+		return target{}, false
+	}
 	parts := strings.Split(strings.Trim(u.Path, "/"), "/")
 	var t target
 	switch {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,7 +9,10 @@ import (
 	"strings"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"reconcile/authz"
 	"reconcile/object"
@@ -25,6 +29,8 @@ type Server struct {
 	metrics   *metrics
 	sent      sendings
 	began     time.Time
+	// outward reaches pods.
+	outward http.RoundTripper
 }
 
 // New makes a Server. It starts nothing; requests run in the goroutines of the http.Server that calls it, and watches end with
@@ -46,7 +52,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = defaultRequests
 	}
-	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes), newByteCache(min(recentBytes, cfg.CacheBytes))}, flow: newFlow(cfg.MaxRequests), began: time.Now()}
+	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes), newByteCache(min(recentBytes, cfg.CacheBytes))}, flow: newFlow(cfg.MaxRequests), began: time.Now(),
+		outward: newOutward(cfg.Dial)}
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, s.flow); err != nil {
 		return nil, fmt.Errorf("register the API's metrics: %w", err)
@@ -117,14 +124,26 @@ func (s *Server) resource(w http.ResponseWriter, r *http.Request, t target) erro
 			return forbidden(a, d.Reason)
 		}
 	}
+	long := longRunning(r, t)
+	if !long {
+		var cancel context.CancelFunc
+		var err error
+		if r, cancel, err = allotted(r, t); err != nil {
+			return err
+		}
+		defer cancel()
+	}
 	// Who has no right to ask takes no slot from those who have.
 	leave, ok := s.turn(r, t)
 	if !ok {
 		return tooBusy()
 	}
 	defer leave()
-	if !longRunning(r, t) {
+	if !long {
 		if err := checkOptions(r, t); err != nil {
+			return err
+		}
+		if err := r.Context().Err(); err != nil {
 			return err
 		}
 	}
@@ -170,7 +189,7 @@ func (s *Server) handler(method string, t target) resourceHandler {
 		return map[string]resourceHandler{http.MethodGet: s.getScale, http.MethodPut: s.updateScale, http.MethodPatch: s.patchScale}[method]
 	case t.subresource != "":
 		for _, sub := range subresources {
-			if sub.resource == t.resource && sub.name == t.subresource {
+			if sub.of == t.groupResource() && sub.name == t.subresource {
 				return sub.handlers(s)[method]
 			}
 		}
@@ -198,7 +217,8 @@ func (s *Server) handler(method string, t target) resourceHandler {
 
 // subresource is one that only one kind has.
 type subresource struct {
-	resource, name string
+	of   schema.GroupResource
+	name string
 	// group, version and kind are those of the body, as discovery tells them.
 	group, version, kind string
 	verbs                []string
@@ -207,30 +227,30 @@ type subresource struct {
 
 // subresources is the table of what is peculiar to a kind.
 var subresources = []subresource{
-	{"pods", "attach", "", "v1", "PodAttachOptions", []string{"create", "get"}, streams("attach")},
-	{"pods", "binding", "", "v1", "Binding", []string{"create"}, func(s *Server) map[string]resourceHandler {
+	{corev1.Resource("pods"), "attach", "", "v1", "PodAttachOptions", []string{"create", "get"}, streams("attach")},
+	{corev1.Resource("pods"), "binding", "", "v1", "Binding", []string{"create"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodPost: s.bind}
 	}},
-	{"certificatesigningrequests", "approval", "certificates.k8s.io", "v1", "CertificateSigningRequest", verbsStatus, objectWrites},
-	{"namespaces", "finalize", "", "v1", "Namespace", []string{"update"}, func(s *Server) map[string]resourceHandler {
+	{certificatesv1.Resource("certificatesigningrequests"), "approval", "certificates.k8s.io", "v1", "CertificateSigningRequest", verbsStatus, objectWrites},
+	{corev1.Resource("namespaces"), "finalize", "", "v1", "Namespace", []string{"update"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodPut: s.update}
 	}},
-	{"nodes", "proxy", "", "v1", "NodeProxyOptions", verbsProxy, proxies},
-	{"pods", "ephemeralcontainers", "", "v1", "Pod", verbsStatus, objectWrites},
-	{"pods", "eviction", "policy", "v1", "Eviction", []string{"create"}, func(s *Server) map[string]resourceHandler {
+	{corev1.Resource("nodes"), "proxy", "", "v1", "NodeProxyOptions", verbsProxy, proxies},
+	{corev1.Resource("pods"), "ephemeralcontainers", "", "v1", "Pod", verbsStatus, objectWrites},
+	{corev1.Resource("pods"), "eviction", "policy", "v1", "Eviction", []string{"create"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodPost: s.evict}
 	}},
-	{"pods", "exec", "", "v1", "PodExecOptions", []string{"create", "get"}, streams("exec")},
-	{"pods", "log", "", "v1", "Pod", []string{"get"}, func(s *Server) map[string]resourceHandler {
+	{corev1.Resource("pods"), "exec", "", "v1", "PodExecOptions", []string{"create", "get"}, streams("exec")},
+	{corev1.Resource("pods"), "log", "", "v1", "Pod", []string{"get"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodGet: s.logs}
 	}},
-	{"pods", "portforward", "", "v1", "PodPortForwardOptions", []string{"create", "get"}, streams("portForward")},
-	{"pods", "proxy", "", "v1", "PodProxyOptions", verbsProxy, proxies},
-	{"pods", "resize", "", "v1", "Pod", verbsStatus, objectWrites},
-	{"serviceaccounts", "token", "authentication.k8s.io", "v1", "TokenRequest", []string{"create"}, func(s *Server) map[string]resourceHandler {
+	{corev1.Resource("pods"), "portforward", "", "v1", "PodPortForwardOptions", []string{"create", "get"}, streams("portForward")},
+	{corev1.Resource("pods"), "proxy", "", "v1", "PodProxyOptions", verbsProxy, proxies},
+	{corev1.Resource("pods"), "resize", "", "v1", "Pod", verbsStatus, objectWrites},
+	{corev1.Resource("serviceaccounts"), "token", "authentication.k8s.io", "v1", "TokenRequest", []string{"create"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodPost: s.requestToken}
 	}},
-	{"services", "proxy", "", "v1", "ServiceProxyOptions", verbsProxy, proxies},
+	{corev1.Resource("services"), "proxy", "", "v1", "ServiceProxyOptions", verbsProxy, proxies},
 }
 
 // verbsProxy are what a proxy passes on: every method.

@@ -2,13 +2,13 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"strconv"
 	"testing"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
+	"reconcile/api"
 	"reconcile/api/apitest"
 )
 
@@ -122,39 +123,54 @@ func document(t *testing.T, all []byte, kind string) string {
 	return ""
 }
 
-// TestProxy reaches a pod, a service and what is not there.
+// TestProxy reaches a pod, a service and what is not there, by http and by https with a certificate that nobody signed.
 func TestProxy(t *testing.T) {
 	t.Parallel()
-	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "%s %s auth=%q", r.Method, r.URL.RequestURI(), r.Header.Get("Authorization"))
-	}))
+	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s auth=%q tls=%v", r.Method, r.URL.RequestURI(), r.Header.Get("Authorization"), r.TLS != nil)
+	})
+	behind, secure := httptest.NewServer(page), httptest.NewTLSServer(page)
 	defer behind.Close()
-	host, text, err := net.SplitHostPort(behind.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
+	defer secure.Close()
+	// The pod's address is one that a pod can have; nobody must be asked about the way to it.
+	const address = "10.244.0.7"
+	ways := map[string]net.Addr{address + ":8080": behind.Listener.Addr(), address + ":8443": secure.Listener.Addr()}
+	dial := func(ctx context.Context, network, to string) (net.Conn, error) {
+		at, ok := ways[to]
+		if !ok {
+			return nil, fmt.Errorf("nothing listens at %s", to)
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, at.String())
 	}
 	store := apitest.New()
 	p := pod("web", "n1")
-	p.Status.PodIP = host
-	p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: int32(port)}}
+	p.Status.PodIP = address
+	p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 8080}}
 	store.Put(p)
 	store.Put(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "default"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}})
-	store.Put(&discoveryv1.EndpointSlice{
+	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{Name: "web-1", Namespace: "default", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
-		Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{host}}}, Ports: []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To(int32(port))}},
-	})
-	k := newKubectl(t, apitest.Start(t, store, nil))
+		Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{address}}}, Ports: []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To(int32(8080))}},
+	}
+	store.Put(slice)
+	k := newKubectl(t, apitest.Start(t, store, func(c *api.Config) { c.Dial = dial }))
 	const base = "/api/v1/namespaces/default/"
-	has(t, k.ok("", "get", "--raw", base+"pods/web/proxy/a/c?x=1"), `GET /a/c?x=1 auth=""`)
-	has(t, k.ok("", "get", "--raw", base+"pods/http:web:"+text+"/proxy/"), "GET /")
+	has(t, k.ok("", "get", "--raw", base+"pods/web/proxy/a/c?x=1"), `GET /a/c?x=1 auth="" tls=false`)
+	has(t, k.ok("", "get", "--raw", base+"pods/http:web:8080/proxy/"), "GET /")
+	has(t, k.ok("", "get", "--raw", base+"pods/https:web:8443/proxy/s"), `GET /s auth="" tls=true`)
 	has(t, k.ok("", "get", "--raw", base+"services/web:http/proxy/x"), "GET /x")
 	has(t, k.ok("", "get", "--raw", base+"services/web/proxy/x"), "GET /x")
 	has(t, k.fails("", "get", "--raw", base+"services/web:81/proxy/x"), `no service port "81" found`)
 	has(t, k.fails("", "get", "--raw", base+"pods/none/proxy/x"), "not found")
+	has(t, k.fails("", "get", "--raw", base+"pods/web:81/proxy/x"), "error trying to reach service: ", "nothing listens at 10.244.0.7:81")
+	// What only the server can reach is not reached by it for somebody else.
+	for _, own := range []string{"127.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fe80::1", "0.0.0.0"} {
+		p.Status.PodIP, slice.Endpoints[0].Addresses = own, []string{own}
+		store.Put(p)
+		store.Put(slice)
+		has(t, k.fails("", "get", "--raw", base+"pods/web/proxy/x"), "address not allowed")
+		has(t, k.fails("", "get", "--raw", base+"services/web/proxy/x"), "address not allowed")
+	}
 }
 
 func splitDocs(all []byte) [][]byte { return bytes.Split(all, []byte("\n---\n")) }

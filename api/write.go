@@ -1,6 +1,8 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -24,7 +26,9 @@ func send(w http.ResponseWriter, r *http.Request, code int, media string, parts 
 	}
 	h := w.Header()
 	h.Set("Content-Type", media)
-	h.Set("Cache-Control", "no-cache, private")
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-cache, private")
+	}
 	h.Add("Vary", "Accept")
 	var out io.Writer = w
 	if size > gzipFrom && h.Get("Content-Encoding") == "" && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
@@ -46,6 +50,25 @@ func send(w http.ResponseWriter, r *http.Request, code int, media string, parts 
 		return
 	}
 	copyParts(out, parts)
+}
+
+// unchanged notes the tag of a document, and answers if the client has just that one already.
+func unchanged(w http.ResponseWriter, r *http.Request, tag string) bool {
+	tag = strconv.Quote(tag)
+	h := w.Header()
+	h.Set("ETag", tag)
+	if !strings.Contains(r.Header.Get("If-None-Match"), tag) {
+		return false
+	}
+	h.Add("Vary", "Accept")
+	w.WriteHeader(http.StatusNotModified)
+	return true
+}
+
+// tagOf is a tag for bytes.
+func tagOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // copyParts gathers small parts into bigger writes: each write of an HTTP/2 stream is a frame of its own.

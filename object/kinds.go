@@ -70,6 +70,9 @@ type Kind struct {
 	Deprecated string
 	// Returned tells that the answer to a deletion is the object, as in Kubernetes; for other kinds it is a Status.
 	Returned bool
+	// Uncached tells that an object of the kind does not look the same for as long as its resourceVersion does: a node's lease is renewed without a new
+	// one, and a commit's row is shown with what is not stored in it.
+	Uncached bool
 	// OneByOne tells that objects of the kind are not deleted as a collection.
 	OneByOne bool
 	// Selectable adds the fields beyond name and namespace that a field selector may name, for any object of the stored version; nil

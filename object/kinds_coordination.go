@@ -6,6 +6,6 @@ import (
 
 // coordinationKinds are the kinds of the group coordination.
 var coordinationKinds = []Kind{
-	{GVK: coordinationv1.SchemeGroupVersion.WithKind("Lease"), Resource: "leases", Singular: "lease",
+	{GVK: coordinationv1.SchemeGroupVersion.WithKind("Lease"), Resource: "leases", Singular: "lease", Uncached: true,
 		Namespaced: true, FromGit: true, make: of[coordinationv1.Lease]},
 }

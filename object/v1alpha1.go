@@ -163,7 +163,7 @@ func (l *CommitList) DeepCopyObject() runtime.Object {
 
 // ownKinds are the kinds of our own.
 var ownKinds = []Kind{
-	{GVK: CommitGVK, Resource: "commits", Singular: "commit", ShortNames: []string{"gc"}, Status: true, make: of[Commit]},
+	{GVK: CommitGVK, Resource: "commits", Singular: "commit", ShortNames: []string{"gc"}, Status: true, Uncached: true, make: of[Commit]},
 }
 
 func addOwnKinds(s *runtime.Scheme) error {

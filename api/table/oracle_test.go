@@ -74,7 +74,7 @@ func compareRow(t *testing.T, oracle *kprinters.HumanReadableGenerator, k object
 	t.Helper()
 	in, err := legacyscheme.Scheme.ConvertToVersion(o, runtime.InternalGroupVersioner)
 	if err != nil {
-		t.Skipf("convert: %v", err)
+		t.Fatalf("convert: %v", err)
 	}
 	want, err := oracle.GenerateTable(in, kprinters.GenerateOptions{Wide: true})
 	if err != nil {
