@@ -91,7 +91,7 @@ func (n *normal) value(key string, v any, list bool) any {
 		}
 		return n.text(x)
 	case float64:
-		if key == "nodePort" && ports.MatchString(fmt.Sprint(x)) {
+		if (key == "nodePort" || key == "healthCheckNodePort") && ports.MatchString(fmt.Sprint(x)) {
 			return n.symbol("port", fmt.Sprint(x))
 		}
 	}
