@@ -190,4 +190,4 @@ test-deps:
 # Nothing is skipped for want of a tool, of root or of a kernel module: see internal/needs.
 test: export TEST_REQUIRED = 1
 test: export VMTEST_REQUIRED = 1
-test: test-deps vm-kernel check faults vm e2e judge-short judge-controllers-short judge-scheduler-short judge-apiserver-short ## everything that CI runs
+test: test-deps vm-kernel check faults vm e2e clients judge-short judge-controllers-short judge-scheduler-short judge-apiserver-short ## everything that CI runs
