@@ -94,6 +94,18 @@ func PrepareStatusUpdate(o, old object.Object, now time.Time) {
 	}
 }
 
+// KeepReported takes from the stored object the metadata that comes with the report of a status, where who reports may not change it or has perhaps not
+// seen it: an agent, or who names no version. Nodes are different: their agents report labels and annotations. It changes o.
+func KeepReported(o, old object.Object) {
+	if _, isNode := o.(*corev1.Node); isNode {
+		return
+	}
+	o.SetLabels(old.GetLabels())
+	o.SetAnnotations(old.GetAnnotations())
+	o.SetFinalizers(old.GetFinalizers())
+	o.SetOwnerReferences(old.GetOwnerReferences())
+}
+
 // PrepareRequester writes into a new object who asks for it, where its kind wants to know. It changes o.
 func PrepareRequester(o object.Object, user string, groups []string) {
 	if r, _ := rulesFor(o); r.named != nil {

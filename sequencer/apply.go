@@ -172,6 +172,9 @@ func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 
 func (a applier) updateStatus(o *cluster.Overlay, op *Op, live object.Object) error {
 	obj := own(op.Object)
+	if op.ResourceVersion == "" {
+		admission.KeepReported(obj, live)
+	}
 	if op.Subresource == "" {
 		admission.PrepareStatusUpdate(obj, live, a.now)
 	} else if err := a.prepare(op, obj, live); err != nil {

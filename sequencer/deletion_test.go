@@ -64,6 +64,34 @@ func TestFinalize(t *testing.T) {
 	})
 }
 
+// TestStatusReport: who reports a status and names no version changes nothing but the status: it may have seen an older object.
+func TestStatusReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, raftstore.MemoryStorage(), nil)
+		defer r.stop()
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "p", Finalizers: []string{"example.com/hold"}, Labels: map[string]string{"l": "1"}},
+			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
+		made := r.must(write(Create, pod)).Objects[0]
+		report := object.Copy(made).(*corev1.Pod)
+		report.Finalizers, report.Labels, report.Status.Phase = nil, map[string]string{"l": "old"}, corev1.PodRunning
+		for _, c := range []struct {
+			version string
+			holds   int
+			label   string
+		}{{"", 1, "1"}, {"seen", 0, "old"}} {
+			op := write(UpdateStatus, report)
+			if c.version != "" {
+				stored, _ := r.get("pods", "p")
+				op.ResourceVersion = stored.GetResourceVersion()
+			}
+			got := r.must(op).Objects[0].(*corev1.Pod)
+			if got.Status.Phase != corev1.PodRunning || len(got.Finalizers) != c.holds || got.Labels["l"] != c.label {
+				t.Errorf("with version %q: %s, finalizers %v, labels %v", c.version, got.Status.Phase, got.Finalizers, got.Labels)
+			}
+		}
+	})
+}
+
 // TestAnswerToADeletion: the answer has the revision of the deletion, and a pod's says that the deletion has begun.
 func TestAnswerToADeletion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
