@@ -1,7 +1,6 @@
 package admission
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"time"
@@ -40,23 +39,18 @@ var coreRules = map[string]rules{
 	"persistentvolumes":      volumeRules(),
 	"persistentvolumeclaims": claimRules(),
 	"pods":                   podRules(),
-	"podtemplates": checks(func(o *core.PodTemplate) field.ErrorList {
+	"podtemplates": warns(checks(func(o *core.PodTemplate) field.ErrorList {
 		return validation.ValidatePodTemplate(o, pod.GetValidationOptionsFromPodTemplate(&o.Template, nil))
 	}, func(o, old *core.PodTemplate) field.ErrorList {
 		return validation.ValidatePodTemplateUpdate(o, old, pod.GetValidationOptionsFromPodTemplate(&o.Template, &old.Template))
 	}, nil).counted().growing(func(o, old object.Object) bool {
 		return !equal(o.(*corev1.PodTemplate).Template, old.(*corev1.PodTemplate).Template)
-	}),
+	}), warnOfTemplate(field.NewPath("template"), func(o *core.PodTemplate) *core.PodTemplateSpec { return &o.Template })),
 	"replicationcontrollers": warns(checks(func(o *core.ReplicationController) field.ErrorList {
 		return validation.ValidateReplicationController(o, pod.GetValidationOptionsFromPodTemplate(o.Spec.Template, nil))
 	}, func(o, old *core.ReplicationController) field.ErrorList {
 		return validation.ValidateReplicationControllerUpdate(o, old, pod.GetValidationOptionsFromPodTemplate(o.Spec.Template, old.Spec.Template))
-	}, validation.ValidateReplicationControllerStatusUpdate).counted(), func(o, old *core.ReplicationController) []string {
-		if old == nil {
-			return templateWarnings(o.Spec.Template, nil)
-		}
-		return templateWarnings(o.Spec.Template, old.Spec.Template)
-	}),
+	}, validation.ValidateReplicationControllerStatusUpdate).counted(), allWarnings(hostNamed, warnOfSpecTemplate(func(o *core.ReplicationController) *core.PodTemplateSpec { return o.Spec.Template }))),
 	"resourcequotas":  checks(validation.ValidateResourceQuota, validation.ValidateResourceQuotaUpdate, validation.ValidateResourceQuotaStatusUpdate),
 	"secrets":         secretRules(),
 	"services":        serviceRules(),
@@ -137,7 +131,7 @@ func podRules() rules {
 		}
 	}
 	r.statusKeeps = []string{"metadata.deletionTimestamp", "metadata.ownerReferences"}
-	return warns(r, func(o, old *core.Pod) []string { return pod.GetWarningsForPod(context.Background(), o, old) })
+	return warns(r, warnOfPod)
 }
 
 // gate says in a new pod's status that its gates keep it from being placed.
@@ -160,13 +154,6 @@ func podOptions(o, old *core.Pod) validation.PodValidationOptions {
 	opts := pod.GetValidationOptionsFromPodSpecAndMeta(&o.Spec, spec, &o.ObjectMeta, meta)
 	opts.ResourceIsPod = true
 	return opts
-}
-
-func templateWarnings(o, old *core.PodTemplateSpec) []string {
-	if o == nil || old != nil && equal(o, old) {
-		return nil
-	}
-	return pod.GetWarningsForPodTemplate(context.Background(), field.NewPath("spec", "template"), o, old)
 }
 
 func secretRules() rules {

@@ -1,7 +1,6 @@
 package admission
 
 import (
-	"context"
 	"maps"
 	"strconv"
 	"time"
@@ -11,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/kubernetes/pkg/api/job"
 	"k8s.io/kubernetes/pkg/api/pod"
 	"k8s.io/kubernetes/pkg/apis/apps"
 	appsvalidation "k8s.io/kubernetes/pkg/apis/apps/validation"
@@ -19,6 +17,7 @@ import (
 	autoscalingvalidation "k8s.io/kubernetes/pkg/apis/autoscaling/validation"
 	"k8s.io/kubernetes/pkg/apis/batch"
 	batchvalidation "k8s.io/kubernetes/pkg/apis/batch/validation"
+	"k8s.io/kubernetes/pkg/apis/core"
 	"k8s.io/kubernetes/pkg/apis/policy"
 	policyvalidation "k8s.io/kubernetes/pkg/apis/policy/validation"
 
@@ -36,22 +35,12 @@ var workloadRules = map[string]rules{
 		opts := pod.GetValidationOptionsFromPodTemplate(&o.Spec.Template, &old.Spec.Template)
 		opts.AllowInvalidLabelValueInSelector = opts.AllowInvalidLabelValueInSelector || metavalidation.LabelSelectorHasInvalidLabelValue(old.Spec.Selector)
 		return appsvalidation.ValidateReplicaSetUpdate(o, old, opts)
-	}, appsvalidation.ValidateReplicaSetStatusUpdate).counted(), func(o, old *apps.ReplicaSet) []string {
-		if old == nil {
-			return templateWarnings(&o.Spec.Template, nil)
-		}
-		return templateWarnings(&o.Spec.Template, &old.Spec.Template)
-	}),
+	}, appsvalidation.ValidateReplicaSetStatusUpdate).counted(), allWarnings(hostNamed, warnOfSpecTemplate(func(o *apps.ReplicaSet) *core.PodTemplateSpec { return &o.Spec.Template }))),
 	"statefulsets": warns(checks(func(o *apps.StatefulSet) field.ErrorList {
 		return appsvalidation.ValidateStatefulSet(o, pod.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil))
 	}, func(o, old *apps.StatefulSet) field.ErrorList {
 		return appsvalidation.ValidateStatefulSetUpdate(o, old, pod.GetValidationOptionsFromPodTemplate(&o.Spec.Template, &old.Spec.Template))
-	}, appsvalidation.ValidateStatefulSetStatusUpdate).counted(), func(o, old *apps.StatefulSet) []string {
-		if old == nil {
-			return templateWarnings(&o.Spec.Template, nil)
-		}
-		return templateWarnings(&o.Spec.Template, &old.Spec.Template)
-	}),
+	}, appsvalidation.ValidateStatefulSetStatusUpdate).counted(), allWarnings(warnOfSpecTemplate(func(o *apps.StatefulSet) *core.PodTemplateSpec { return &o.Spec.Template }), warnOfStatefulSet)),
 	"jobs":                     jobRules(),
 	"cronjobs":                 cronJobRules(),
 	"horizontalpodautoscalers": autoscalerRules(),
@@ -70,12 +59,7 @@ func deploymentRules() rules {
 	})
 	r.keepStatus = func(o, old object.Object, _ time.Time) { o.SetLabels(old.GetLabels()) }
 	r.statusKeeps = []string{"metadata.labels"}
-	return warns(r, func(o, old *apps.Deployment) []string {
-		if old == nil {
-			return templateWarnings(&o.Spec.Template, nil)
-		}
-		return templateWarnings(&o.Spec.Template, &old.Spec.Template)
-	})
+	return warns(r, allWarnings(hostNamed, warnOfSpecTemplate(func(o *apps.Deployment) *core.PodTemplateSpec { return &o.Spec.Template })))
 }
 
 func daemonSetRules() rules {
@@ -101,12 +85,7 @@ func daemonSetRules() rules {
 		}
 		setTemplateGeneration(o, n)
 	}
-	return warns(r, func(o, old *apps.DaemonSet) []string {
-		if old == nil {
-			return templateWarnings(&o.Spec.Template, nil)
-		}
-		return templateWarnings(&o.Spec.Template, &old.Spec.Template)
-	})
+	return warns(r, warnOfDaemonSet)
 }
 
 // setTemplateGeneration counts a daemon set's templates, which apps/v1 shows as an annotation.
@@ -134,12 +113,7 @@ func jobRules() rules {
 			j.Labels = maps.Clone(j.Spec.Template.Labels) // Kubernetes' defaults, which it sets again when it reads a job
 		}
 	}
-	return warns(r, func(o, old *batch.Job) []string {
-		if old == nil {
-			return job.WarningsForJobSpec(context.Background(), field.NewPath("spec"), &o.Spec, nil)
-		}
-		return job.WarningsForJobSpec(context.Background(), field.NewPath("spec"), &o.Spec, &old.Spec)
-	})
+	return warns(r, allWarnings(hostNamed, warnOfJob))
 }
 
 // selectJob gives a job that chooses no pods by itself the labels by which it knows its own.
@@ -243,13 +217,7 @@ func cronJobRules() rules {
 	}, func(o, old *batch.CronJob) field.ErrorList {
 		return batchvalidation.ValidateCronJobUpdate(o, old, pod.GetValidationOptionsFromPodTemplate(&o.Spec.JobTemplate.Spec.Template, &old.Spec.JobTemplate.Spec.Template))
 	}, anyStatus[*batch.CronJob]).counted()
-	return warns(r, func(o, old *batch.CronJob) []string {
-		path := field.NewPath("spec", "jobTemplate", "spec")
-		if old == nil {
-			return job.WarningsForJobSpec(context.Background(), path, &o.Spec.JobTemplate.Spec, nil)
-		}
-		return job.WarningsForJobSpec(context.Background(), path, &o.Spec.JobTemplate.Spec, &old.Spec.JobTemplate.Spec)
-	})
+	return warns(r, allWarnings(hostNamed, warnOfCronJob))
 }
 
 func autoscalerRules() rules {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -194,7 +195,10 @@ func warn(w http.ResponseWriter, text string) {
 			quoted = append(quoted, c)
 		}
 	}
-	w.Header().Add("Warning", `299 - "`+string(quoted)+`"`)
+	line := `299 - "` + string(quoted) + `"`
+	if !slices.Contains(w.Header()["Warning"], line) { // a write that is computed anew warns of the same
+		w.Header().Add("Warning", line)
+	}
 }
 
 // dryRun reads the dryRun parameter of a request or of delete options.

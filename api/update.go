@@ -216,7 +216,7 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	if how.Status {
 		op.Verb = sequencer.UpdateStatus
 		if authz.UserFrom(r.Context()).Node() != "" {
-			keepReported(o, old)
+			admission.KeepReported(o, old)
 		}
 	}
 	how.Prepare(o, old, s.cfg.Now())
@@ -226,32 +226,18 @@ func (s *Server) replace(r *http.Request, t target, e edit, old object.Object) (
 	if err := s.gitAllows(r, o, old); err != nil {
 		return written{}, err
 	}
-	keepTimes(o, old)
-	if equality.Semantic.DeepEqual(o, old) {
-		return written{old, stored}, nil
-	}
 	if t.subresource == "" {
 		for _, text := range admission.Warnings(o, old) {
 			warn(e.w, text)
 		}
 	}
+	keepTimes(o, old)
+	if equality.Semantic.DeepEqual(o, old) {
+		return written{old, stored}, nil
+	}
 	op.Object = o
 	return s.store(r, op, e.dry)
 }
-
-// keepReported takes from the stored object what an agent sends with a status and may not change. An agent's own node is different: it reports its labels.
-func keepReported(o, old object.Object) {
-	if object.KeyOf(o).Resource == nodeResource {
-		return
-	}
-	o.SetLabels(old.GetLabels())
-	o.SetAnnotations(old.GetAnnotations())
-	o.SetFinalizers(old.GetFinalizers())
-	o.SetOwnerReferences(old.GetOwnerReferences())
-}
-
-// nodeResource are the objects of which agents report more than a status.
-const nodeResource = "nodes"
 
 // gitAllows refuses a write to fields that git owns, naming field, commit, file and line.
 func (s *Server) gitAllows(r *http.Request, o, old object.Object) error {
