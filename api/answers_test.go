@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reconcile/api/apitest"
+	"reconcile/object"
 )
 
 // asked sends a request as administrator. path is below the namespace default of core v1 if it does not begin with /.
@@ -55,6 +56,9 @@ func TestAnswers(t *testing.T) {
 	const service = `{"metadata":{"name":"s"},"spec":{"type":"NodePort","selector":{"a":"b"},"ports":[{"port":80}]}}`
 	if code, _, text := asked(t, s, c, "POST", "services", "", service); code != http.StatusCreated {
 		t.Fatal(text)
+	}
+	for _, o := range []object.Object{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c2"}}, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s"}, Type: corev1.SecretTypeOpaque}} {
+		s.Store.Put(o)
 	}
 	const leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 	for _, x := range []struct {
@@ -104,6 +108,9 @@ func TestAnswers(t *testing.T) {
 		{"PATCH", "configmaps/c?fieldManager=m&fieldValidation=Strict", applyPatch, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  x: y\n  x: z", 400, `error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors`},
 		{"POST", "services", "", `{"metadata":{"name":"h"},"spec":{"clusterIP":"None","selector":{"a":"b"}}}`, 201, `"f:clusterIP":\{\},"f:internalTrafficPolicy"`},
 		{"POST", "/apis/apps/v1/namespaces/default/daemonsets", "", `{"metadata":{"name":"d"},"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`, 201, `"f:deprecated.daemonset.template.generation"`},
+		{"PATCH", "secrets/s?dryRun=All", jsonPatch, `[{"op":"add","path":"/data","value":{"k":null}}]`, 200, `"data":\{"k":""\}`},
+		{"GET", "configmaps?limit=1&resourceVersion=0", "", ``, 200, `"items":\[\{"metadata":\{"name":"c".*\{"metadata":\{"name":"c2"`},
+		{"GET", "configmaps?limit=1", "", ``, 200, `"continue":`},
 		{"GET", "configmaps?continue=nonsense-x&resourceVersion=5", "", ``, 400, `invalid continue token: continue key is not valid`},
 		{"GET", "configmaps?watch=true&timeoutSeconds=1&continue=x", "", ``, 422, `resourceVersionMatch is forbidden when continue is provided`},
 		{"PATCH", "services/s", mergePatch, `{"spec":{"type":"ClusterIP"}}`, 200, `"type":"ClusterIP"`},

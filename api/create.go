@@ -172,7 +172,13 @@ func (s *Server) store(r *http.Request, op sequencer.Op, dry bool) (written, err
 	}
 	switch {
 	case len(res.Objects) == 1 && res.Objects[0] != nil && dry:
-		return written{res.Objects[0], fleeting}, nil
+		// What is not stored is shown as if it had been: the store keeps no difference between what is empty and what is not there.
+		b, err := object.Encode(res.Objects[0])
+		if err != nil {
+			return written{}, err
+		}
+		o, err := object.Decode(b)
+		return written{o, fleeting}, err
 	case len(res.Objects) == 1 && res.Objects[0] != nil:
 		return written{res.Objects[0], stored}, nil
 	case len(res.Objects) != 1 || op.Object == nil:

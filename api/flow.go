@@ -199,7 +199,7 @@ func (s *Server) weightOf(r *http.Request, t target) int {
 		return 1
 	}
 	limit := s.flow.heaviest() * objectsPerSlot
-	if n, err := number(t.query, "limit"); err == nil && n > 0 && t.query.Get("labelSelector") == "" && t.query.Get("fieldSelector") == "" {
+	if n, err := number(t.query, "limit"); err == nil && n > 0 && t.query.Get("resourceVersion") != "0" && t.query.Get("labelSelector") == "" && t.query.Get("fieldSelector") == "" {
 		limit = int(min(n, int64(limit)))
 	}
 	objects := 0

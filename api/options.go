@@ -100,6 +100,9 @@ func parseListOptions(t target) (listOptions, error) {
 	if faults := validation.ValidateListOptions(&asked, true); len(faults) > 0 {
 		return o, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", faults)
 	}
+	if o.ResourceVersion == "0" && o.Continue == "" {
+		o.Limit = 0 // any state will do, which is the one at hand: Kubernetes gives the whole of it, and informers ask so
+	}
 	if o.Continue != "" {
 		return o, nil // the token is judged first, and goes with no version
 	}
