@@ -205,7 +205,11 @@ func agentName(agent string) string {
 		}
 		b.WriteRune(c)
 	}
-	return strings.TrimPrefix(b.String(), gitManagers)
+	name := b.String()
+	for strings.HasPrefix(name, gitManagers) { // nobody is a source of git by its name
+		name = strings.TrimPrefix(name, gitManagers)
+	}
+	return name
 }
 
 // manage notes who set which fields: o is what will be stored in place of old (an empty object for a creation), with the managedFields
