@@ -3,7 +3,6 @@ package api
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -48,7 +47,7 @@ func FuzzParseTarget(f *testing.F) {
 }
 
 func FuzzNegotiate(f *testing.F) {
-	for _, s := range []string{"", "*/*", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json", mediaProto + ",application/json;q=0.1", "a/b;q=x"} {
+	for _, s := range []string{"", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", "*/*", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json", mediaProto + ",application/json;q=0.1", "a/b;q=x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, accept string) {
@@ -161,29 +160,55 @@ func FuzzListOptions(f *testing.F) {
 	})
 }
 
+// FuzzPatch gives whatever for a patch of whatever object of a kind: it is refused, or makes a document that can be decoded or is refused.
 func FuzzPatch(f *testing.F) {
-	for i, s := range []string{`[{"op":"replace","path":"/data/a","value":"c"}]`, `{"data":{"a":null}}`, `{"spec":{"$retainKeys":["a"]}}`} {
-		f.Add(s, uint8(i))
+	const secret = "Ym9hcmQ="
+	const pod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"c","image":"i","ports":[{"containerPort":80}]}]}}`
+	for i, s := range []string{`[{"op":"replace","path":"/data/a","value":"c"}]`, `{"data":{"a":null}}`, `{"spec":{"$retainKeys":["a"]}}`, `[{"op":"copy","from":"","path":"/metadata/labels/~0~1"}]`,
+		`{"spec":{"containers":null}}`, `{"spec":{"$setElementOrder/containers":[{"name":"c"}],"containers":[{"$patch":"delete","name":"c"}]}}`, `[{"op":"test","path":"/spec/containers/-1"}]`,
+		`[]`, `{"spec":{"containers":[{"$patch":"replace"},{"name":"d","ports":[{"containerPort":81,"$patch":"merge"}]}],"$deleteFromPrimitiveList/x":["a"]}}`} {
+		f.Add(s, pod, uint8(i), uint8(0))
 	}
-	f.Fuzz(func(t *testing.T, body string, form uint8) {
-		media := []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}[form%3]
-		r := httptest.NewRequest(http.MethodPatch, "/", strings.NewReader(body))
-		r.Header.Set("Content-Type", media)
-		p, _, err := readPatch(r)
+	kinds := object.Served()
+	for i, k := range kinds {
+		if k.Resource == "secrets" {
+			f.Add(`{"data":{"l":5}}`, `{"metadata":{"name":"x"},"data":{"k":"`+secret+`"}}`, uint8(2), uint8(i))
+			f.Add(`[{"op":"add","path":"/data/l","value":5}]`, `{"metadata":{"name":"x"},"data":{"k":"`+secret+`"}}`, uint8(0), uint8(i))
+		}
+		if k.Resource == "pods" {
+			f.Add(`{"metadata":{"finalizers":["a"],"$deleteFromPrimitiveList/finalizers":["b"]}}`, pod, uint8(2), uint8(i))
+		}
+	}
+	f.Fuzz(func(t *testing.T, body, doc string, form, kind uint8) {
+		k := kinds[int(kind)%len(kinds)]
+		o, _, err := decodeObject(k, []byte(doc), mediaJSON)
 		if err != nil {
 			return
 		}
-		var out []byte
-		pod := &corev1.Pod{}
-		_, err = p.onto([]byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"c","image":"i"}]}}`), pod, func(b []byte) ([]error, error) {
-			out = b
-			return nil, json.Unmarshal(b, pod)
-		})
-		if err == nil && len(out) == 0 && p.strategic == nil {
-			t.Error("a patch made nothing of something")
+		old, err := encodeAs(o, encodeJSON)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err != nil && strings.Contains(err.Error(), "containers") && !strings.Contains(body, "containers") {
-			t.Errorf("the refusal of %s shows the document: %v", body, err)
+		media := []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}[form%3]
+		p, _, err := parsePatch([]byte(body), media)
+		if err != nil {
+			return
+		}
+		into := k.New()
+		_, err = p.onto(old, into, func(out []byte) ([]error, error) {
+			if len(out) == 0 {
+				t.Error("a patch made nothing of something")
+			}
+			return decodeJSON(k, out, into)
+		})
+		if err != nil {
+			if strings.Contains(err.Error(), secret) && !strings.Contains(body, secret) {
+				t.Errorf("the refusal of %s shows the document: %v", body, err)
+			}
+			return
+		}
+		if _, err := encodeAs(into, encodeJSON); err != nil {
+			t.Errorf("what the patch made cannot be encoded: %v", err)
 		}
 	})
 }

@@ -19,7 +19,7 @@ seconds() { # seconds 1m30s
 	echo "$sum"
 }
 each=$(seconds "$time")
-for pkg in ./raftstore ./raftstore/wal ./raftstore/seal ./sequencer ./etcdapi ./object ./api ./pki; do
+for pkg in ./raftstore ./raftstore/wal ./raftstore/seal ./sequencer ./etcdapi ./object ./admission ./api ./client ./pki; do
 	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' | grep -E "$pattern"); do
 		n=$each
 		[ "$pkg $target" != "./raftstore FuzzApply" ] || n=$((5 * each))
