@@ -303,7 +303,7 @@ func (r podReceiver) Upsert(o object.Object) {
 	}
 	w := newWorker(r.a, pod)
 	if no := r.a.refuse(pod); no.reason != "" {
-		w.have.Evicted, w.have.Reason, w.refused = no.message, no.reason, true
+		w.have.Evicted, w.have.Reason, w.refused, w.retry = no.message, no.reason, true, w.seen.Add(refusalRest)
 		r.a.podLog(pod).Warn("pod refused", "reason", no.message)
 		r.a.events.tell(pod, "", corev1.EventTypeWarning, no.reason, "%s", no.message)
 	}

@@ -1,8 +1,14 @@
 package node
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 )
+
+// refusalRest is how long the agent waits before it tells of a refusal: an owner that makes another pod at once makes one a second then, and not as
+// many as the server can take.
+const refusalRest = time.Second
 
 // refusal is why a pod that the agent has not seen before is not taken: the reason and the message of its status. The zero value takes it.
 type refusal struct{ reason, message string }

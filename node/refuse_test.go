@@ -21,6 +21,10 @@ func TestHostPortTaken(t *testing.T) {
 			p := pod(name, container("c", "sleep"))
 			p.Spec.Containers[0].Ports = []corev1.ContainerPort{port}
 			l.server.Put(p)
+			time.Sleep(900 * time.Millisecond)
+			if s := l.server.Pod("default", name).Status; s.Phase == corev1.PodFailed {
+				t.Errorf("%s failed at once: an owner would make pods without end", name)
+			}
 			time.Sleep(10 * time.Second)
 		}
 		running := func(name string, want corev1.PodPhase) {

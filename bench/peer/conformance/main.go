@@ -50,7 +50,7 @@ func main() {
 	flag.StringVar(&o.keep, "keep", "", "folder for the suite's output and report, and the machines' logs")
 	flag.StringVar(&o.write, "write", "", "page whose sections of these owners are written anew (docs/conformance.md)")
 	flag.StringVar(&o.commit, "commit", "", "what the page says was judged")
-	flag.StringVar(&o.from, "from", "", "run nothing: take the reports (junit.xml, with commas between) that earlier runs kept, of which the last that ran a spec counts")
+	flag.StringVar(&o.from, "from", "", "run nothing: take the reports (junit.xml, with commas between) that earlier runs kept, of which the last that ran a spec counts; JUNIT=WHAT says what one has judged")
 	flag.BoolVar(&o.serve, "serve", false, "run no specs: keep the cluster until Ctrl-C and say how to reach it")
 	flag.Parse()
 	o.owners = strings.Split(*owners, ",")
@@ -75,6 +75,9 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if err := spaceFor(dir); err != nil {
+		return err
+	}
 	archives, err := archive(o, filepath.Join(dir, "archives"))
 	if err != nil {
 		return err
@@ -105,6 +108,22 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	return o.tell(sets, []string{filepath.Join(report, "junit.xml")}, time.Since(began))
+}
+
+// fullest is how full the disk of the machines may be at the start, in hundredths. Above 85 their nodes remove images, and then the specs' pods wait for
+// images that nobody can pull.
+const fullest = 84
+
+// spaceFor refuses a folder for the machines whose disk is too full.
+func spaceFor(dir string) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("look how full the disk of %s is: %w", dir, err)
+	}
+	if used := 100 - 100*fs.Bavail/fs.Blocks; used > fullest {
+		return fmt.Errorf("the disk of %s is %d %% full: above 85 %% nodes remove images in the middle of a run; free some space, or set TMPDIR to a folder elsewhere, in memory for instance", dir, used)
+	}
+	return nil
 }
 
 // tell prints what came of the specs, and writes the page. Its error says that specs failed that are not known to.

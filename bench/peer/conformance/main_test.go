@@ -114,6 +114,54 @@ func TestLaterRunsCount(t *testing.T) {
 	}
 }
 
+// TestRunsOfSeveralCommits tells of two runs in one section: each spec stands with what its run has judged.
+func TestRunsOfSeveralCommits(t *testing.T) {
+	dir := t.TempDir()
+	first, second := filepath.Join(dir, "1.xml"), filepath.Join(dir, "2.xml")
+	again := `<testsuites><testsuite><testcase name="[It] [sig-cli] b [Conformance]" status="passed"></testcase></testsuite></testsuites>`
+	for name, text := range map[string]string{first: junit, second: again} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	specs, err := readReports([]string{first, second + "=commit 2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := sort([]set{{owner: "cli"}}, specs)[0].section("commit 1")
+	want := `
+## cli
+
+At commit 1; commit 2: passed 2, failed 1, left out 3.
+
+Failed at commit 1:
+
+| spec | why |
+|---|---|
+| c | late |
+
+Left out:
+
+| spec | why |
+|---|---|
+| d | the time of the run was over |
+| e | needs 3 nodes |
+| g | the time of the run was over |
+
+Passed at commit 1:
+
+- a [Slow]
+
+Passed at commit 2:
+
+- b
+
+`
+	if got != want {
+		t.Errorf("the section is\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestFaultOfTheSuiteItself(t *testing.T) {
 	report := filepath.Join(t.TempDir(), "junit.xml")
 	if err := os.WriteFile(report, []byte(`<testsuites><testsuite><testcase name="[SynchronizedBeforeSuite]" status="failed"><failure message="no nodes"></failure></testcase></testsuite></testsuites>`), 0o644); err != nil {

@@ -26,6 +26,8 @@ type spec struct {
 	Error *struct {
 		Message string `xml:"message,attr"`
 	} `xml:"error"`
+	// at is what was judged; empty if the report does not say.
+	at string
 }
 
 // readReport returns the specs of a report, without the hooks of the suite. Those that were not chosen are among them.
@@ -63,16 +65,18 @@ func readReport(path string) ([]spec, error) {
 	return out, nil
 }
 
-// readReports reads several reports as one: of the runs of a spec the last counts.
+// readReports reads several reports as one: of the runs of a spec the last counts. Behind a path may stand "=" and what the run has judged.
 func readReports(paths []string) ([]spec, error) {
 	var out []spec
 	place := map[string]int{}
 	for _, path := range paths {
+		path, at, _ := strings.Cut(path, "=")
 		specs, err := readReport(path)
 		if err != nil {
 			return nil, err
 		}
 		for _, s := range specs {
+			s.at = at
 			i, had := place[s.Name]
 			switch {
 			case !had:
@@ -112,8 +116,8 @@ type result struct {
 
 // verdict is one spec with what is to be told about it: why it was left out, or failed.
 type verdict struct {
-	name, why string
-	seconds   float64
+	name, why, at string
+	seconds       float64
 }
 
 // sort deals the specs of the sets out. known are those that failed as their set says.
@@ -125,7 +129,7 @@ func sort(sets []set, specs []spec) []result {
 			if !strings.HasPrefix(sp.Name, "[sig-"+s.owner+"]") || !strings.Contains(sp.Name, "[Conformance]") {
 				continue
 			}
-			v := verdict{name: sp.Name, seconds: sp.Seconds}
+			v := verdict{name: sp.Name, at: sp.at, seconds: sp.Seconds}
 			why, known := find(s.fails, sp.Name)
 			reason, _ := find(s.skip, sp.Name)
 			switch {
@@ -200,10 +204,12 @@ func replace(page, name, text string) (string, error) {
 	return before + begin + text + end + after, nil
 }
 
-// section tells of one owner: first what does not pass, with the reason, then what does.
+// section tells of one owner: first what does not pass, with the reason, then what does. Where several runs are told of as one, each spec stands with
+// what its own run has judged.
 func (r result) section(commit string) string {
+	judged := r.judged(commit)
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n## %s\n\nAt %s: %s.\n\n", r.owner, commit, r.figures())
+	fmt.Fprintf(&b, "\n## %s\n\nAt %s: %s.\n\n", r.owner, strings.Join(judged, "; "), r.figures())
 	list := func(title string, all []verdict) {
 		if len(all) == 0 {
 			return
@@ -214,16 +220,48 @@ func (r result) section(commit string) string {
 		}
 		b.WriteString("\n")
 	}
-	list("Failed", append(slices.Clone(r.failed), r.known...))
+	for _, at := range judged {
+		list("Failed"+where(judged, at), of(append(slices.Clone(r.failed), r.known...), commit, at))
+	}
 	list("Left out", r.left)
-	if len(r.passed) > 0 {
-		b.WriteString("Passed:\n\n")
-		for _, v := range r.passed {
+	for _, at := range judged {
+		passed := of(r.passed, commit, at)
+		if len(passed) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "Passed%s:\n\n", where(judged, at))
+		for _, v := range passed {
 			fmt.Fprintf(&b, "- %s\n", r.short(v.name))
 		}
 		b.WriteString("\n")
 	}
 	return b.String()
+}
+
+// judged is what the specs that were run have judged, sorted; commit is meant where a report does not say.
+func (r result) judged(commit string) []string {
+	out := []string{}
+	for _, v := range slices.Concat(r.passed, r.failed, r.known) {
+		out = append(out, cmp.Or(v.at, commit))
+	}
+	if len(out) == 0 {
+		return []string{commit}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// of are the verdicts on what was judged.
+func of(all []verdict, commit, at string) []verdict {
+	return slices.DeleteFunc(slices.Clone(all), func(v verdict) bool { return cmp.Or(v.at, commit) != at })
+}
+
+// where tells in a title what was judged, if the section has more than one.
+func where(judged []string, at string) string {
+	if len(judged) == 1 {
+		return ""
+	}
+	return " at " + at
 }
 
 // short is a spec's name without what all names of the section share.
