@@ -57,11 +57,11 @@ func namespaceLabel(o object.Object) {
 func PrepareUpdate(o, old object.Object) {
 	keepMeta(o, old)
 	r, k := rulesFor(o)
-	if r.keep != nil {
-		r.keep(o, old)
-	}
 	if k.Status {
 		setStatus(o, old)
+	}
+	if r.keep != nil {
+		r.keep(o, old)
 	}
 	PrepareGeneration(o, old)
 	namespaceLabel(o)
@@ -268,6 +268,13 @@ func dropUseless(o, old *corev1.Service) {
 	}
 }
 
+// dropBalancer takes the address of a load balancer from a service that has none any more.
+func dropBalancer(o *corev1.Service) {
+	if o.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		o.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+	}
+}
+
 // keepServiceAddress keeps the addresses and node ports of a service whose update leaves them out, as the API server does.
 func keepServiceAddress(o, old *corev1.Service) {
 	keepNodePorts(o, old)
@@ -283,7 +290,7 @@ func keepServiceAddress(o, old *corev1.Service) {
 	switch same := slices.Equal(n.ClusterIPs, was.ClusterIPs); {
 	case n.ClusterIP == was.ClusterIP && len(n.ClusterIPs) == 0:
 		n.ClusterIPs = was.ClusterIPs
-	case n.ClusterIP != was.ClusterIP && same:
+	case n.ClusterIP != was.ClusterIP && (same || len(n.ClusterIPs) == 0):
 		n.ClusterIPs = []string{n.ClusterIP}
 	}
 	if len(o.Spec.IPFamilies) == 0 {

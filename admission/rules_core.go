@@ -179,7 +179,10 @@ func serviceRules() rules {
 			s.ClusterIPs = []string{s.ClusterIP}
 		}
 	}
-	r.keep = func(o, old object.Object) { keepServiceAddress(o.(*corev1.Service), old.(*corev1.Service)) }
+	r.keep = func(o, old object.Object) {
+		keepServiceAddress(o.(*corev1.Service), old.(*corev1.Service))
+		dropBalancer(o.(*corev1.Service))
+	}
 	return warns(r, serviceapi.GetWarningsForService)
 }
 

@@ -51,6 +51,8 @@ func TestEverydayWritesOnTheRealStore(t *testing.T) {
 		{"PATCH", "services/b", mergePatch, `{"spec":{"externalTrafficPolicy":"Local","healthCheckNodePort":30001}}`, 200, `"healthCheckNodePort":30001`},
 		{"PUT", "services/b", "", fmt.Sprintf(balanced, ""), 200, `"healthCheckNodePort":30001`},
 		{"POST", "services", "", `{"metadata":{"name":"other"},"spec":{"type":"NodePort","ports":[{"port":80,"nodePort":30001}]}}`, 422, `provided port is already allocated`},
+		{"PATCH", "services/b", mergePatch, `{"spec":{"type":"ClusterIP"}}`, 200, `"status":\{"loadBalancer":\{\}\}`},
+		{"PATCH", "services/b/status", mergePatch, `{"status":{"loadBalancer":{"ingress":[{"ip":"1.2.3.4"}]}}}`, 422, `may only be used when`},
 		{"POST", "services", "", `{"metadata":{"name":"plain"},"spec":{"healthCheckNodePort":30002,"ports":[{"port":80}]}}`, 422, `spec.healthCheckNodePort: Invalid value: 30002: may only be set when`},
 
 		// The cluster has IPv4 addresses, one for a service.
@@ -62,6 +64,7 @@ func TestEverydayWritesOnTheRealStore(t *testing.T) {
 		{"POST", "services", "", `{"metadata":{"name":"free"},"spec":{"clusterIP":"None"}}`, 201, `"ipFamilies":\["IPv4","IPv6"\],"ipFamilyPolicy":"RequireDualStack"`},
 		{"PATCH", "services/free", mergePatch, `{"spec":{"selector":{"a":"b"}}}`, 422, `this cluster is not configured for dual-stack services`},
 		{"PATCH", "services/free", mergePatch, `{"metadata":{"labels":{"a":"b"}}}`, 200, `"ipFamilies":\["IPv4","IPv6"\]`},
+		{"PUT", "services/two", "", `{"metadata":{"name":"two"},"spec":{"clusterIP":"10.96.200.200","ports":[{"port":80}]}}`, 422, `"message":"Service \\"two\\" is invalid: spec.clusterIPs\[0\]: Invalid value: [^;]*may not change once set","reason"`},
 		{"PATCH", "services/two", mergePatch, `{"spec":{"clusterIP":"10.96.200.200"}}`, 422, `"message":"Service \\"two\\" is invalid: spec.clusterIPs\[0\]: Invalid value: [^;]*may not change once set","reason"`},
 	} {
 		code, _, text := asked(t, s, c, x.method, x.path, x.media, x.body)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -188,9 +189,6 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	if err := judgeStrict(w, r, t.kind, strict); err != nil {
-		return p.spoiled(strict)
-	}
 	told := false
 	return s.modify(w, r, t, func(old object.Object) (object.Object, error) {
 		doc, err := s.enc.bytes(old, t.kind, encodeJSON, stored)
@@ -203,6 +201,7 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target) error {
 			return nil, err
 		}
 		if !told {
+			faults = append(slices.Clip(strict), faults...)
 			if err := judgeStrict(w, r, t.kind, faults); err != nil {
 				return nil, p.spoiled(faults)
 			}

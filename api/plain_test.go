@@ -37,7 +37,7 @@ func TestPlainPaths(t *testing.T) {
 		{"GET", "/apis/nope/v1", 404, `no-cache, private.*\n.*\n404 page not found`},
 		{"GET", "/foo", 404, `no-cache, private.*\nnosniff\n404 page not found`},
 		{"GET", "/api/v1/namespaces/default/configmaps?timeout=nope", 400, `invalid timeout specified in the request URL - time: invalid duration \\"nope\\"`},
-		{"GET", "/api/v1/namespaces/default/configmaps?timeout=1ns", 504, `"reason":"Timeout"`},
+		{"GET", "/api/v1/namespaces/default/configmaps?timeout=1ns", 504, `"message":"Timeout: request did not complete within the allotted timeout"`},
 		{"GET", "/api/v1/namespaces/default/configmaps?timeout=30s", 200, `ConfigMapList`},
 		{"GET", "/api/v1/namespaces/default/configmaps?timeout=0s", 200, `ConfigMapList`},
 		{"DELETE", "/api/v1/namespaces/default", 403, `\nnosniff\n.*this namespace may not be deleted`},

@@ -143,8 +143,8 @@ func (s *Server) resource(w http.ResponseWriter, r *http.Request, t target) erro
 		if err := checkOptions(r, t); err != nil {
 			return err
 		}
-		if err := r.Context().Err(); err != nil {
-			return err
+		if errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+			return apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
 		}
 	}
 	if t.action != nil {
