@@ -92,9 +92,8 @@ func (c *class) place(s *Snapshot, i int32) {
 
 // score is the weighted sum of the scores that depend on the node alone and are not put into proportion to others.
 func (c *class) score(s *Snapshot, i int32) int64 {
-	p, n := c.profile, s.nodes[i]
-	return p.Weights[nodeResourcesFit]*p.fitScore(n, c.demand) + p.Weights[balancedAllocation]*p.balanced(n, c.demand) +
-		p.Weights[imageLocality]*c.image[i]
+	p, n, w := c.profile, s.nodes[i], &c.weight
+	return w.fit*p.fitScore(n, c.demand) + w.balanced*p.balanced(n, c.demand) + w.image*c.image[i]
 }
 
 // keyOf writes into c.key what the rules about other pods see of a node, and returns its hash.

@@ -16,6 +16,7 @@ type class struct {
 	*demand
 	pod      *corev1.Pod // one of them
 	profile  *Profile
+	weight   pluginWeights // the profile's
 	priority int32
 	seed     uint64
 	pinned   bool // each of them may be on one node only, which is not the class's matter
@@ -62,6 +63,20 @@ type effect struct {
 	delta int64
 }
 
+// pluginWeights are a profile's as they are used for each node: proportioned in the order of candidate.weighted.
+type pluginWeights struct {
+	fit, balanced, image int64
+	proportioned         [len(proportioned)]int64
+}
+
+func weightsOf(p *Profile) pluginWeights {
+	w := pluginWeights{fit: p.Weights[nodeResourcesFit], balanced: p.Weights[balancedAllocation], image: p.Weights[imageLocality]}
+	for i, name := range proportioned {
+		w.proportioned[i] = p.Weights[name]
+	}
+	return w
+}
+
 // classOf finds the class of a pod, or makes it.
 func (s *Snapshot) classOf(pod *corev1.Pod) *class {
 	h := hashLabels(pod.Namespace, pod.Labels) ^ hash(string(ownerOf(pod)))
@@ -99,6 +114,7 @@ func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
 	c := &class{demand: s.demandOf(pod, false), pod: pod, priority: priorityOf(pod), pinned: pinned, group: s.groups.of(pod, false),
 		effects: map[*group][]effect{}, cursor: len(s.log)}
 	c.profile = s.profileOf(pod)
+	c.weight = weightsOf(c.profile)
 	c.seed = mix(hash(pod.Namespace) + hash(string(c.owner)))
 	if c.owner == "" {
 		c.seed = mix(c.seed + hashLabels(pod.Namespace, pod.Labels)) // of the class, not of the pod that happened to be its first

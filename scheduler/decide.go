@@ -143,8 +143,8 @@ func (c *class) rate(list []candidate) {
 			m.weighted[3] = int64(maxScore * (float64(m.inter-least.inter) / float64(most.inter-least.inter)))
 		}
 		m.total = c.base[m.node]
-		for j, name := range proportioned {
-			m.total += c.profile.Weights[name] * m.weighted[j]
+		for j, w := range c.weight.proportioned {
+			m.total += w * m.weighted[j]
 		}
 	}
 }

@@ -227,6 +227,9 @@ func (w *world) newPod(rt *rapid.T, owner string, slot int) {
 	priority := rapid.Int32Range(0, 2).Draw(rt, "priority")
 	p.Spec.Priority = &priority
 	drawOthers(rt, p)
+	if owner != "" && rapid.IntRange(0, 4).Draw(rt, "gang") == 0 {
+		p.Labels[LabelGang], p.Labels[LabelGangMin] = "g", "3"
+	}
 	switch rapid.IntRange(0, 5).Draw(rt, "more") {
 	case 0:
 		p.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "claim"}}}}

@@ -25,6 +25,7 @@ type failure struct {
 	rows     []*eviction // by node; nil for one that was not tried
 	text     string      // what is said of a pod that nothing helps; empty if that is not known
 	budgets  int         // the version of the budgets
+	evictions
 }
 
 // eviction is what would have to go from a node for a pod; why says that nothing helps.
@@ -180,7 +181,7 @@ func (s *Snapshot) failed(c *class) *failure {
 		return f
 	}
 	if f == nil || c.dependent() {
-		f = &failure{refusals: make([]*refusal, len(s.nodes)), counts: map[string]int{}, rows: make([]*eviction, len(s.nodes))}
+		f = &failure{refusals: make([]*refusal, len(s.nodes)), counts: map[string]int{}, rows: make([]*eviction, len(s.nodes)), evictions: newEvictions(len(s.nodes))}
 		c.failure = f
 		for i := range s.nodes {
 			s.refresh(c, int32(i))
@@ -191,6 +192,10 @@ func (s *Snapshot) failed(c *class) *failure {
 		}
 		if f.budgets != s.budgetsVersion {
 			clear(f.rows)
+			f.evictions = newEvictions(len(s.nodes))
+			for i := range s.nodes {
+				f.due = append(f.due, int32(i))
+			}
 		}
 	}
 	f.at, f.budgets, f.text = len(s.log), s.budgetsVersion, ""
@@ -208,7 +213,9 @@ func (s *Snapshot) refresh(c *class, at int32) {
 		}
 	}
 	r := s.tryNode(c, &podState{pod: &corev1.Pod{}, demand: c.demand, group: c.group}, at)
+	f.drop(c, at)
 	f.refusals[at], f.rows[at] = r, nil
+	f.due = append(f.due, at)
 	if r != nil {
 		for _, text := range r.reasons {
 			f.counts[text]++
@@ -218,14 +225,7 @@ func (s *Snapshot) refresh(c *class, at int32) {
 
 // preempt picks the node on which the least harm makes room for the pod; -1 if there is none, with the reasons of the nodes counted.
 func (s *Snapshot) preempt(c *class, p *podState) (int32, map[string]int) {
-	best := int32(-1)
-	var least *eviction
-	s.tried(c, p, func(at int32, e *eviction) {
-		if e.why == nil && (least == nil || e.compare(least) < 0 || e.compare(least) == 0 && c.tie[at] > c.tie[best]) {
-			best, least = at, e
-		}
-	})
-	if best >= 0 {
+	if best := s.leastHarm(c, p); best >= 0 {
 		return best, nil
 	}
 	counts, others := map[string]int{}, len(s.nodes)
@@ -239,6 +239,21 @@ func (s *Snapshot) preempt(c *class, p *podState) (int32, map[string]int) {
 		counts[unhelpful] = others
 	}
 	return -1, counts
+}
+
+// leastHarm is the node on which the least harm makes room for the pod, -1 if there is none.
+func (s *Snapshot) leastHarm(c *class, p *podState) int32 {
+	if _, nominated := s.byName[p.pod.Status.NominatedNodeName]; c.all == nil && !c.pinned && !nominated {
+		return s.leastOfClass(c)
+	}
+	best := int32(-1)
+	var least *eviction
+	s.tried(c, p, func(at int32, e *eviction) {
+		if e.why == nil && (least == nil || e.compare(least) < 0 || e.compare(least) == 0 && c.tie[at] > c.tie[best]) {
+			best, least = at, e
+		}
+	})
+	return best
 }
 
 // tried visits the nodes that may take the pod once others are gone, with what that comes to.
@@ -266,10 +281,7 @@ func (s *Snapshot) tried(c *class, p *podState, visit func(int32, *eviction)) {
 			fresh(at)
 		case r == nil || r.unresolvable:
 		default:
-			if f.rows[i] == nil {
-				f.rows[i] = s.dryRun(c, &podState{pod: &corev1.Pod{}, demand: c.demand, group: c.group}, at)
-			}
-			visit(at, f.rows[i])
+			visit(at, s.row(c, at))
 		}
 	}
 }
@@ -298,7 +310,11 @@ func (s *Snapshot) dryRun(c *class, p *podState, at int32) *eviction {
 		n.pods = before
 		return &eviction{why: refuseNoVictims}
 	}
-	h := s.newShift(c)
+	// What happens on one node changes nothing elsewhere for a class that does not look at pods of other nodes.
+	var h *shift
+	if c.dependent() {
+		h = s.newShift(c)
+	}
 	for _, q := range lower {
 		n.count(q, -1)
 		c.shift(s, h, at, q, -1)
@@ -368,7 +384,9 @@ func started(p *corev1.Pod) int64 {
 
 // split parts the pods whose going would break a budget from the others, keeping the order. Each that goes spends of its budgets.
 func (s *Snapshot) split(pods []*podState) (protected, free []*podState) {
-	s.readBudgets()
+	if s.readBudgets(); len(s.budgets) == 0 {
+		return nil, pods
+	}
 	left := make([]int32, len(s.budgets))
 	for i, b := range s.budgets {
 		left[i] = b.allowed

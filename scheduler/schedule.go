@@ -2,18 +2,29 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Schedule places the pods one after the other, in the order given, and binds each in the snapshot. Pods that only differ in
-// name share their class, so that the cost of one more such pod does not grow with the number of nodes.
+// Schedule places the pods one after the other, in the order given, and binds each in the snapshot; those of a gang follow its first. Pods that only
+// differ in name share their class, so that the cost of one more such pod does not grow with the number of nodes. There is one decision a pod.
 func (s *Snapshot) Schedule(pods []*corev1.Pod) []Decision {
 	out := make([]Decision, 0, len(pods))
-	for _, pod := range pods {
-		out = append(out, s.schedule(pod))
+	if !slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return p.Labels[LabelGang] != "" }) {
+		for _, pod := range pods {
+			out = append(out, s.schedule(pod))
+		}
+		return out
+	}
+	for _, g := range gangs(pods) {
+		if g.least > 0 {
+			out = append(out, s.scheduleGang(g)...)
+		} else {
+			out = append(out, s.schedule(g.pods[0]))
+		}
 	}
 	return out
 }
@@ -21,23 +32,31 @@ func (s *Snapshot) Schedule(pods []*corev1.Pod) []Decision {
 func (s *Snapshot) schedule(pod *corev1.Pod) Decision {
 	c := s.classOf(pod)
 	p := &podState{pod: pod, demand: c.demand, group: c.group}
-	at := int32(-1)
-	switch {
-	case c.all != nil:
-	case c.pinned:
-		at = s.pinnedNode(c, p)
-	default:
-		at = s.choose(c, p)
-	}
-	if at >= 0 {
-		s.unnominate(pod)
-		if pod.Spec.Resources != nil {
-			p.demand = s.demandOf(pod, true)
-		}
-		s.put(at, p)
+	if at := s.find(c, p); at >= 0 {
+		s.settleOn(p, at)
 		return Decision{Pod: pod, Node: s.nodes[at].node.Name}
 	}
 	return s.withoutNode(c, p)
+}
+
+// find is the node that takes a pod, -1 if none does.
+func (s *Snapshot) find(c *class, p *podState) int32 {
+	switch {
+	case c.all != nil:
+		return -1
+	case c.pinned:
+		return s.pinnedNode(c, p)
+	}
+	return s.choose(c, p)
+}
+
+// settleOn binds a pod to a node.
+func (s *Snapshot) settleOn(p *podState, at int32) {
+	s.unnominate(p.pod)
+	if p.pod.Spec.Resources != nil {
+		p.demand = s.demandOf(p.pod, true)
+	}
+	s.put(at, p)
 }
 
 // choose picks the node of a pod that may be on any; -1 if none takes it. The node that others were deleted for comes first.
@@ -75,10 +94,13 @@ func (s *Snapshot) tryWith(c *class, p *podState, at int32, h *shift) *refusal {
 	if len(coming) == 0 {
 		return s.apply(c, at, h)
 	}
-	with := s.newShift(c)
-	if h != nil {
-		copy(with.deltas, h.deltas)
-		with.claims = h.claims
+	var with *shift
+	if c.dependent() {
+		with = s.newShift(c)
+		if h != nil {
+			copy(with.deltas, h.deltas)
+			with.claims = h.claims
+		}
 	}
 	for _, q := range coming {
 		n.pods = append(n.pods, q)
@@ -142,17 +164,18 @@ func samePod(a, b *corev1.Pod) bool {
 // newShift is no change, of a class.
 func (s *Snapshot) newShift(c *class) *shift { return &shift{deltas: make([]int64, len(c.slots))} }
 
-// shift adds to h what sign pods like q on the node would change for the class.
+// shift adds to h what sign pods like q on the node would change for the class. It does nothing if h is nil.
 func (c *class) shift(s *Snapshot, h *shift, at int32, q *podState, sign int64) {
+	if h == nil {
+		return
+	}
 	add := func(slot int, delta int64) {
 		sl := c.slots[slot]
 		if sl.domain[at] >= 0 && (sl.eligible == nil || sl.eligible[at]) {
 			h.deltas[slot] += sign * delta
 		}
 	}
-	hard := map[int]bool{}
 	for i := range c.hard {
-		hard[c.hard[i].slot] = true
 		// Here kube-scheduler counts the pods that are terminating too (PodTopologySpread's AddPod and RemovePod).
 		if k := &c.hard[i]; q.pod.Namespace == c.pod.Namespace && k.selector.Matches(q.group.labels) && c.labelled(at) {
 			add(k.slot, 1)
@@ -164,10 +187,15 @@ func (c *class) shift(s *Snapshot, h *shift, at int32, q *podState, sign int64) 
 	}
 	idle := c.interIdle()
 	for _, e := range c.effectsOf(s, q.group) {
-		if !hard[e.slot] && !idle {
+		if !idle && !c.isHard(e.slot) {
 			add(e.slot, e.delta)
 		}
 	}
+}
+
+// isHard tells whether a slot counts for a constraint that has to hold.
+func (c *class) isHard(slot int) bool {
+	return slices.ContainsFunc(c.hard, func(k constraint) bool { return k.slot == slot })
 }
 
 // labelled tells whether a node has the labels of all constraints that have to hold.

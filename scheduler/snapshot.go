@@ -135,7 +135,7 @@ func (s *Snapshot) countImages(n *nodeState, sign int64) {
 }
 
 func newNodeState(node *corev1.Node) *nodeState {
-	n := &nodeState{node: node, hash: hash(node.Name), ports: map[port]int{}}
+	n := &nodeState{node: node, hash: hash(node.Name)}
 	n.allocatable, n.maxPods = amountsOf(allocatable(node))
 	if len(node.Status.Images) > 0 {
 		n.images = map[string]int64{}
@@ -199,6 +199,9 @@ func (n *nodeState) count(p *podState, sign int64) {
 	n.used.add(&p.requests, sign)
 	n.usedScore.cpu += sign * p.score.cpu
 	n.usedScore.memory += sign * p.score.memory
+	if n.ports == nil && len(p.ports) > 0 {
+		n.ports = map[port]int{}
+	}
 	for _, q := range p.ports {
 		if n.ports[q] += int(sign); n.ports[q] <= 0 {
 			delete(n.ports, q)
