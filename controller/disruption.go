@@ -24,6 +24,9 @@ const disruptionTime = 2 * time.Minute
 type disruption struct{}
 
 func (disruption) Name() string { return "disruption" }
+
+func (disruption) final(resource string) bool { return resource == "poddisruptionbudgets" }
+
 func (disruption) Watches() []string {
 	return []string{"poddisruptionbudgets", "pods", "deployments", "replicasets", "replicationcontrollers", "statefulsets"}
 }

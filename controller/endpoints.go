@@ -31,6 +31,11 @@ const (
 type endpoints struct{}
 
 func (endpoints) Name() string { return "endpoints" }
+
+func (endpoints) final(resource string) bool {
+	return resource == "endpointslices" || resource == "endpoints"
+}
+
 func (endpoints) Watches() []string {
 	return []string{"services", "pods", "nodes", "endpointslices", "endpoints"}
 }

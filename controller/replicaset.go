@@ -31,6 +31,8 @@ type replicaSets struct{}
 func (replicaSets) Name() string      { return "replicaset" }
 func (replicaSets) Watches() []string { return []string{"replicasets", "pods"} }
 
+func (replicaSets) final(resource string) bool { return resource == "replicasets" }
+
 func (replicaSets) Keys(_ View, ch Change, emit func(object.Key)) {
 	if ch.Key.Resource == "replicasets" {
 		if ch.New != nil {

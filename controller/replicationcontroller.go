@@ -18,6 +18,10 @@ type replicationControllers struct{}
 func (replicationControllers) Name() string      { return "replicationcontroller" }
 func (replicationControllers) Watches() []string { return []string{"replicationcontrollers", "pods"} }
 
+func (replicationControllers) final(resource string) bool {
+	return resource == "replicationcontrollers"
+}
+
 func (replicationControllers) Keys(_ View, ch Change, emit func(object.Key)) {
 	if ch.Key.Resource == "pods" {
 		emitPodOwner(ch, "ReplicationController", "replicationcontrollers", emit)

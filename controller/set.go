@@ -103,6 +103,16 @@ func (s *Set) Resync(v View) []Trigger {
 	return out
 }
 
+// finisher is a controller whose run writes objects of some resources as they are to stay: such a write is no reason for it to look again at
+// the same key, which would cost another walk over all of the key's pods. What others make of it is.
+type finisher interface{ final(resource string) bool }
+
+// final tells whether what a controller itself writes of a resource is no reason for it to look again.
+func (s *Set) final(i int, resource string) bool {
+	f, ok := s.controllers[i].(finisher)
+	return ok && f.final(resource)
+}
+
 // starter is a controller that has work in an empty cluster.
 type starter interface{ Start() []object.Key }
 

@@ -63,6 +63,8 @@ type settling struct {
 	queued map[job]bool
 	runs   map[job]int
 	out    map[job]bool // quarantined
+	// running is the run whose result is being applied.
+	running job
 
 	outcome Outcome
 }
@@ -140,6 +142,7 @@ func (s *settling) run(j job) {
 		return
 	}
 	before := s.outcome.Ops
+	s.running = j
 	s.apply(res)
 	if !res.Wake.IsZero() {
 		s.wake(j, res.Wake)
@@ -305,7 +308,12 @@ func (s *settling) write(ch Change) {
 		s.o.Put(ch.New)
 	}
 	s.outcome.Ops++
-	s.set.keys(s.o, ch, s.push)
+	s.set.keys(s.o, ch, func(i int, k object.Key) {
+		if i == s.running.controller && k == s.running.key && s.set.final(i, ch.Key.Resource) {
+			return
+		}
+		s.push(i, k)
+	})
 }
 
 func firstLine(t string) string {

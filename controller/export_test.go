@@ -1,0 +1,29 @@
+package controller
+
+import (
+	"time"
+
+	"reconcile/object"
+)
+
+// CountRuns counts the runs of a controller of the set from now on.
+func CountRuns(s *Set, name string) *int {
+	n, i := new(int), s.byName[name]
+	s.controllers[i] = counted{s.controllers[i], n}
+	return n
+}
+
+type counted struct {
+	Controller
+	n *int
+}
+
+func (c counted) Reconcile(v View, k object.Key, now time.Time) (Result, error) {
+	*c.n++
+	return c.Controller.Reconcile(v, k, now)
+}
+
+func (c counted) final(resource string) bool {
+	f, ok := c.Controller.(finisher)
+	return ok && f.final(resource)
+}
