@@ -63,6 +63,17 @@ func TestReasonsAndLogs(t *testing.T) {
 		}
 	}
 
+	nodes, err := m.client().CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(nodes.Items) != 1 {
+		t.Fatalf("nodes: %v, %v", nodes, err)
+	}
+	if out := m.reconcile("explain", "--data-dir", m.dir, "node/"+nodes.Items[0].Name); !strings.Contains(out, "default/small-") || !strings.Contains(out, "nowhere") {
+		t.Errorf("explain does not tell where the only node's pods would go:\n%s", out)
+	}
+	if out := m.reconcile("rebalance", "--plan", "--data-dir", m.dir); !strings.Contains(out, "every pod is where it scores best") {
+		t.Errorf("rebalance does not say that nothing is to be done on one node:\n%s", out)
+	}
+
 	commit := strings.TrimSpace(r.git("rev-parse", "HEAD"))[:12]
 	for _, what := range []string{"commit received", "commit validated", "commit planned", "entry committed", "commit committed", "image pulled", "container started", "pod ready"} {
 		eventually(t, 15*time.Second, "the log tells of "+what, func() error {

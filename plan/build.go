@@ -15,6 +15,7 @@ import (
 	"reconcile/admission"
 	"reconcile/controller"
 	"reconcile/object"
+	"reconcile/scheduler"
 )
 
 // Build makes the plan of what was decided. A forecast and a commit call it alike, with what the same Settle gave them. An
@@ -302,12 +303,29 @@ func warningsOf(in Input) []string {
 			out = append(out, fmt.Sprintf("%s selects no pod: nothing has the labels %s", ch.Key, labels.FormatLabels(svc.Spec.Selector)))
 		}
 	}
+	out = append(out, profileFaults(in)...)
 	for _, q := range append(slices.Clone(in.Outcome.Quarantined), in.Outcome.Errors...) {
 		line, _, _ := strings.Cut(q.Reason, "\n")
 		out = append(out, fmt.Sprintf("controller %s could not work on %s: %s", q.Trigger.Controller, q.Trigger.Key, line))
 	}
 	if n := len(in.Outcome.Leftover); n > 0 {
 		out = append(out, fmt.Sprintf("the change is large: controllers go on with %d objects right after the commit, which this plan does not show", n))
+	}
+	return out
+}
+
+// profileFaults tells of scheduler profiles of the request that cannot be read, with their places.
+func profileFaults(in Input) (out []string) {
+	if !slices.ContainsFunc(in.Requested, func(ch controller.Change) bool { return ch.Key == scheduler.ProfilesKey && ch.New != nil }) {
+		return nil
+	}
+	_, err := scheduler.ReadProfiles(in.After)
+	for _, f := range scheduler.ProfileFaults(err) {
+		text := strings.ReplaceAll(f.Error(), "\n", "; ")
+		if in.Position != nil {
+			text += " (" + cmp.Or(in.Position(scheduler.ProfilesKey, "data."+f.Name), in.Position(scheduler.ProfilesKey, "")) + ")"
+		}
+		out = append(out, text)
 	}
 	return out
 }

@@ -90,16 +90,44 @@ func ReadProfiles(src Classes) (Profiles, error) {
 	for _, name := range slices.Sorted(maps.Keys(m.Data)) {
 		p := DefaultProfile()
 		if err := yaml.UnmarshalStrict([]byte(m.Data[name]), p); err != nil {
-			faults = append(faults, fmt.Errorf("read the scheduler profile %s of %s: %w", name, ProfilesKey, err))
+			faults = append(faults, &ProfileError{Name: name, Err: err})
 			continue
 		}
 		if err := p.Validate(); err != nil {
-			faults = append(faults, fmt.Errorf("the scheduler profile %s of %s: %w", name, ProfilesKey, err))
+			faults = append(faults, &ProfileError{Name: name, Err: err})
 			continue
 		}
 		out[name] = p
 	}
 	return out, errors.Join(faults...)
+}
+
+// ProfileError is why a profile cannot be used.
+type ProfileError struct {
+	Name string // the key of ProfilesKey
+	Err  error
+}
+
+// Error tells what the matter is, and what follows.
+func (e *ProfileError) Error() string {
+	return fmt.Sprintf("the scheduler profile %s of %s is left out, and pods with that schedulerName wait: %v", e.Name, ProfilesKey, e.Err)
+}
+
+// Unwrap gives the fault itself.
+func (e *ProfileError) Unwrap() error { return e.Err }
+
+// ProfileFaults are the faults of an error of ReadProfiles, by profile.
+func ProfileFaults(err error) (out []*ProfileError) {
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return nil
+	}
+	for _, e := range joined.Unwrap() {
+		if p := (*ProfileError)(nil); errors.As(e, &p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // Of is the profile of a pod, and whether there is one of its schedulerName.

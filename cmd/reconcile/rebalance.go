@@ -39,7 +39,7 @@ func newRebalance() *cobra.Command {
 			}
 			profiles, err := scheduler.ReadProfiles(now)
 			if err != nil {
-				return err
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", err)
 			}
 			moves := movesOf(scheduler.NewSnapshotFor(now, profiles).Rebalance(gain, most))
 			switch output {
@@ -95,10 +95,7 @@ func printMoves(w io.Writer, moves []move) error {
 
 // explainNode tells where the pods of a node would go if it went.
 func explainNode(w io.Writer, now places, node, output string) error {
-	profiles, err := scheduler.ReadProfiles(now)
-	if err != nil {
-		return err
-	}
+	profiles, _ := scheduler.ReadProfiles(now) // what cannot be read is told where it is used
 	type line struct {
 		Pod     string   `json:"pod"`
 		Node    string   `json:"node,omitempty"`
