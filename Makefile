@@ -112,9 +112,10 @@ faults: ## kills, power cuts, partitions and pauses of real members, at the figu
 SOAK ?= 4m
 
 .PHONY: soak
-soak: vm-kernel ## all faults at their nightly figures, each for at most SOAK (4m), and all fuzzing; as root. FAULT_SEED=N draws the same again
+soak: vm-kernel ## all faults at their nightly figures, each for at most SOAK (4m), the simulation of 5,000 nodes and 150,000 pods, and all fuzzing; as root. FAULT_SEED=N draws the same again
 	FAULTS=nightly FAULT_TIME=$(SOAK) go test -tags failpoints -count 1 -timeout 6h -v -p 1 $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG) $(FAULTS_VM)
 	$(if $(FAULT),,FAULTS=nightly go test -count 1 -timeout 1h -v -run NoDamageIsSilent ./raftstore)
+	$(if $(FAULT),,SIM_NODES=5000 SIM_PODS=150000 SIM_ROUNDS=40 go test -count 1 -timeout 6h -v -run TestSimulation ./sequencer)
 	$(if $(FAULT),,$(MAKE) fuzz FUZZ=$(SOAK))
 
 # What each fuzz target may take; the state machine takes five times as long.
