@@ -87,13 +87,13 @@ func FuzzManaged(f *testing.F) {
 		o := old.DeepCopy()
 		o.Data["l"] = "w"
 		o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: manager, APIVersion: version, Operation: metav1.ManagedFieldsOperationType(operation), FieldsType: "FieldsV1",
-			FieldsV1: &metav1.FieldsV1{Raw: fields}}}
+			FieldsV1: metav1.NewFieldsV1(string(fields))}}
 		done, ok := m.UpdateNoErrors(old, o, name).(*corev1.ConfigMap)
 		if !ok || done.Data["l"] != "w" {
 			t.Fatalf("the write was lost: %v", done)
 		}
 		for _, e := range done.ManagedFields {
-			if _, err := object.ParseFields(e.FieldsV1.Raw); err != nil {
+			if _, err := object.ParseFields(e.FieldsV1.GetRawBytes()); err != nil {
 				t.Errorf("what is noted of %q cannot be read: %v", e.Manager, err)
 			}
 		}
