@@ -1,8 +1,10 @@
 package controllers
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -126,9 +128,14 @@ func (p *peer) create(gvr schema.GroupVersionResource, ns string, o object.Objec
 	p.names++
 	admission.PrepareCreate(o, types.UID(fmt.Sprintf("uid-%d", p.names)), time.Now())
 	admission.Default(o)
-	if pod, ok := o.(*corev1.Pod); ok && pod.Spec.NodeName == "" {
-		// The scheduler's part, for pods that name their node.
-		pod.Spec.NodeName = scheduler.PinnedTo(&pod.Spec)
+	// The part of controllers that do not run here: the scheduler, for pods that name their node, the node life cycle and the protection of claims.
+	switch o := o.(type) {
+	case *corev1.Pod:
+		o.Spec.NodeName = cmp.Or(o.Spec.NodeName, scheduler.PinnedTo(&o.Spec))
+	case *corev1.Node:
+		o.Spec.Taints = slices.DeleteFunc(o.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady })
+	case *corev1.PersistentVolumeClaim:
+		o.Finalizers = slices.DeleteFunc(o.Finalizers, func(f string) bool { return f == "kubernetes.io/pvc-protection" })
 	}
 	p.stamp(o)
 	return o, p.client.Tracker().Create(gvr, o, ns)
