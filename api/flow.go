@@ -179,17 +179,24 @@ func longRunning(r *http.Request, t target) bool {
 	return t.verb(r.Method) == "watch"
 }
 
-// turn waits for the slots that a request takes, or counts a watch, and answers false if there is no room. The first result gives the slots back.
-func (s *Server) turn(r *http.Request, t target) (func(), bool) {
-	c := classOf(authz.UserFrom(r.Context()))
+// turn waits for the slots that a request takes, or counts a watch or a stream, and refuses it if there is no room. The first result gives the slots back.
+func (s *Server) turn(r *http.Request, t target) (func(), error) {
+	user := authz.UserFrom(r.Context())
+	c := classOf(user)
 	switch {
 	case t.verb(r.Method) == "watch":
-		return func() {}, s.flow.begin(time.Now(), c, s.weightOf(r, t))
+		if !s.flow.begin(time.Now(), c, s.weightOf(r, t)) {
+			return nil, tooBusy()
+		}
+		return func() {}, nil
 	case longRunning(r, t):
-		return func() {}, true
+		return s.streams.begin(user.Name)
 	}
 	weight := s.weightOf(r, t)
-	return func() { s.flow.leave(weight) }, s.flow.enter(r.Context(), c, weight)
+	if !s.flow.enter(r.Context(), c, weight) {
+		return nil, tooBusy()
+	}
+	return func() { s.flow.leave(weight) }, nil
 }
 
 // weightOf is how many slots a request takes: a list, or what works like one, by the objects that it touches. They are counted in the state that this

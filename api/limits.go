@@ -27,6 +27,13 @@ type Limits struct {
 	Stall, Body time.Duration
 	// Connections is how many may be open at once; more are closed as they come.
 	Connections int
+	// Streams is how many exec, attach, port-forward, logs and proxied requests may be open at once, StreamsOfUser how many of one user. They are not
+	// among Connections once they have begun.
+	Streams, StreamsOfUser int
+	// StreamAnswer is for how long a node's agent may take to begin an exec, attach or port-forward, StreamIdle for how long nothing may be said on
+	// one by either side, and StreamSilence, which is of three minutes at least where people may hold up their terminals, for how long the system of
+	// either side may confirm nothing: a machine that went without a word, or whose network did.
+	StreamAnswer, StreamIdle, StreamSilence time.Duration
 }
 
 // DefaultLimits are the bounds of a server.
@@ -34,6 +41,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		Header: 10 * time.Second, HeaderBytes: 256 << 10, Idle: 3 * time.Minute, Ping: 30 * time.Second, Pong: 15 * time.Second,
 		Stall: 30 * time.Second, Body: 2 * time.Minute, Connections: 50_000,
+		Streams: 2000, StreamsOfUser: 300, StreamAnswer: 30 * time.Second, StreamIdle: 4 * time.Hour, StreamSilence: 3 * time.Minute,
 	}
 }
 
@@ -42,22 +50,25 @@ func (l Limits) filled() Limits {
 	d := DefaultLimits()
 	for _, f := range []struct{ to, from *time.Duration }{
 		{&l.Header, &d.Header}, {&l.Idle, &d.Idle}, {&l.Ping, &d.Ping}, {&l.Pong, &d.Pong}, {&l.Stall, &d.Stall}, {&l.Body, &d.Body},
+		{&l.StreamAnswer, &d.StreamAnswer}, {&l.StreamIdle, &d.StreamIdle}, {&l.StreamSilence, &d.StreamSilence},
 	} {
 		if *f.to == 0 {
 			*f.to = *f.from
 		}
 	}
-	if l.HeaderBytes == 0 {
-		l.HeaderBytes = d.HeaderBytes
-	}
-	if l.Connections == 0 {
-		l.Connections = d.Connections
+	for _, f := range []struct{ to, from *int }{
+		{&l.HeaderBytes, &d.HeaderBytes}, {&l.Connections, &d.Connections}, {&l.Streams, &d.Streams}, {&l.StreamsOfUser, &d.StreamsOfUser},
+	} {
+		if *f.to == 0 {
+			*f.to = *f.from
+		}
 	}
 	return l
 }
 
 func (l Limits) validate() error {
-	if l.Header < 0 || l.Idle < 0 || l.Ping < 0 || l.Pong < 0 || l.Stall < 0 || l.Body < 0 || l.HeaderBytes < 0 || l.Connections < 0 {
+	least := min(l.Header, l.Idle, l.Ping, l.Pong, l.Stall, l.Body, l.StreamAnswer, l.StreamIdle, l.StreamSilence)
+	if least < 0 || min(l.HeaderBytes, l.Connections, l.Streams, l.StreamsOfUser) < 0 {
 		return fmt.Errorf("api: Limits %+v: none may be negative", l)
 	}
 	return nil

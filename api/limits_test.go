@@ -109,6 +109,23 @@ func TestSilentClients(t *testing.T) {
 	})
 }
 
+// TestNoHello opens a TCP connection and does not begin with the TLS handshake.
+func TestNoHello(t *testing.T) {
+	t.Parallel()
+	s := apitest.Start(t, apitest.New(), nil)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := closed(t, "a connection without a word", conn); got != "" {
+		t.Errorf("the server said %q", got)
+	}
+}
+
 // TestSizes sends a header and a body that are too long.
 func TestSizes(t *testing.T) {
 	t.Parallel()

@@ -5,8 +5,11 @@ import (
 	"time"
 )
 
-// writeTimeout is the default of Config.WriteTimeout.
-const writeTimeout = 30 * time.Second
+// writeTimeout is the default of Config.WriteTimeout. A watcher has less time, for it loses nothing: it resumes where it was.
+const (
+	writeTimeout = 30 * time.Second
+	watchTimeout = 10 * time.Second
+)
 
 // paceBytes is how much of an answer a client must take within Config.WriteTimeout.
 const paceBytes = 64 << 10

@@ -27,6 +27,7 @@ type Server struct {
 	managers  fieldManagers
 	flow      *flow
 	metrics   *metrics
+	streams   streams
 	sent      sendings
 	began     time.Time
 	// outward reaches pods.
@@ -54,6 +55,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes), newByteCache(min(recentBytes, cfg.CacheBytes))}, flow: newFlow(cfg.MaxRequests), began: time.Now(),
 		outward: newOutward(cfg.Dial)}
+	s.streams = streams{most: cfg.Limits.Streams, ofUser: cfg.Limits.StreamsOfUser, open: map[string]int{}}
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registerer, s.flow); err != nil {
 		return nil, fmt.Errorf("register the API's metrics: %w", err)
@@ -134,9 +136,9 @@ func (s *Server) resource(w http.ResponseWriter, r *http.Request, t target) erro
 		defer cancel()
 	}
 	// Who has no right to ask takes no slot from those who have.
-	leave, ok := s.turn(r, t)
-	if !ok {
-		return tooBusy()
+	leave, err := s.turn(r, t)
+	if err != nil {
+		return err
 	}
 	defer leave()
 	if !long {
@@ -227,7 +229,7 @@ type subresource struct {
 
 // subresources is the table of what is peculiar to a kind.
 var subresources = []subresource{
-	{corev1.Resource("pods"), "attach", "", "v1", "PodAttachOptions", []string{"create", "get"}, streams("attach")},
+	{corev1.Resource("pods"), "attach", "", "v1", "PodAttachOptions", []string{"create", "get"}, tunnels("attach")},
 	{corev1.Resource("pods"), "binding", "", "v1", "Binding", []string{"create"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodPost: s.bind}
 	}},
@@ -240,11 +242,11 @@ var subresources = []subresource{
 	{corev1.Resource("pods"), "eviction", "policy", "v1", "Eviction", []string{"create"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodPost: s.evict}
 	}},
-	{corev1.Resource("pods"), "exec", "", "v1", "PodExecOptions", []string{"create", "get"}, streams("exec")},
+	{corev1.Resource("pods"), "exec", "", "v1", "PodExecOptions", []string{"create", "get"}, tunnels("exec")},
 	{corev1.Resource("pods"), "log", "", "v1", "Pod", []string{"get"}, func(s *Server) map[string]resourceHandler {
 		return map[string]resourceHandler{http.MethodGet: s.logs}
 	}},
-	{corev1.Resource("pods"), "portforward", "", "v1", "PodPortForwardOptions", []string{"create", "get"}, streams("portForward")},
+	{corev1.Resource("pods"), "portforward", "", "v1", "PodPortForwardOptions", []string{"create", "get"}, tunnels("portForward")},
 	{corev1.Resource("pods"), "proxy", "", "v1", "PodProxyOptions", verbsProxy, proxies},
 	{corev1.Resource("pods"), "resize", "", "v1", "Pod", verbsStatus, objectWrites},
 	{corev1.Resource("serviceaccounts"), "token", "authentication.k8s.io", "v1", "TokenRequest", []string{"create"}, func(s *Server) map[string]resourceHandler {
@@ -269,8 +271,8 @@ func proxies(s *Server) map[string]resourceHandler {
 	}
 }
 
-// streams serves a subresource whose connection is tunnelled to the agent under a kubelet's path.
-func streams(path string) func(*Server) map[string]resourceHandler {
+// tunnels serves a subresource whose connection is tunnelled to the agent under a kubelet's path.
+func tunnels(path string) func(*Server) map[string]resourceHandler {
 	return func(s *Server) map[string]resourceHandler {
 		h := func(w http.ResponseWriter, r *http.Request, t target) error { return s.stream(w, r, t, path) }
 		return map[string]resourceHandler{http.MethodGet: h, http.MethodPost: h}

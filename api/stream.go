@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -11,9 +10,12 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"reconcile/authz"
 )
 
 // agentDial bounds the connection to an agent.
@@ -60,7 +62,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, t target, path s
 	if err := client.SetDeadline(time.Time{}); err != nil {
 		return nil //nolint:nilerr // the client has gone
 	}
-	tunnel(client, buffered.Reader, agent)
+	tun := tunnel{client: client, agent: agent, fromClient: buffered.Reader, limits: s.cfg.Limits}
+	if dropped := tun.run(); dropped != "" {
+		s.cfg.Log.Info("a stream is ended", "reason", dropped, "kind", path, "pod", pod.Namespace+"/"+pod.Name, "node", node.Name,
+			"client", r.RemoteAddr, "user", authz.UserFrom(r.Context()).Name)
+	}
 	return nil
 }
 
@@ -91,16 +97,83 @@ func forwardUpgrade(agent net.Conn, r *http.Request, host, path string, query ur
 	return err
 }
 
-// tunnel copies both ways and returns when both have ended. When one way ends the other connection is closed: the protocols above
-// end their streams by messages of their own, so there is nothing to wait for.
-func tunnel(client net.Conn, fromClient *bufio.Reader, agent net.Conn) {
-	var wg sync.WaitGroup
-	pipe := func(to net.Conn, from io.Reader) {
-		//nolint:errcheck // either side may go at any time; that ends the tunnel
-		io.Copy(to, from)
-		to.Close()
+// tunnel is the two connections of a stream.
+type tunnel struct {
+	client, agent net.Conn
+	// fromClient reads what the client has said already, and then the rest.
+	fromClient io.Reader
+	limits     Limits
+	zero       time.Time
+	// heard is when either side last said something, after zero.
+	heard atomic.Int64
+	// answered tells that the agent has said something at all.
+	answered atomic.Bool
+}
+
+// run copies both ways and returns when both have ended, with the reason if it was neither of the two sides that ended it. When one way ends the other
+// connection is closed: the protocols above end their streams by messages of their own, so there is nothing to wait for.
+func (t *tunnel) run() (dropped string) {
+	t.zero = time.Now()
+	probe(t.client, t.limits.StreamSilence)
+	probe(t.agent, t.limits.StreamSilence)
+	over := make(chan struct{})
+	var both, watch sync.WaitGroup
+	both.Go(func() { t.copy(t.agent, t.fromClient, nil) })
+	both.Go(func() { t.copy(t.client, t.agent, &t.answered) })
+	watch.Go(func() {
+		if dropped = t.await(over); dropped != "" {
+			t.client.Close()
+			t.agent.Close()
+		}
+	})
+	both.Wait()
+	close(over)
+	watch.Wait()
+	return dropped
+}
+
+// copy copies until either side ends, and then closes both.
+func (t *tunnel) copy(to net.Conn, from io.Reader, said *atomic.Bool) {
+	defer t.client.Close()
+	defer t.agent.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			t.heard.Store(int64(time.Since(t.zero)))
+			if said != nil {
+				said.Store(true)
+			}
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
 	}
-	wg.Go(func() { pipe(agent, fromClient) })
-	wg.Go(func() { pipe(client, agent) })
-	wg.Wait()
+}
+
+// await returns why the tunnel must end, or nothing when it is over.
+func (t *tunnel) await(over <-chan struct{}) string {
+	l := t.limits
+	tick := time.NewTicker(min(l.StreamAnswer, l.StreamIdle, l.StreamSilence) / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-over:
+			return ""
+		case <-tick.C:
+		}
+		switch since := time.Since(t.zero); {
+		case !t.answered.Load() && since > l.StreamAnswer:
+			return "the agent does not answer"
+		case since-time.Duration(t.heard.Load()) > l.StreamIdle:
+			return "nobody said anything"
+		case silent(t.client, l.StreamSilence):
+			return "the client's machine confirms nothing"
+		case silent(t.agent, l.StreamSilence):
+			return "the node confirms nothing"
+		}
+	}
 }

@@ -96,12 +96,34 @@ func (a *agents) Endpoint(*corev1.Node) (string, *tls.Config, error) {
 }
 
 // startAgent serves node/stream as an agent does and tells a server how to reach it.
-func startAgent(t *testing.T) *apitest.Server {
+func startAgent(t *testing.T) *apitest.Server { return startAgentWith(t, nil) }
+
+// startAgentWith is startAgent of a server whose configuration is changed.
+func startAgentWith(t *testing.T, change func(*api.Config)) *apitest.Server {
+	t.Helper()
+	s, ln := listenAsAgent(t, change)
+	srv := &http.Server{Handler: stream.Handler(echo{}, slog.New(slog.DiscardHandler)), ReadHeaderTimeout: time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		//nolint:errcheck // it ends with ErrServerClosed
+		srv.Serve(ln)
+	}()
+	t.Cleanup(func() { srv.Close(); <-done })
+	return s
+}
+
+// listenAsAgent starts a server that takes a listener for the agent of node n1.
+func listenAsAgent(t *testing.T, change func(*api.Config)) (*apitest.Server, net.Listener) {
 	t.Helper()
 	store := apitest.New()
 	seed(store)
 	a := &agents{}
-	s := apitest.Start(t, store, func(c *api.Config) { c.Agents = a })
+	s := apitest.Start(t, store, func(c *api.Config) {
+		if c.Agents = a; change != nil {
+			change(c)
+		}
+	})
 	node, err := s.Authority.Identity(pki.NodeSpec("n1", nil))
 	if err != nil {
 		t.Fatal(err)
@@ -114,16 +136,8 @@ func startAgent(t *testing.T) *apitest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: stream.Handler(echo{}, slog.New(slog.DiscardHandler)), ReadHeaderTimeout: time.Second}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		//nolint:errcheck // it ends with ErrServerClosed
-		srv.Serve(ln)
-	}()
-	t.Cleanup(func() { srv.Close(); <-done })
 	a.at.Store(&endpoint{ln.Addr().String(), pki.ClientTLS(server, s.Authority.Pool(), "n1", pki.ProtoHTTP1)})
-	return s
+	return s, ln
 }
 
 func TestExec(t *testing.T) {

@@ -1,7 +1,8 @@
-// Command connections measures what many clients cost a server: connections that do nothing, and watchers of one object.
+// Command connections measures what many clients cost a server: connections on which nothing is ever said, connections that do nothing any more, and
+// watchers of one object.
 //
 //	make build
-//	bench/netns.sh go run ./bench/connections -idle 10000 -watchers 1000      as root
+//	bench/netns.sh go run ./bench/connections -silent 10000 -idle 10000 -watchers 1000      as root
 //
 // Each client has a TLS connection of its own with the administrator's certificate. Memory is the resident set of `reconcile up`. A
 // change's way is the time from its answer until the last watcher has read it. The clients run in this process, on the same processors.
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -37,11 +39,12 @@ import (
 
 func main() {
 	binary := flag.String("binary", "bin/reconcile", "the reconcile binary")
+	silent := flag.Int("silent", 10000, "TCP connections on which no handshake begins")
 	idle := flag.Int("idle", 10000, "connections that do nothing")
 	watchers := flag.Int("watchers", 1000, "connections that watch one object")
 	changes := flag.Int("changes", 20, "changes of the object")
 	flag.Parse()
-	if err := run(*binary, *idle, *watchers, *changes); err != nil {
+	if err := run(*binary, *silent, *idle, *watchers, *changes); err != nil {
 		fmt.Fprintln(os.Stderr, "connections:", err)
 		os.Exit(1)
 	}
@@ -54,7 +57,7 @@ type clients struct {
 	pid  int
 }
 
-func run(binary string, idle, watchers, changes int) error {
+func run(binary string, silent, idle, watchers, changes int) error {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return err
@@ -86,6 +89,9 @@ func run(binary string, idle, watchers, changes int) error {
 	}
 	api, err := p.Client()
 	if err != nil {
+		return err
+	}
+	if err := c.silent(ctx, api, silent); err != nil {
 		return err
 	}
 	if err := c.idle(ctx, idle); err != nil {
@@ -133,6 +139,55 @@ func (c *clients) open(ctx context.Context, n int, request string) ([]*bufio.Rea
 		})
 	}
 	return readers, g.Wait()
+}
+
+// silent opens TCP connections and says nothing on them, until the server has closed them all. It asks for something meanwhile.
+func (c *clients) silent(ctx context.Context, api kubernetes.Interface, n int) error {
+	if n == 0 {
+		return nil
+	}
+	before, err := rss(c.pid)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	var gone sync.WaitGroup
+	for i := range n {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.addr)
+		if err != nil {
+			return fmt.Errorf("connection %d of %d: %w", i+1, n, err)
+		}
+		gone.Go(func() {
+			defer conn.Close()
+			_, _ = io.Copy(io.Discard, conn) // however it ends
+		})
+	}
+	opened := time.Since(began)
+	after, err := rss(c.pid)
+	if err != nil {
+		return err
+	}
+	over := make(chan struct{})
+	go func() {
+		gone.Wait()
+		close(over)
+	}()
+	asked, worst := 0, time.Duration(0)
+	for open := true; open; asked++ {
+		at := time.Now()
+		if _, err := api.CoreV1().Namespaces().Get(ctx, "default", metav1.GetOptions{}); err != nil {
+			return err
+		}
+		worst = max(worst, time.Since(at))
+		select {
+		case <-over:
+			open = false
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	fmt.Printf("%d connections without a word, opened in %.1f s: memory %.0f -> %.0f MB; all closed %.1f s after the last; of %d reads meanwhile the longest took %s\n",
+		n, opened.Seconds(), before/1e3, after/1e3, (time.Since(began) - opened).Seconds(), asked, worst.Round(time.Millisecond))
+	return nil
 }
 
 // idle opens connections that have asked once, and then do nothing.
