@@ -180,7 +180,7 @@ func (s *Server) store(r *http.Request, op sequencer.Op, dry bool) (written, err
 		o, err := object.Decode(b)
 		return written{o, fleeting}, err
 	case len(res.Objects) == 1 && res.Objects[0] != nil:
-		return written{res.Objects[0], stored}, nil
+		return written{res.Objects[0], fresh}, nil
 	case len(res.Objects) != 1 || op.Object == nil:
 		return written{}, fmt.Errorf("write %s: %w", op.Key, errors.New("the sequencer answered with no object"))
 	}

@@ -33,6 +33,7 @@ type variant int
 
 const (
 	stored   variant = iota // an object as it is stored
+	fresh                   // one that was written just now, which seldom anybody asks for again in the same form
 	gone                    // an object as its deletion shows it
 	fleeting                // an object that is not stored: a dry run's result
 )
@@ -45,7 +46,7 @@ func (e encoder) bytes(o object.Object, kind object.Kind, form encoding, v varia
 		k.as = kind.GVK.GroupVersion().String()
 	}
 	keep, cache := kept(o, kind, v), e.cache
-	if form == encodeProto {
+	if form == encodeProto || v == fresh {
 		cache = e.recent
 	}
 	if keep {

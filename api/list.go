@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,13 +29,13 @@ func (m listMeta) meta() metav1.ListMeta {
 // page is what a list shows.
 type page struct {
 	items []object.Object
-	// raws are the items' protobuf as they are stored, nil where it is not at hand.
-	raws [][]byte
-	meta listMeta
+	// values are the bytes that the items are stored as, nil where they are not at hand.
+	values [][]byte
+	meta   listMeta
 }
 
-func (p *page) add(o object.Object, raw []byte) {
-	p.items, p.raws = append(p.items, o), append(p.raws, raw)
+func (p *page) add(o object.Object, value []byte) {
+	p.items, p.values = append(p.items, o), append(p.values, value)
 }
 
 func (s *Server) list(w http.ResponseWriter, r *http.Request, t target) error {
@@ -85,8 +86,18 @@ func onePage(view View, from string, t target, o listOptions) page {
 	}
 	var last object.Object
 	more := int64(0)
-	for x, raw := range listStored(view, t.resource, t.namespace) {
-		if from != "" && place(x) <= from || !o.sel.matches(x) {
+	start := ""
+	if from != "" {
+		start = object.PathPrefix(t.resource, "") + strings.TrimPrefix(from, "/")
+	}
+	for x, value := range listStored(view, t.resource, t.namespace, start) {
+		if from != "" {
+			if place(x) <= from {
+				continue
+			}
+			from = "" // so is what follows
+		}
+		if !o.sel.matches(x) {
 			continue
 		}
 		if o.Limit > 0 && int64(len(p.items)) == o.Limit {
@@ -96,7 +107,7 @@ func onePage(view View, from string, t target, o listOptions) page {
 			}
 			continue
 		}
-		p.add(x, raw)
+		p.add(x, value)
 		last = x
 	}
 	if more > 0 {
@@ -222,9 +233,13 @@ func (s *Server) protoList(k object.Kind, p page) ([][]byte, error) {
 	head := protowire.AppendTag(nil, 1, protowire.BytesType)
 	head = protowire.AppendBytes(head, meta)
 	size := len(head)
-	raws := p.raws
+	raws := make([][]byte, len(p.items))
 	for i, o := range p.items {
-		if raws[i] == nil || !k.IsStored() {
+		ok := false
+		if k.IsStored() {
+			raws[i], ok = object.Payload(p.values[i])
+		}
+		if !ok {
 			if raws[i], err = s.enc.bytes(o, k, encodeProto, stored); err != nil {
 				return nil, err
 			}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -39,6 +40,8 @@ type fieldManagers struct {
 	types managedfields.TypeConverter
 	mu    sync.Mutex
 	made  map[managerKey]*managedfields.FieldManager
+	// created is of what is made: the same fields for the same shape.
+	created created
 }
 
 type managerKey struct {
@@ -227,9 +230,21 @@ func (s *Server) manage(r *http.Request, t target, o, old object.Object) (object
 		o.SetManagedFields(old.GetManagedFields())
 		return o, nil
 	}
+	key, known := "", false
+	if old.GetUID() == "" && o.GetManagedFields() == nil && t.kind.IsStored() && t.subresource == "" && t.via == "" {
+		if key, known = shapeKey(t.kind, name, o); known {
+			if e, ok := s.managers.created.entry(key, time.Now()); ok {
+				o.SetManagedFields([]metav1.ManagedFieldsEntry{e})
+				return o, nil
+			}
+		}
+	}
 	done, ok := f.UpdateNoErrors(old, o, name).(object.Object)
 	if !ok {
 		return nil, fmt.Errorf("note the fields of %s: the field manager gave no object", object.KeyOf(o))
+	}
+	if known {
+		s.managers.created.keep(key, done)
 	}
 	if t.via != "" {
 		timeless(done, t.via)

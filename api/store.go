@@ -20,18 +20,18 @@ type View interface {
 	List(resource, namespace string) iter.Seq[object.Object]
 }
 
-// StoredView is a View that has the objects' protobuf at hand: it is not encoded and kept a second time for lists.
+// StoredView is a View that has the objects' stored bytes at hand: what is protobuf in them is not encoded and kept a second time for lists.
 type StoredView interface {
 	View
-	// ListStored is List with the protobuf of each object's stored version, nil if there is none or the object is shown otherwise. The bytes
-	// are shared.
-	ListStored(resource, namespace string) iter.Seq2[object.Object, []byte]
+	// ListStored is List, from the path start on (object.Key.Path) if it is not empty, with the bytes that each object is stored as
+	// (object.Payload), nil if it is shown otherwise. The bytes are shared. It may begin before start.
+	ListStored(resource, namespace, start string) iter.Seq2[object.Object, []byte]
 }
 
 // listStored is ListStored of any view.
-func listStored(v View, resource, namespace string) iter.Seq2[object.Object, []byte] {
+func listStored(v View, resource, namespace, start string) iter.Seq2[object.Object, []byte] {
 	if s, ok := v.(StoredView); ok {
-		return s.ListStored(resource, namespace)
+		return s.ListStored(resource, namespace, start)
 	}
 	return func(yield func(object.Object, []byte) bool) {
 		for o := range v.List(resource, namespace) {

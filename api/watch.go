@@ -103,12 +103,12 @@ const initialLimits = 20
 // sendInitial reports the present objects as added, and where they end if the watcher asked for it.
 func (s *Server) sendInitial(out *eventWriter, view View, t target, o listOptions) bool {
 	limit := time.Now().Add(initialLimits * s.cfg.WriteTimeout)
-	for x, raw := range listStored(view, t.resource, t.namespace) {
+	for x, value := range listStored(view, t.resource, t.namespace, "") {
 		if time.Now().After(limit) {
 			out.fail(watchFault(ErrCompacted, view.Rev()))
 			return false
 		}
-		if o.sel.matches(x) && !out.present(x, raw) {
+		if o.sel.matches(x) && !out.present(x, value) {
 			return false
 		}
 	}
@@ -195,7 +195,7 @@ type eventWriter struct {
 }
 
 func newEventWriter(s *Server, w http.ResponseWriter, r *http.Request, k object.Kind, a accepted) *eventWriter {
-	return &eventWriter{s: s, w: w, r: r, out: newGuard(w, s.cfg.WriteTimeout), kind: k, a: a}
+	return &eventWriter{s: s, w: w, r: r, out: newGuard(w, min(s.cfg.WriteTimeout, watchTimeout)), kind: k, a: a}
 }
 
 // open sends the header, without which a client does not know that its watch has begun.
@@ -232,13 +232,15 @@ func (e *eventWriter) change(c cluster.Event, sel selection) bool {
 	return true
 }
 
-// present reports an object that is there when the watch begins, of which the stored protobuf may be at hand.
-func (e *eventWriter) present(o object.Object, raw []byte) bool {
-	if raw == nil || e.a.shape != shapeWhole || e.a.media != mediaProto || !e.kind.IsStored() {
-		return e.event(apiwatch.Added, o, stored)
+// present reports an object that is there when the watch begins, of which the stored bytes may be at hand.
+func (e *eventWriter) present(o object.Object, value []byte) bool {
+	if e.a.shape == shapeWhole && e.a.media == mediaProto && e.kind.IsStored() {
+		if raw, ok := object.Payload(value); ok {
+			e.buf = appendFrame(e.buf[:0], string(apiwatch.Added), e.kind.GVK, raw)
+			return e.write(e.buf)
+		}
 	}
-	e.buf = appendFrame(e.buf[:0], string(apiwatch.Added), e.kind.GVK, raw)
-	return e.write(e.buf)
+	return e.event(apiwatch.Added, o, stored)
 }
 
 func (e *eventWriter) event(kind apiwatch.EventType, o object.Object, v variant) bool {
@@ -337,7 +339,7 @@ func (e *eventWriter) alive(err error) bool {
 	if err != nil && e.out.late() {
 		e.s.metrics.cutOff(e.kind.GroupResource())
 		e.s.cfg.Log.Info("a watcher does not read: its watch is ended", "resource", e.kind.Resource, "client", e.r.RemoteAddr, "user", authz.UserFrom(e.r.Context()).Name,
-			"after", e.s.cfg.WriteTimeout)
+			"after", e.out.limit)
 	}
 	return err == nil
 }

@@ -72,19 +72,20 @@ func (v *View) List(resource, namespace string) iter.Seq[object.Object] {
 	return v.objects(v.v.Range(object.PathPrefix(resource, namespace)))
 }
 
-// ListStored is List with the protobuf that each object is stored as, nil for one that is shown otherwise than it is stored. The bytes are shared.
-func (v *View) ListStored(resource, namespace string) iter.Seq2[object.Object, []byte] {
+// ListStored is ListFrom with the bytes that each object is stored as, nil for one that is shown otherwise than it is stored. The bytes are shared. An empty start
+// is the first.
+func (v *View) ListStored(resource, namespace, start string) iter.Seq2[object.Object, []byte] {
 	return func(yield func(object.Object, []byte) bool) {
-		for r := range v.v.Range(object.PathPrefix(resource, namespace)) {
+		for r := range v.v.RangeFrom(object.PathPrefix(resource, namespace), start) {
 			o, ok := Object(r)
 			if !ok {
 				continue
 			}
-			raw, _ := object.Payload(r.Value)
-			if shown := v.renewed(r.Key, o); shown != o {
-				o, raw = shown, nil
+			shown, value := v.renewed(r.Key, o), r.Value
+			if shown != o {
+				value = nil
 			}
-			if !yield(o, raw) {
+			if !yield(shown, value) {
 				return
 			}
 		}

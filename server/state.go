@@ -63,9 +63,9 @@ func (s shown) List(resource, namespace string) iter.Seq[object.Object] {
 }
 
 // ListStored implements api.StoredView.
-func (s shown) ListStored(resource, namespace string) iter.Seq2[object.Object, []byte] {
+func (s shown) ListStored(resource, namespace, start string) iter.Seq2[object.Object, []byte] {
 	if resource != "commits" {
-		return s.View.ListStored(resource, namespace)
+		return s.View.ListStored(resource, namespace, start)
 	}
 	return func(yield func(object.Object, []byte) bool) {
 		for o := range s.List(resource, namespace) {

@@ -1,6 +1,6 @@
 // Command server runs one member of the control plane as `reconcile server` does, with what a measurement needs besides: profiles.
 //
-//	server -data-dir DIR -addr HOST:PORT [-cpu-profile FILE]
+//	server -data-dir DIR -addr HOST:PORT [-cpu-profile FILE] [-heap-profile FILE]
 //
 // It prints `ready` when a write is served and leaves the administrator's kubeconfig in DIR/admin.kubeconfig.
 package main
@@ -18,6 +18,8 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"syscall"
+
+	"golang.org/x/sync/errgroup"
 
 	"reconcile/pki"
 	"reconcile/server"
@@ -49,9 +51,26 @@ func run() (err error) {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	if *heap != "" {
-		defer func() { err = errors.Join(err, writeHeap(*heap)) }()
-	}
+	// The memory is looked at while all of it is still in use: the server ends afterwards.
+	told, ctx := ctx, context.WithoutCancel(ctx)
+	ctx, end := context.WithCancel(ctx)
+	var look errgroup.Group
+	look.Go(func() error {
+		defer end()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-told.Done():
+		}
+		if *heap == "" {
+			return nil
+		}
+		return writeHeap(*heap)
+	})
+	defer func() {
+		end()
+		err = errors.Join(err, look.Wait())
+	}()
 	if err := os.MkdirAll(*dir, 0o700); err != nil {
 		return err
 	}
