@@ -13,7 +13,7 @@ const (
 	longestRest = 50 * time.Millisecond
 	restWindow  = 100 * time.Millisecond
 	// restEach is how long a rest is for each sending in a window.
-	restEach = time.Millisecond / time.Duration(time.Second/restWindow*10)
+	restEach = time.Millisecond / (time.Second / restWindow * 10)
 )
 
 // sendings counts how often watchers are sent something. It is safe for use by several goroutines.
