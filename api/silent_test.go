@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"bytes"
 	"io"
 	"net"
@@ -89,7 +90,7 @@ func TestSilentMachines(t *testing.T) {
 			}
 			if _, err := alive.Read(make([]byte, 1)); err == nil {
 				t.Error("the other side heard something else than the end")
-			} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
+			} else if ne := (net.Error)(nil); errors.As(err, &ne) && ne.Timeout() {
 				t.Error("the other side still waits")
 			}
 		})
