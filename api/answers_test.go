@@ -111,6 +111,7 @@ func TestAnswers(t *testing.T) {
 		{"PATCH", "secrets/s?dryRun=All", jsonPatch, `[{"op":"add","path":"/data","value":{"k":null}}]`, 200, `"data":\{"k":""\}`},
 		{"GET", "configmaps?limit=1&resourceVersion=0", "", ``, 200, `"items":\[\{"metadata":\{"name":"c".*\{"metadata":\{"name":"c2"`},
 		{"GET", "configmaps?limit=1", "", ``, 200, `"continue":`},
+		{"POST", "configmaps?dryRun=All", "", `{"metadata":{"name":"old","managedFields":[{"manager":"m","operation":"Update","apiVersion":"v1beta1","fieldsType":"FieldsV1","fieldsV1":{"f:data":{"f:k":{}}}}]},"data":{"k":"v"}}`, 201, `"name":"old"`},
 		{"GET", "configmaps?continue=nonsense-x&resourceVersion=5", "", ``, 400, `invalid continue token: continue key is not valid`},
 		{"GET", "configmaps?watch=true&timeoutSeconds=1&continue=x", "", ``, 422, `resourceVersionMatch is forbidden when continue is provided`},
 		{"PATCH", "services/s", mergePatch, `{"spec":{"type":"ClusterIP"}}`, 200, `"type":"ClusterIP"`},

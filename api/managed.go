@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/client-go/applyconfigurations"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/yaml"
 
@@ -130,7 +131,10 @@ func (versions) ConvertToVersion(in runtime.Object, gv runtime.GroupVersioner) (
 	if !ok {
 		return nil, runtime.NewNotRegisteredErrForTarget("reconcile", nil, gv)
 	}
-	target, _ := object.KindOf(to)
+	target, ok := object.KindOf(to)
+	if !ok { // a version of the group that is not served: managedFields may come from another cluster
+		return nil, runtime.NewNotRegisteredErrForTarget("reconcile", nil, gv)
+	}
 	return admission.Convert(object.Copy(o), target)
 }
 
@@ -433,7 +437,8 @@ func readDocument(k object.Kind, b []byte, plain bool) (j []byte, twice error, u
 		whole map[string]any
 		named metav1.TypeMeta
 	)
-	if err = json.Unmarshal(j, &named); err != nil {
+	// The fields are named exactly: what is applied is read again without the kind's Go type.
+	if err = kjson.UnmarshalCaseSensitivePreserveInts(j, &named); err != nil {
 		if other := json.Unmarshal(j, &whole); other != nil {
 			err = other
 		}
