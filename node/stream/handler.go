@@ -18,7 +18,11 @@ import (
 //	GET, POST /attach/NAMESPACE/POD/CONTAINER     stdin|input stdout|output stderr|error tty
 //	GET, POST /portForward/NAMESPACE/POD          ports are named by each stream
 func Handler(b Backend, log *slog.Logger) http.Handler {
-	h := handler{b: b, log: log}
+	return newHandler(b, log, creationTimeout)
+}
+
+func newHandler(b Backend, log *slog.Logger, creation time.Duration) http.Handler {
+	h := handler{b: b, log: log, creation: creation}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", h.logs)
@@ -31,6 +35,8 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 type handler struct {
 	b   Backend
 	log *slog.Logger
+	// creation is for how long the streams of a session may take to be opened.
+	creation time.Duration
 }
 
 func target(r *http.Request) (namespace, pod, container string) {

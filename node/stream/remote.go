@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
-	utilexec "k8s.io/utils/exec"
 )
 
 // streamTimeouts: an idle connection is kept this long, and streams must be opened within the other.
@@ -73,59 +72,7 @@ func (h handler) session(w http.ResponseWriter, r *http.Request, do work) {
 		h.websocket(w, r, o, do)
 		return
 	}
-	remotecommand.ServeExec(w, r, executor(do), "", "", "", nil, o, idleTimeout, creationTimeout,
-		[]string{remotecommand.StreamProtocolV4Name, remotecommand.StreamProtocolV3Name, remotecommand.StreamProtocolV2Name, remotecommand.StreamProtocolV1Name})
-}
-
-// executor fits a work into the SPDY server.
-type executor work
-
-// ExecInContainer implements remotecommand.Executor.
-func (e executor) ExecInContainer(ctx context.Context, _, _, _ string, _ []string, in io.Reader, out, errw io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s := Streams{TTY: tty, Stdin: in, Resize: sizes(ctx, resize)}
-	if out != nil {
-		s.Stdout = out
-	}
-	if errw != nil {
-		s.Stderr = errw
-	}
-	code, err := e(ctx, s)
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		return utilexec.CodeExitError{Err: fmt.Errorf("exit code %d", code), Code: code}
-	}
-	return nil
-}
-
-// sizes converts terminal sizes until ctx ends.
-func sizes(ctx context.Context, in <-chan remotecommand.TerminalSize) <-chan Size {
-	if in == nil {
-		return nil
-	}
-	out := make(chan Size)
-	go func() {
-		defer close(out)
-		for {
-			select {
-			case s, ok := <-in:
-				if !ok {
-					return
-				}
-				select {
-				case out <- Size{Width: s.Width, Height: s.Height}:
-				case <-ctx.Done():
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return out
+	h.spdy(w, r, o, do)
 }
 
 // websocket serves channel protocol v5 (with its CLOSE of stdin) and v4. https://kep.k8s.io/4006
