@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -65,6 +66,20 @@ func kubectl(ctx context.Context, args []string, streams genericiooptions.IOStre
 	})
 	k.SetArgs(args)
 	return k
+}
+
+// knownToKubectl tells who types a command of kubectl's to us where it is. Cobra's error has no type: its text begins `unknown command "get" for`, and its
+// guesses, which are commands of ours that look alike, are left out then.
+func knownToKubectl(err error) error {
+	var name, of string
+	if _, scan := fmt.Sscanf(err.Error(), "unknown command %q for %q", &name, &of); scan != nil || of != "reconcile" {
+		return err
+	}
+	k := kubectlcmd.NewKubectlCommand(kubectlcmd.KubectlOptions{IOStreams: genericiooptions.NewTestIOStreamsDiscard(), ConfigFlags: genericclioptions.NewConfigFlags(true)})
+	if found, _, none := k.Find([]string{name}); none != nil || found == k {
+		return err
+	}
+	return fmt.Errorf("unknown command %q: it is one of kubectl's, which is built in\nusage: reconcile kubectl %s …", name, name)
 }
 
 // flagValue finds the value of a flag among arguments that are not parsed yet: --name VALUE or --name=VALUE.

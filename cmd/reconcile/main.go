@@ -16,6 +16,9 @@ func main() {
 	if err != nil && strings.HasPrefix(err.Error(), "required flag(s) ") {
 		err = usageError(cmd, err)
 	}
+	if err != nil {
+		err = knownToKubectl(err)
+	}
 	if err = advise(cmd, err); err != nil && err.Error() != "" {
 		fmt.Fprintln(os.Stderr, "reconcile: "+strings.TrimPrefix(err.Error(), "reconcile "))
 	}
