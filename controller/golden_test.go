@@ -37,6 +37,7 @@ import (
 //	unready POD                                    has a pod fail its readiness probe
 //	label NODE KEY[=VALUE] · taint NODE [KEY=EFFECT]   changes a node
 //	grant BUDGET                                   lets one pod be evicted, whose eviction does not begin
+//	csr NAME signer=S … · approve NAME · deny NAME   a certificate request, and the decision about it
 //	show WHAT                                      prints objects
 func TestGolden(t *testing.T) {
 	datadriven.Walk(t, "testdata/golden", func(t *testing.T, path string) {

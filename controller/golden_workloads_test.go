@@ -64,6 +64,10 @@ func (w *world) workload(d *datadriven.TestData) error {
 		return w.grant(d.CmdArgs[0].Key)
 	case "bare":
 		w.bare = true
+	case "csr":
+		return w.request(d)
+	case "approve", "deny":
+		return w.approve(d)
 	case "use":
 		return w.use(d)
 	case "label", "taint":
@@ -286,6 +290,8 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 		}
 	case "storage":
 		w.showStorage(b)
+	case "csrs":
+		w.showRequests(b)
 	case "autoscalers":
 		for o := range w.state.List("horizontalpodautoscalers", "") {
 			showAutoscaler(b, o.(*autoscalingv2.HorizontalPodAutoscaler))

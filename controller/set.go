@@ -19,6 +19,8 @@ type Config struct {
 	PodRange netip.Prefix
 	// RootCA is the certificate of the cluster's authority in PEM form, which every namespace has as a ConfigMap. Empty leaves that out.
 	RootCA string
+	// Signer signs certificate requests; nil leaves them unsigned.
+	Signer Signer
 }
 
 // Validate lists all faults of the configuration.

@@ -29,6 +29,7 @@ func standard(cfg Config) []Controller {
 		dnsService{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		serviceCIDR{cluster: cfg.ClusterID, services: cfg.ServiceRange},
 		disruption{},
+		certificates{signer: cfg.Signer},
 		quotas{},
 		commits{},
 		eventTTL{},

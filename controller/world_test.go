@@ -43,7 +43,9 @@ func config() controller.Config {
 }
 
 func newWorld(t testing.TB) *world {
-	set, err := controller.NewSet(config())
+	cfg := config()
+	cfg.Signer = authority(t)
+	set, err := controller.NewSet(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -197,7 +197,11 @@ func (s *Server) clusterToJoin(ctx context.Context) (string, error) {
 // build makes what stands on the store. It starts nothing.
 func (s *Server) build() error {
 	ranges := admission.Ranges{Services: s.cfg.ServiceCIDR}
-	set, err := controller.NewSet(controller.Config{ClusterID: s.store.Identity().ClusterID, ServiceRange: s.cfg.ServiceCIDR, PodRange: s.cfg.PodCIDR, RootCA: string(s.keys.PEM())})
+	issuer, err := s.keys.Issuer()
+	if err != nil {
+		return err
+	}
+	set, err := controller.NewSet(controller.Config{ClusterID: s.store.Identity().ClusterID, ServiceRange: s.cfg.ServiceCIDR, PodRange: s.cfg.PodCIDR, RootCA: string(s.keys.PEM()), Signer: issuer})
 	if err != nil {
 		return err
 	}
