@@ -54,11 +54,12 @@ func (s *Snapshot) Verdicts(pod *corev1.Pod) []Verdict {
 	c := s.classOf(pod)
 	p := &podState{pod: pod, demand: c.demand, group: c.group}
 	out := make([]Verdict, len(s.nodes))
+	w := wording{}
 	for i, n := range s.nodes {
 		out[i].Node = n.node.Name
 		if r := s.refusalOf(c, p, int32(i)); r != nil {
 			out[i].Plugin, out[i].Reasons, out[i].Unresolvable = r.plugin, r.reasons, r.unresolvable
-			out[i].Detail = s.detail(c, n, r)
+			out[i].Detail = s.detail(c, n, r, w)
 			continue
 		}
 		out[i].Fits = true
@@ -118,6 +119,11 @@ func (s *Snapshot) score(c *class, p *podState, out []Verdict) {
 	} else {
 		list = s.candidates(c, p)
 	}
+	fits := 0
+	for k := range list {
+		fits += list[k].count
+	}
+	shares := make([]PluginScore, 0, fits*len(c.profile.Weights)) // of all nodes: one piece of memory for each took longer than to score it
 	for k := range list {
 		m := &list[k]
 		nodes := []int32{m.node}
@@ -127,15 +133,16 @@ func (s *Snapshot) score(c *class, p *podState, out []Verdict) {
 		for _, at := range nodes {
 			v := &out[at]
 			v.Score = m.total - c.base[m.node] + c.base[at]
-			v.Scores = s.scoresOf(c, m, at)
+			before := len(shares)
+			shares = s.scoresOf(shares, c, m, at)
+			v.Scores = shares[before:len(shares):len(shares)]
 		}
 	}
 }
 
-// scoresOf names the shares of a score.
-func (s *Snapshot) scoresOf(c *class, m *candidate, at int32) []PluginScore {
+// scoresOf appends the shares of a score.
+func (s *Snapshot) scoresOf(out []PluginScore, c *class, m *candidate, at int32) []PluginScore {
 	p, n := c.profile, s.nodes[at]
-	var out []PluginScore
 	add := func(name string, score int64) {
 		if w := p.Weights[name]; w > 0 {
 			out = append(out, PluginScore{name, score, w})
@@ -151,8 +158,28 @@ func (s *Snapshot) scoresOf(c *class, m *candidate, at int32) []PluginScore {
 	return out
 }
 
+// wording keeps how a shortage is told: many nodes have the same.
+type wording map[shortage]string
+
+func (w wording) of(l shortage) string {
+	text, ok := w[l]
+	if !ok {
+		text = l.text()
+		w[l] = text
+	}
+	return text
+}
+
+func (l shortage) text() string {
+	text := fmt.Sprintf("%s: asks %s, free %s of %s; ", l.resource, amount(l.resource, l.asked), amount(l.resource, l.offers-l.used), amount(l.resource, l.offers))
+	if l.asked > l.offers {
+		return text + "the node is too small even if empty"
+	}
+	return text + amount(l.resource, l.asked-(l.offers-l.used)) + " less would fit"
+}
+
 // detail names the numbers behind a refusal, and what would have to change.
-func (s *Snapshot) detail(c *class, n *nodeState, r *refusal) (out []string) {
+func (s *Snapshot) detail(c *class, n *nodeState, r *refusal, w wording) (out []string) {
 	switch r.plugin {
 	case taintToleration:
 		t := untolerated(n.node, &c.pod.Spec)
@@ -161,13 +188,7 @@ func (s *Snapshot) detail(c *class, n *nodeState, r *refusal) (out []string) {
 		return []string{"the node is cordoned; uncordon it"}
 	case nodeResourcesFit:
 		for _, l := range n.short(c.demand) {
-			text := fmt.Sprintf("%s: asks %s, free %s of %s; ", l.resource, amount(l.resource, l.asked), amount(l.resource, l.offers-l.used), amount(l.resource, l.offers))
-			if l.asked > l.offers {
-				text += "the node is too small even if empty"
-			} else {
-				text += fmt.Sprintf("%s less would fit", amount(l.resource, l.asked-(l.offers-l.used)))
-			}
-			out = append(out, text)
+			out = append(out, w.of(l))
 		}
 	case nodePorts:
 		for _, p := range c.ports {
