@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net/http"
@@ -209,6 +210,9 @@ func (s *Server) tokenUser(ctx context.Context, token string, wanted []string) (
 		return authz.User{}, nil, errTokenNotGood
 	}
 	now := s.cfg.Now()
+	if c.Issuer == object.LegacyTokenIssuer {
+		return s.secretUser(ctx, token, wanted, now)
+	}
 	var audiences []string
 	for _, a := range wanted {
 		if slices.Contains(c.Audience, a) {
@@ -251,25 +255,55 @@ func (s *Server) tokenUser(ctx context.Context, token string, wanted []string) (
 	return u, audiences, nil
 }
 
+// secretUser tells whose the token of a Secret is. It is good while the Secret holds it and the account is there, and for the API only.
+func (s *Server) secretUser(ctx context.Context, token string, wanted []string, now time.Time) (authz.User, []string, error) {
+	var c object.LegacyToken
+	if err := s.cfg.Tokens.Verify(token, &c); err != nil {
+		return authz.User{}, nil, errTokenNotGood
+	}
+	account := accountPrefix + c.Namespace + ":" + c.Account
+	if c.Subject != account || !slices.Contains(wanted, issuer) {
+		return authz.User{}, nil, errTokenNotGood
+	}
+	key := object.Key{Resource: "secrets", Namespace: c.Namespace, Name: c.Secret}
+	holds := func(o object.Object) bool {
+		secret, ok := o.(*corev1.Secret)
+		return ok && subtle.ConstantTimeCompare(secret.Data[corev1.ServiceAccountTokenKey], []byte(token)) == 1 && lasts(o, now)
+	}
+	switch {
+	case !s.finds(ctx, key, holds):
+		return authz.User{}, nil, fmt.Errorf("%w: the secret %q does not hold the token any more", errTokenNotGood, c.Secret)
+	case !s.stillThere(ctx, object.Key{Resource: "serviceaccounts", Namespace: c.Namespace, Name: c.Account}, c.AccountUID, now):
+		return authz.User{}, nil, fmt.Errorf("%w: serviceaccount %q is not there any more", errTokenNotGood, c.Account)
+	}
+	return authz.User{Name: account, UID: c.AccountUID, Groups: accountGroups(c.Namespace)}, []string{issuer}, nil
+}
+
 // accountGroups are the groups of the service accounts of a namespace.
 func accountGroups(namespace string) []string {
 	return []string{accountGroup, accountGroup + ":" + namespace, authz.GroupAuthenticated}
 }
 
-// stillThere tells whether an object is the one that a token means, and is not being deleted. A server that is behind asks for what is
-// newest before it says no.
+// stillThere tells whether an object is the one that a token means, and is not being deleted.
 func (s *Server) stillThere(ctx context.Context, key object.Key, uid string, now time.Time) bool {
-	o, ok := s.cfg.Store.View().Get(key)
-	if !ok || string(o.GetUID()) != uid {
-		view, err := s.fresh(ctx, "")
-		if err != nil {
-			return false
-		}
-		o, ok = view.Get(key)
+	return s.finds(ctx, key, func(o object.Object) bool { return string(o.GetUID()) == uid && lasts(o, now) })
+}
+
+// finds tells whether there is an object which is as it should be. A server that is behind asks for what is newest before it says no.
+func (s *Server) finds(ctx context.Context, key object.Key, good func(object.Object) bool) bool {
+	if o, ok := s.cfg.Store.View().Get(key); ok && good(o) {
+		return true
 	}
-	if !ok || string(o.GetUID()) != uid {
+	view, err := s.fresh(ctx, "")
+	if err != nil {
 		return false
 	}
+	o, ok := view.Get(key)
+	return ok && good(o)
+}
+
+// lasts tells whether an object may still be used by a token.
+func lasts(o object.Object, now time.Time) bool {
 	at := o.GetDeletionTimestamp()
 	return at == nil || now.Before(at.Add(deletedLeeway))
 }

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 
 	"reconcile/api"
 	"reconcile/api/apitest"
+	"reconcile/object"
 )
 
 // tokenLab is a server whose clock can be set forward, with a service account and a pod of it.
@@ -27,6 +29,8 @@ type tokenLab struct {
 	s     *apitest.Server
 	admin kubernetes.Interface
 	later atomic.Int64
+	// tokens signs as the server does.
+	tokens api.Tokens
 }
 
 func newTokenLab(t *testing.T) *tokenLab {
@@ -34,6 +38,7 @@ func newTokenLab(t *testing.T) *tokenLab {
 	store := apitest.New()
 	l.s = apitest.Start(t, store, func(c *api.Config) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(l.later.Load())) }
+		l.tokens = c.Tokens
 	})
 	l.admin = typed(t, l.s, true)
 	if _, err := l.admin.CoreV1().ServiceAccounts("default").Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "robot"}}, metav1.CreateOptions{}); err != nil {
@@ -157,6 +162,61 @@ func TestServiceAccountTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.unauthorized("an account of the same name", long)
+}
+
+// TestTokensOfSecrets: what the token controller signed is good while its Secret holds it and its account is there.
+func TestTokensOfSecrets(t *testing.T) {
+	t.Parallel()
+	l := newTokenLab(t)
+	ctx := t.Context()
+	account, err := l.admin.CoreV1().ServiceAccounts("default").Get(ctx, "robot", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := l.admin.CoreV1().Secrets("default")
+	hold := func(name string, change func(*object.LegacyToken)) string {
+		c := object.LegacyToken{Issuer: object.LegacyTokenIssuer, Namespace: "default", Secret: name, Account: "robot", AccountUID: string(account.UID), Subject: "system:serviceaccount:default:robot"}
+		if change != nil {
+			change(&c)
+		}
+		token, err := l.tokens.Sign(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = secrets.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{corev1.ServiceAccountNameKey: "robot"}},
+			Type: corev1.SecretTypeServiceAccountToken, Data: map[string][]byte{"token": []byte(token)}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	good := hold("good", nil)
+	who, err := l.whoami(good)
+	if err != nil || who.Username != "system:serviceaccount:default:robot" || who.UID != string(account.UID) ||
+		strings.Join(who.Groups, " ") != "system:serviceaccounts system:serviceaccounts:default system:authenticated" {
+		t.Errorf("a secret's token's user: %+v, %v", who, err)
+	}
+	if st := l.review(good, "vault"); st.Authenticated {
+		t.Errorf("it is good for others: %+v", st)
+	}
+	l.unauthorized("another account's UID", hold("stale", func(c *object.LegacyToken) { c.AccountUID = "old" }))
+	l.unauthorized("another subject", hold("subject", func(c *object.LegacyToken) { c.Subject = "system:serviceaccount:kube-system:robot" }))
+	l.unauthorized("a token that another secret holds", hold("moved", func(c *object.LegacyToken) { c.Secret = "subject" }))
+	// A new token in the secret ends the old one, and so does the secret's end.
+	changed := hold("changed", nil)
+	if _, err := secrets.Patch(ctx, "changed", types.MergePatchType, []byte(`{"data":{"token":"`+base64.StdEncoding.EncodeToString([]byte(good))+`"}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	l.unauthorized("a token that the secret does not hold any more", changed)
+	if err := secrets.Delete(ctx, "good", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	l.unauthorized("a secret that has gone", good)
+	last := hold("last", nil)
+	if err := l.admin.CoreV1().ServiceAccounts("default").Delete(ctx, "robot", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	l.unauthorized("an account that has gone", last)
 }
 
 func TestTokenRequestsThatAreRefused(t *testing.T) {

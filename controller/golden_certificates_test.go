@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,8 +27,8 @@ import (
 	"reconcile/pki"
 )
 
-// authority is a cluster's authority that was made when the transcripts begin.
-func authority(t testing.TB) *pki.Issuer {
+// authority is a cluster's authority that was made when the transcripts begin: what it signs certificates and tokens with.
+func authority(t testing.TB) (*pki.Issuer, *pki.Tokens) {
 	t.Helper()
 	a, err := pki.Open(pki.Config{Dir: t.TempDir(), Now: func() time.Time { return time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC) }})
 	if err != nil {
@@ -35,7 +38,11 @@ func authority(t testing.TB) *pki.Issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return i
+	k, err := a.Tokens()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i, k
 }
 
 // request makes a CertificateSigningRequest as the API server would store it:
@@ -94,6 +101,33 @@ func (w *world) approve(d *datadriven.TestData) error {
 	r.Status.Conditions = append(r.Status.Conditions, c)
 	w.state.Put(r)
 	return nil
+}
+
+// showTokens prints the Secrets of service accounts: whose token each holds, as the token itself says.
+func (w *world) showTokens(b *strings.Builder) {
+	for o := range w.state.List("secrets", "") {
+		s := o.(*corev1.Secret)
+		fmt.Fprintf(b, "%s/%s %s keys=%v", s.Namespace, s.Name, s.Type, slices.Sorted(maps.Keys(s.Data)))
+		if uid := s.Annotations[corev1.ServiceAccountUIDKey]; uid != "" {
+			fmt.Fprintf(b, " account=%.8s", uid)
+		}
+		if parts := strings.Split(string(s.Data["token"]), "."); len(parts) == 3 {
+			claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			fmt.Fprintf(b, " %s", claims)
+		}
+		b.WriteByte('\n')
+	}
+	for o := range w.state.List("serviceaccounts", "") {
+		a := o.(*corev1.ServiceAccount)
+		fmt.Fprintf(b, "%s/%s %.8s", a.Namespace, a.Name, a.UID)
+		for _, r := range a.Secrets {
+			fmt.Fprintf(b, " lists %s", r.Name)
+		}
+		b.WriteByte('\n')
+	}
 }
 
 func (w *world) showRequests(b *strings.Builder) {

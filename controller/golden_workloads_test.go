@@ -290,6 +290,8 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 		}
 	case "storage":
 		w.showStorage(b)
+	case "tokens":
+		w.showTokens(b)
 	case "csrs":
 		w.showRequests(b)
 	case "autoscalers":

@@ -21,6 +21,8 @@ type Config struct {
 	RootCA string
 	// Signer signs certificate requests; nil leaves them unsigned.
 	Signer Signer
+	// Tokens signs the tokens of service accounts' Secrets; nil leaves those empty.
+	Tokens TokenSigner
 }
 
 // Validate lists all faults of the configuration.

@@ -6,6 +6,7 @@ func standard(cfg Config) []Controller {
 	return []Controller{
 		namespaces{cluster: cfg.ClusterID},
 		namespaceDefaults{cluster: cfg.ClusterID, rootCA: cfg.RootCA},
+		tokenSecrets{signer: cfg.Tokens, rootCA: cfg.RootCA},
 		priorityClasses{cluster: cfg.ClusterID},
 		nodeIPAM{pods: cfg.PodRange},
 		nodeLifecycle{},

@@ -44,7 +44,7 @@ func config() controller.Config {
 
 func newWorld(t testing.TB) *world {
 	cfg := config()
-	cfg.Signer = authority(t)
+	cfg.Signer, cfg.Tokens = authority(t)
 	set, err := controller.NewSet(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -2,11 +2,12 @@ package pki
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -62,7 +63,7 @@ func (a *Authority) Tokens() (*Tokens, error) {
 	return &Tokens{key: key, id: base64.RawURLEncoding.EncodeToString(sum[:])}, nil
 }
 
-// Sign makes a token of claims, which are encoded as JSON.
+// Sign makes a token of claims, which are encoded as JSON. The same claims give the same token: the signature is RFC 6979's, which needs no chance.
 func (k *Tokens) Sign(claims any) (string, error) {
 	header, err := json.Marshal(tokenHeader{Algorithm, k.id})
 	if err != nil {
@@ -75,13 +76,17 @@ func (k *Tokens) Sign(claims any) (string, error) {
 	enc := base64.RawURLEncoding
 	signed := enc.EncodeToString(header) + "." + enc.EncodeToString(payload)
 	sum := sha256.Sum256([]byte(signed))
-	r, s, err := ecdsa.Sign(rand.Reader, k.key, sum[:])
+	der, err := k.key.Sign(nil, sum[:], crypto.SHA256)
 	if err != nil {
 		return "", fmt.Errorf("sign a token: %w", err)
 	}
+	var pair struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(der, &pair); err != nil {
+		return "", fmt.Errorf("sign a token: %w", err)
+	}
 	sig := make([]byte, 2*coordinate)
-	r.FillBytes(sig[:coordinate])
-	s.FillBytes(sig[coordinate:])
+	pair.R.FillBytes(sig[:coordinate])
+	pair.S.FillBytes(sig[coordinate:])
 	return signed + "." + enc.EncodeToString(sig), nil
 }
 

@@ -36,6 +36,9 @@ func TestTokens(t *testing.T) {
 	if err := tokens(t, open(t, dir, time.Now())).Verify(token, &got); err != nil || got.Subject != "jane" {
 		t.Errorf("verify with the same authority: %v, %+v", err, got)
 	}
+	if again, err := tokens(t, open(t, dir, time.Now())).Sign(claims{"jane"}); err != nil || again != token {
+		t.Errorf("another server signs otherwise: %v", err)
+	}
 	stranger := tokens(t, open(t, t.TempDir(), time.Now()))
 	theirs, err := stranger.Sign(claims{"jane"})
 	if err != nil {

@@ -201,7 +201,12 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	set, err := controller.NewSet(controller.Config{ClusterID: s.store.Identity().ClusterID, ServiceRange: s.cfg.ServiceCIDR, PodRange: s.cfg.PodCIDR, RootCA: string(s.keys.PEM()), Signer: issuer})
+	tokens, err := s.keys.Tokens()
+	if err != nil {
+		return err
+	}
+	set, err := controller.NewSet(controller.Config{ClusterID: s.store.Identity().ClusterID, ServiceRange: s.cfg.ServiceCIDR, PodRange: s.cfg.PodCIDR, RootCA: string(s.keys.PEM()),
+		Signer: issuer, Tokens: tokens})
 	if err != nil {
 		return err
 	}
@@ -215,10 +220,6 @@ func (s *Server) build() error {
 	}
 	registry := prometheus.NewRegistry()
 	metrics, err := api.MetricsHandler(registry)
-	if err != nil {
-		return err
-	}
-	tokens, err := s.keys.Tokens()
 	if err != nil {
 		return err
 	}
