@@ -27,48 +27,57 @@ type cacheKey struct {
 	event apiwatch.EventType
 }
 
-// byteCache keeps encoded bytes within a bound. It has two generations: what was not asked for while one filled is dropped.
+// cache keeps what was made once within a bound. It has two generations: what was not asked for while one filled is dropped.
 // It is safe for use by several goroutines.
-type byteCache struct {
+type cache[K comparable, V any] struct {
 	mu       sync.Mutex
 	max      int64
 	size     int64
-	now, old map[cacheKey][]byte
+	bytes    func(V) int
+	now, old map[K]V
 }
+
+// byteCache keeps encoded bytes. What get returns is shared: the caller must not change it; what put is given is the cache's and its readers' from
+// then on.
+type byteCache = cache[cacheKey, []byte]
 
 func newByteCache(limit int64) *byteCache {
-	return &byteCache{max: limit / 2, now: map[cacheKey][]byte{}}
+	return newCache[cacheKey](limit, func(b []byte) int { return len(b) + 64 })
 }
 
-// get returns shared bytes: the caller must not change them.
-func (c *byteCache) get(k cacheKey) ([]byte, bool) {
+// newCache makes a cache for values that take so many bytes each.
+func newCache[K comparable, V any](limit int64, bytes func(V) int) *cache[K, V] {
+	return &cache[K, V]{max: limit / 2, bytes: bytes, now: map[K]V{}}
+}
+
+// get returns a shared value.
+func (c *cache[K, V]) get(k K) (V, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if b, ok := c.now[k]; ok {
-		return b, true
+	if v, ok := c.now[k]; ok {
+		return v, true
 	}
-	b, ok := c.old[k]
+	v, ok := c.old[k]
 	if ok {
-		c.add(k, b)
+		c.add(k, v)
 	}
-	return b, ok
+	return v, ok
 }
 
-// put stores bytes, which are the cache's and its readers' from then on.
-func (c *byteCache) put(k cacheKey, b []byte) {
+func (c *cache[K, V]) put(k K, v V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.add(k, b)
+	c.add(k, v)
 }
 
-func (c *byteCache) add(k cacheKey, b []byte) {
-	n := int64(len(b)) + 64
+func (c *cache[K, V]) add(k K, v V) {
+	n := int64(c.bytes(v))
 	if n > c.max {
 		return
 	}
 	if c.size+n > c.max {
-		c.old, c.now, c.size = c.now, map[cacheKey][]byte{}, 0
+		c.old, c.now, c.size = c.now, map[K]V{}, 0
 	}
-	c.now[k] = b
+	c.now[k] = v
 	c.size += n
 }

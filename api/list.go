@@ -32,6 +32,15 @@ type page struct {
 	// values are the bytes that the items are stored as, nil where they are not at hand.
 	values [][]byte
 	meta   listMeta
+	// holes are the places between items at which the selection leaves something out: i is before items[i].
+	holes []int
+}
+
+// hole notes that something is left out behind what was added last.
+func (p *page) hole() {
+	if n := len(p.items); len(p.holes) == 0 || p.holes[len(p.holes)-1] != n {
+		p.holes = append(p.holes, n)
+	}
 }
 
 func (p *page) add(o object.Object, value []byte) {
@@ -50,6 +59,14 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, t target) error {
 	p, err := s.collect(r, t, o)
 	if err != nil {
 		return err
+	}
+	if s.zippable(r, t.kind, a, p) {
+		parts, err := s.zippedList(t.kind, a, p)
+		if err != nil {
+			return err
+		}
+		sendZipped(w, http.StatusOK, a.media, parts)
+		return nil
 	}
 	parts, err := s.listBody(r, t.kind, a, p)
 	if err != nil {
@@ -98,6 +115,7 @@ func onePage(view View, from string, t target, o listOptions) page {
 			from = "" // so is what follows
 		}
 		if !o.sel.matches(x) {
+			p.hole()
 			continue
 		}
 		if o.Limit > 0 && int64(len(p.items)) == o.Limit {
@@ -195,14 +213,28 @@ func (s *Server) listBody(r *http.Request, k object.Kind, a accepted, p page) ([
 	return [][]byte{b}, err
 }
 
-func (s *Server) jsonList(k object.Kind, items []object.Object, m listMeta) ([][]byte, error) {
+// A list in JSON is its head, its items with commas between them, and its tail.
+const jsonTail = "]}\n"
+
+func jsonHead(k object.Kind, m listMeta) ([]byte, error) {
 	meta, err := json.Marshal(m.meta())
 	if err != nil {
 		return nil, err
 	}
-	head := `{"kind":"` + k.GVK.Kind + `List","apiVersion":"` + k.GVK.GroupVersion().String() + `","metadata":` + string(meta) + `,"items":[`
-	parts := make([][]byte, 0, 2*len(items)+2)
-	parts = append(parts, []byte(head))
+	return []byte(`{"kind":"` + k.GVK.Kind + `List","apiVersion":"` + k.GVK.GroupVersion().String() + `","metadata":` + string(meta) + `,"items":[`), nil
+}
+
+func (s *Server) jsonList(k object.Kind, items []object.Object, m listMeta) ([][]byte, error) {
+	head, err := jsonHead(k, m)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := s.jsonItems(append(make([][]byte, 0, 2*len(items)+2), head), k, items)
+	return append(parts, []byte(jsonTail)), err
+}
+
+// jsonItems appends items with commas between them.
+func (s *Server) jsonItems(parts [][]byte, k object.Kind, items []object.Object) ([][]byte, error) {
 	// The list says of which kind its items are, and they do not, as in Kubernetes.
 	own := []byte(`{"kind":"` + k.GVK.Kind + `","apiVersion":"` + k.GVK.GroupVersion().String() + `",`)
 	open, next := []byte("{"), []byte(",{")
@@ -221,42 +253,54 @@ func (s *Server) jsonList(k object.Kind, items []object.Object, m listMeta) ([][
 			parts = append(parts, open, rest)
 		}
 	}
-	return append(parts, []byte("]}\n")), nil
+	return parts, nil
 }
 
-func (s *Server) protoList(k object.Kind, p page) ([][]byte, error) {
-	listMeta := p.meta.meta()
+// protoHead is what stands before a list's items, which are so many bytes.
+func protoHead(k object.Kind, m listMeta, size int) ([]byte, error) {
+	listMeta := m.meta()
 	meta, err := listMeta.Marshal()
 	if err != nil {
 		return nil, err
 	}
 	head := protowire.AppendTag(nil, 1, protowire.BytesType)
 	head = protowire.AppendBytes(head, meta)
-	size := len(head)
-	raws := make([][]byte, len(p.items))
-	for i, o := range p.items {
-		ok := false
-		if k.IsStored() {
-			raws[i], ok = object.Payload(p.values[i])
-		}
-		if !ok {
-			if raws[i], err = s.enc.bytes(o, k, encodeProto, stored); err != nil {
-				return nil, err
-			}
-		}
-		size += listItemSize(len(raws[i]))
-	}
 	list := k.GVK
 	list.Kind += "List"
-	parts := make([][]byte, 0, 2*len(raws)+1)
-	parts = append(parts, append(envelopeHead(list, size), head...))
-	heads := make([]byte, 0, 6*len(raws))
-	for _, raw := range raws {
+	return append(envelopeHead(list, len(head)+size), head...), nil
+}
+
+func (s *Server) protoList(k object.Kind, p page) ([][]byte, error) {
+	parts, size, err := s.protoItems(make([][]byte, 1, 2*len(p.items)+1), k, p.items, p.values)
+	if err != nil {
+		return nil, err
+	}
+	parts[0], err = protoHead(k, p.meta, size)
+	return parts, err
+}
+
+// protoItems appends items, each with what stands before it in a list, and tells how many bytes they are.
+func (s *Server) protoItems(parts [][]byte, k object.Kind, items []object.Object, values [][]byte) ([][]byte, int, error) {
+	size := 0
+	heads := make([]byte, 0, 6*len(items))
+	for i, o := range items {
+		var raw []byte
+		ok := false
+		if k.IsStored() {
+			raw, ok = object.Payload(values[i])
+		}
+		if !ok {
+			var err error
+			if raw, err = s.enc.bytes(o, k, encodeProto, stored); err != nil {
+				return nil, 0, err
+			}
+		}
 		from := len(heads)
 		heads = appendListItemHead(heads, len(raw))
 		parts = append(parts, heads[from:len(heads):len(heads)], raw)
+		size += listItemSize(len(raw))
 	}
-	return parts, nil
+	return parts, size, nil
 }
 
 func partialList(a accepted, items []object.Object, m listMeta) ([][]byte, error) {

@@ -22,6 +22,7 @@ import (
 type Server struct {
 	cfg       Config
 	enc       encoder
+	zips      zips
 	discovery discoveryDocs
 	openapi   openAPIDocs
 	managers  fieldManagers
@@ -53,7 +54,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxRequests == 0 {
 		cfg.MaxRequests = defaultRequests
 	}
-	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes), newByteCache(min(recentBytes, cfg.CacheBytes))}, flow: newFlow(cfg.MaxRequests), began: time.Now(),
+	s := &Server{cfg: cfg, enc: encoder{newByteCache(cfg.CacheBytes), newByteCache(min(recentBytes, cfg.CacheBytes))}, zips: newZips(cfg.CacheBytes / 8), flow: newFlow(cfg.MaxRequests), began: time.Now(),
 		outward: newOutward(cfg.Dial)}
 	s.streams = streams{most: cfg.Limits.Streams, ofUser: cfg.Limits.StreamsOfUser, open: map[string]int{}}
 	var err error

@@ -25,15 +25,10 @@ func send(w http.ResponseWriter, r *http.Request, code int, media string, parts 
 		size += len(p)
 	}
 	h := w.Header()
-	h.Set("Content-Type", media)
-	if h.Get("Cache-Control") == "" {
-		h.Set("Cache-Control", "no-cache, private")
-	}
-	h.Add("Vary", "Accept")
+	sendHeader(h, media)
 	var out io.Writer = w
-	if size > gzipFrom && h.Get("Content-Encoding") == "" && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		h.Set("Content-Encoding", "gzip")
-		h.Add("Vary", "Accept-Encoding")
+	if size > gzipFrom && h.Get("Content-Encoding") == "" && wantsGzip(r) {
+		gzipHeader(h)
 		w.WriteHeader(code)
 		zw, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 		if err != nil {
@@ -50,6 +45,37 @@ func send(w http.ResponseWriter, r *http.Request, code int, media string, parts 
 		return
 	}
 	copyParts(out, parts)
+}
+
+func sendHeader(h http.Header, media string) {
+	h.Set("Content-Type", media)
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-cache, private")
+	}
+	h.Add("Vary", "Accept")
+}
+
+func gzipHeader(h http.Header) {
+	h.Set("Content-Encoding", "gzip")
+	h.Add("Vary", "Accept-Encoding")
+}
+
+func wantsGzip(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept-Encoding"), "gzip")
+}
+
+// sendZipped writes the parts of an answer that is compressed already.
+func sendZipped(w http.ResponseWriter, code int, media string, parts [][]byte) {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	h := w.Header()
+	sendHeader(h, media)
+	gzipHeader(h)
+	h.Set("Content-Length", strconv.Itoa(size))
+	w.WriteHeader(code)
+	copyParts(w, parts)
 }
 
 // unchanged notes the tag of a document, and answers if the client has just that one already.
