@@ -218,6 +218,25 @@ func (n naive) list(ok func(object.Object) bool) string {
 	return strings.Join(out, " ")
 }
 
+// alike counts the pods of an owner one by one.
+func (n naive) alike(owner types.UID) string {
+	counts := map[string]int{}
+	for _, o := range n {
+		if ref := metav1.GetControllerOfNoCopy(o); ref != nil && ref.UID == owner {
+			counts[object.AlikeOf(o.(*corev1.Pod)).String()]++
+		}
+	}
+	return fmt.Sprint(counts)
+}
+
+func sorts(list iter.Seq2[object.Alike, int]) string {
+	counts := map[string]int{}
+	for a, n := range list {
+		counts[a.String()] += n
+	}
+	return fmt.Sprint(counts)
+}
+
 // An overlay of an overlay answers as one map would.
 func TestOverlayEqualsANaiveMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -232,6 +251,10 @@ func TestOverlayEqualsANaiveMap(t *testing.T) {
 			"put": func(t *rapid.T) {
 				k := draw()
 				p := pod(k.Namespace, k.Name, rapid.SampledFrom([]string{"", "n1", "n10"}).Draw(t, "node"), rapid.SampledFrom([]string{"", "o1", "o2", "o3"}).Draw(t, "owner"))
+				p.Labels = map[string]string{"app": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "label")}
+				if rapid.Bool().Draw(t, "ready") {
+					p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+				}
 				top().Put(p)
 				m[k.Path()] = p
 			},
@@ -265,6 +288,7 @@ func TestOverlayEqualsANaiveMap(t *testing.T) {
 					return len(p.GetOwnerReferences()) > 0 && p.GetOwnerReferences()[0].UID == "o1"
 				}))
 				same("on n1", names(o.PodsOn("n1")), m.list(func(p object.Object) bool { return p.(*corev1.Pod).Spec.NodeName == "n1" }))
+				same("alike", sorts(o.Alike("o1")), m.alike("o1"))
 				same("unbound", names(o.Unbound()), m.list(func(p object.Object) bool { return p.(*corev1.Pod).Spec.NodeName == "" }))
 				checkChanges(t, o, before, m, len(layers) > 1)
 			},
@@ -304,5 +328,8 @@ func (empty) Owned(types.UID) iter.Seq[object.Object]  { return func(func(object
 func (empty) PodsOn(string) iter.Seq[*corev1.Pod]      { return func(func(*corev1.Pod) bool) {} }
 func (empty) Orphans(_, _ string) iter.Seq[object.Object] {
 	return func(func(object.Object) bool) {}
+}
+func (empty) Alike(types.UID) iter.Seq2[object.Alike, int] {
+	return func(func(object.Alike, int) bool) {}
 }
 func (empty) Unbound() iter.Seq[*corev1.Pod] { return func(func(*corev1.Pod) bool) {} }

@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/btree"
@@ -27,6 +29,8 @@ type Overlay struct {
 	index *btree.BTreeG[layer]
 	// names are the names of all written keys: most objects of the base are told apart from them without making a path.
 	names map[string]struct{}
+	// sorts are the sorts of pods by their counted rows, with how many more there are than in the base.
+	sorts *btree.BTreeG[sort]
 	// kept are the keys whose statuses stay as they were written.
 	kept map[object.Key]struct{}
 }
@@ -38,13 +42,24 @@ type layer struct {
 	obj  object.Object
 }
 
+// sort is a counted row: one of its pods, and how many more there are than in the base.
+type sort struct {
+	row   string
+	alike object.Alike
+	more  int
+}
+
+func newSorts() *btree.BTreeG[sort] {
+	return btree.NewG(8, func(a, b sort) bool { return a.row < b.row })
+}
+
 func newLayers() *btree.BTreeG[layer] {
 	return btree.NewG(16, func(a, b layer) bool { return a.path < b.path })
 }
 
 // NewOverlay puts an empty overlay on base, which must not change while the overlay is used.
 func NewOverlay(base Reader) *Overlay {
-	return &Overlay{base: base, rows: newLayers(), index: newLayers(), names: map[string]struct{}{}}
+	return &Overlay{base: base, rows: newLayers(), index: newLayers(), sorts: newSorts(), names: map[string]struct{}{}}
 }
 
 // Rev is the base's revision.
@@ -70,6 +85,7 @@ func (o *Overlay) Put(obj object.Object) {
 	if had {
 		o.unindex(old)
 	}
+	o.recount(k, old.obj, had, obj)
 	for _, prefix := range indexPrefixes(obj) {
 		o.index.ReplaceOrInsert(layer{path: prefix + l.path, key: k, obj: obj})
 	}
@@ -78,8 +94,67 @@ func (o *Overlay) Put(obj object.Object) {
 // Delete removes an object; it is no error if there is none.
 func (o *Overlay) Delete(k object.Key) {
 	o.names[k.Name] = struct{}{}
-	if old, had := o.rows.ReplaceOrInsert(layer{path: k.Path(), key: k}); had {
+	old, had := o.rows.ReplaceOrInsert(layer{path: k.Path(), key: k})
+	if had {
 		o.unindex(old)
+	}
+	o.recount(k, old.obj, had, nil)
+}
+
+// recount counts what becomes of a pod: old is what the overlay had of it, if it had anything.
+func (o *Overlay) recount(k object.Key, old object.Object, had bool, now object.Object) {
+	if k.Resource != "pods" {
+		return
+	}
+	if !had {
+		old, _ = o.base.Get(k)
+	}
+	if old != nil {
+		o.count(old, -1)
+	}
+	if now != nil {
+		o.count(now, 1)
+	}
+}
+
+func (o *Overlay) count(obj object.Object, n int) {
+	row := alikeRow(obj)
+	if row == "" {
+		return
+	}
+	s, had := o.sorts.Get(sort{row: row})
+	if !had {
+		s = sort{row: row, alike: object.AlikeOf(obj.(*corev1.Pod))}
+	}
+	s.more += n
+	o.sorts.ReplaceOrInsert(s)
+}
+
+// Alike yields, of the pods that the owner controls and that have not ended, each sort that there is, and how many are of it.
+func (o *Overlay) Alike(owner types.UID) iter.Seq2[object.Alike, int] {
+	return func(yield func(object.Alike, int) bool) {
+		prefix := alikePrefix(owner)
+		more := map[string]sort{}
+		o.sorts.AscendGreaterOrEqual(sort{row: prefix}, func(s sort) bool {
+			if !strings.HasPrefix(s.row, prefix) {
+				return false
+			}
+			more[s.row] = s
+			return true
+		})
+		for a, n := range o.base.Alike(owner) {
+			row := prefix + a.String()
+			n += more[row].more
+			delete(more, row)
+			if n > 0 && !yield(a, n) {
+				return
+			}
+		}
+		for _, row := range slices.Sorted(maps.Keys(more)) {
+			if s := more[row]; s.more > 0 && !yield(s.alike, s.more) {
+				return
+			}
+		}
 	}
 }
 

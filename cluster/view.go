@@ -25,6 +25,7 @@ type Reader interface {
 	PodsOn(node string) iter.Seq[*corev1.Pod]
 	Orphans(resource, namespace string) iter.Seq[object.Object]
 	Unbound() iter.Seq[*corev1.Pod]
+	Alike(owner types.UID) iter.Seq2[object.Alike, int]
 }
 
 // View shows a state of the store as objects. It is immutable, cheap to make, and pins what it shows: do not keep one longer than a
@@ -108,6 +109,20 @@ func (v *View) PodsOn(node string) iter.Seq[*corev1.Pod] { return pods(v.v.Index
 // Unbound yields the pods that have no node, and neither are terminating nor have ended.
 func (v *View) Unbound() iter.Seq[*corev1.Pod] { return pods(v.v.Indexed(unboundPrefix)) }
 
+// Alike yields, of the pods that the owner controls and that have not ended, each sort that there is, and how many are of it. What it costs follows from the
+// number of sorts, which is one or two but where pods come and go.
+func (v *View) Alike(owner types.UID) iter.Seq2[object.Alike, int] {
+	return func(yield func(object.Alike, int) bool) {
+		for r, n := range v.v.Tally(alikePrefix(owner)) {
+			if o, ok := Object(r); ok {
+				if p, ok := o.(*corev1.Pod); ok && !yield(object.AlikeOf(p), n) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Orphans yields the pods or ReplicaSets of a namespace that no owner controls.
 func (v *View) Orphans(resource, namespace string) iter.Seq[object.Object] {
 	return v.objects(v.v.Indexed(orphanPrefix(resource, namespace)))
@@ -168,8 +183,24 @@ func decode(r *raftstore.Record) any {
 
 // The rows of the index: "o/UID/PATH" for each owner of an object, "c/RESOURCE/NAMESPACE/PATH" for a pod or ReplicaSet that nothing
 // controls, "n/NODE/PATH" for a bound pod, "u/PATH" for an unbound one, and
-// "s/SOURCE/PATH" for an object from git, of which an overlay keeps none: nobody asks it.
+// "s/SOURCE/PATH" for an object from git, of which an overlay keeps none: nobody asks it. "#a/UID/SORT" is counted: the pods that the owner controls and
+// that have not ended, by sort.
 const unboundPrefix = "u/"
+
+func alikePrefix(uid types.UID) string { return raftstore.Counted + "a/" + string(uid) + "/" }
+
+// alikeRow is the counted row of an object, empty for none.
+func alikeRow(o object.Object) string {
+	p, ok := o.(*corev1.Pod)
+	if !ok || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		return ""
+	}
+	ref := metav1.GetControllerOfNoCopy(p)
+	if ref == nil {
+		return ""
+	}
+	return alikePrefix(ref.UID) + object.AlikeOf(p).String()
+}
 
 func ownerPrefix(uid types.UID) string { return "o/" + string(uid) + "/" }
 func nodePrefix(node string) string    { return "n/" + node + "/" }
@@ -193,6 +224,9 @@ func Index(r *raftstore.Record) []string {
 	}
 	for i := range rows {
 		rows[i] += r.Key
+	}
+	if row := alikeRow(o); row != "" {
+		rows = append(rows, row)
 	}
 	return rows
 }

@@ -27,3 +27,13 @@ func (c counted) final(resource string) bool {
 	f, ok := c.Controller.(finisher)
 	return ok && f.final(resource)
 }
+
+// NamedController is one of those that need no configuration.
+func NamedController(name string) Controller {
+	for _, c := range standard(Config{}) {
+		if c.Name() == name {
+			return c
+		}
+	}
+	return nil
+}

@@ -88,7 +88,8 @@ type replicaSync struct {
 	component string
 
 	rs          *appsv1.ReplicaSet // what live becomes
-	active      []*corev1.Pod      // neither ended nor terminating
+	active      []*corev1.Pod      // neither ended nor terminating; not read where it is enough to count them
+	counts      podCounts          // of the active ones
 	terminating int32
 	created     []*corev1.Pod
 	refused     error // why not all that are wanted were made
@@ -99,9 +100,11 @@ func (s *replicaSync) run(selector labels.Selector) {
 	// A shallow copy: what changes below is replaced, never written through.
 	rs := *s.live
 	s.rs = &rs
-	s.read(selector)
+	if !s.count(selector) {
+		s.read(selector)
+	}
 	if s.live.DeletionTimestamp == nil {
-		switch diff := len(s.active) - int(replicas(s.live)); {
+		switch diff := int(s.counts.active - replicas(s.live)); {
 		case diff < 0:
 			s.create(-diff)
 		case diff > 0:
@@ -109,6 +112,42 @@ func (s *replicaSync) run(selector labels.Selector) {
 		}
 	}
 	s.status()
+}
+
+// podCounts are those of the active pods.
+type podCounts struct{ active, labelled, ready, available int32 }
+
+// count counts the pods without a look at each, so that one pod's change costs its owner the same however many it has. False says that this is not
+// enough: some are to be deleted or released, or become available only after a while.
+func (s *replicaSync) count(selector labels.Selector) bool {
+	if s.live.Spec.MinReadySeconds > 0 {
+		return false
+	}
+	var c podCounts
+	terminating := int32(0)
+	want := labels.Set(s.live.Spec.Template.Labels).AsSelectorPreValidated()
+	for a, n := range s.v.Alike(s.live.UID) {
+		switch {
+		case a.Terminating:
+			terminating += int32(n)
+			continue
+		case !selector.Matches(labels.Set(a.Labels)):
+			return false
+		}
+		c.active += int32(n)
+		if want.Matches(labels.Set(a.Labels)) {
+			c.labelled += int32(n)
+		}
+		if a.Ready {
+			c.ready += int32(n)
+		}
+	}
+	if c.active > replicas(s.live) {
+		return false
+	}
+	c.available = c.ready
+	s.counts, s.terminating = c, terminating
+	return true
 }
 
 // read sorts the owned pods, and releases those that the selector no longer matches; one that has ended stays where it is.
@@ -130,6 +169,28 @@ func (s *replicaSync) read(selector labels.Selector) {
 			s.res.Put = append(s.res.Put, c)
 		default:
 			s.active = append(s.active, p)
+		}
+	}
+	s.countActive()
+}
+
+// countActive counts the active pods, and wakes when the next one has been ready for long enough.
+func (s *replicaSync) countActive() {
+	s.counts = podCounts{active: int32(len(s.active))}
+	want := labels.Set(s.live.Spec.Template.Labels).AsSelectorPreValidated()
+	for _, p := range s.active {
+		if want.Matches(labels.Set(p.Labels)) {
+			s.counts.labelled++
+		}
+		if !podReady(p) {
+			continue
+		}
+		s.counts.ready++
+		at := readySince(p).Add(time.Duration(s.live.Spec.MinReadySeconds) * time.Second)
+		if s.live.Spec.MinReadySeconds == 0 || !at.After(s.now) {
+			s.counts.available++
+		} else if s.res.Wake.IsZero() || at.Before(s.res.Wake) {
+			s.res.Wake = at
 		}
 	}
 }
@@ -204,6 +265,8 @@ func (s *replicaSync) remove(n int) {
 			s.terminating++
 		}
 	}
+	s.res.Wake = time.Time{} // of those that stay
+	s.countActive()
 	s.tell("SuccessfulDelete", "Deleted pod: ", gone)
 }
 
@@ -250,29 +313,14 @@ func names(pods []*corev1.Pod) []string {
 	return out
 }
 
-// status counts the pods as they are after this run, and wakes when the next one has been ready for long enough.
+// status is that of the pods as they are after this run.
 func (s *replicaSync) status() {
 	st := s.live.Status.DeepCopy()
 	st.ObservedGeneration = s.live.Generation
-	st.Replicas = int32(len(s.active) + len(s.created))
-	st.FullyLabeledReplicas, st.ReadyReplicas, st.AvailableReplicas = int32(len(s.created)), 0, 0
+	made := int32(len(s.created))
+	st.Replicas = s.counts.active + made
+	st.FullyLabeledReplicas, st.ReadyReplicas, st.AvailableReplicas = s.counts.labelled+made, s.counts.ready, s.counts.available
 	st.TerminatingReplicas = &s.terminating
-	want := labels.Set(s.live.Spec.Template.Labels).AsSelectorPreValidated()
-	for _, p := range s.active {
-		if want.Matches(labels.Set(p.Labels)) {
-			st.FullyLabeledReplicas++
-		}
-		if !podReady(p) {
-			continue
-		}
-		st.ReadyReplicas++
-		at := readySince(p).Add(time.Duration(s.live.Spec.MinReadySeconds) * time.Second)
-		if s.live.Spec.MinReadySeconds == 0 || !at.After(s.now) {
-			st.AvailableReplicas++
-		} else if s.res.Wake.IsZero() || at.Before(s.res.Wake) {
-			s.res.Wake = at
-		}
-	}
 	s.failure(st)
 	s.rs.Status = *st
 }

@@ -21,6 +21,9 @@ type View interface {
 	List(resource, namespace string) iter.Seq[object.Object]
 	// Owned yields the objects whose metadata.ownerReferences name the UID, of every resource.
 	Owned(owner types.UID) iter.Seq[object.Object]
+	// Alike yields, of the pods that the owner controls and that have not ended, each sort that there is, and how many are of it. It costs no look at
+	// the pods.
+	Alike(owner types.UID) iter.Seq2[object.Alike, int]
 	// PodsOn yields the pods whose spec.nodeName is node.
 	PodsOn(node string) iter.Seq[*corev1.Pod]
 	// Orphans yields the pods or ReplicaSets of a namespace that no owner controls.

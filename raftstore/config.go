@@ -38,7 +38,8 @@ type Config struct {
 	Join bool
 	// Transport carries raft's messages. The store closes it if it can be closed.
 	Transport raft.Transport
-	// Index, if set, gives the index keys of a record (View.Indexed). It must be pure: the same on every member.
+	// Index, if set, gives the index keys of a record (View.Indexed); those that begin with Counted are only counted (View.Tally). It must be pure: the same
+	// on every member.
 	Index func(*Record) []string
 
 	// Fetch, if set, gets the bytes of a blob from another member, one of those given (their ServeBlob). Snapshots name blobs and do not hold

@@ -60,16 +60,17 @@ type tables struct {
 	// shows; older versions hang behind both (Record.prev).
 	keys, graves *btree.BTreeG[*Record]
 	index        *btree.BTreeG[indexItem]
+	tallies      *btree.BTreeG[tally]
 	leases       *btree.BTreeG[*Lease]
 	attached     *btree.BTreeG[attachment]
 }
 
 func newTables() tables {
-	return tables{keys: newKeys(), graves: newKeys(), index: newIndex(), leases: newLeaseTable(), attached: newAttachments()}
+	return tables{keys: newKeys(), graves: newKeys(), index: newIndex(), tallies: newTallies(), leases: newLeaseTable(), attached: newAttachments()}
 }
 
 func (t *tables) clone() tables {
-	return tables{keys: t.keys.Clone(), graves: t.graves.Clone(), index: t.index.Clone(), leases: t.leases.Clone(), attached: t.attached.Clone()}
+	return tables{keys: t.keys.Clone(), graves: t.graves.Clone(), index: t.index.Clone(), tallies: t.tallies.Clone(), leases: t.leases.Clone(), attached: t.attached.Clone()}
 }
 
 func newState(indexOf func(*Record) []string, packer *packer) *state {
@@ -271,8 +272,12 @@ func (s *state) put(op Op, fx *effects) {
 // link adds a record's index rows, its reference to a blob and its lease; the row of the key itself is there.
 func (s *state) link(r *Record) {
 	r.index = s.indexOf(r)
-	for _, k := range r.index {
-		s.index.ReplaceOrInsert(indexItem{key: k, rec: r})
+	for i, k := range r.index {
+		if counted(k) {
+			r.index[i] = s.count(k, r, 1)
+		} else {
+			s.index.ReplaceOrInsert(indexItem{key: k, rec: r})
+		}
 	}
 	if r.ref {
 		s.blobs[string(r.Value)].refs++
@@ -285,7 +290,11 @@ func (s *state) link(r *Record) {
 // unlink takes a record's index rows, reference and lease away; the row of the key itself stays.
 func (s *state) unlink(r *Record) {
 	for _, k := range r.index {
-		s.index.Delete(indexItem{key: k})
+		if counted(k) {
+			s.count(k, nil, -1)
+		} else {
+			s.index.Delete(indexItem{key: k})
+		}
 	}
 	r.index = nil
 	if r.ref {

@@ -151,6 +151,9 @@ func Equal(a, b *View) error {
 		return fmt.Errorf("revision %d and %d, time %d and %d, floor %d and %d, %d and %d keys, %d and %d index rows, %d and %d leases",
 			a.rev, b.rev, a.stamp, b.stamp, a.Floor(), b.Floor(), a.Len(), b.Len(), a.index.Len(), b.index.Len(), a.leases.Len(), b.leases.Len())
 	}
+	if !sameTallies(a, b) {
+		return fmt.Errorf("at revision %d the counted rows differ", a.rev)
+	}
 	var err error
 	a.walk(Span{}, false, func(r *Record) bool {
 		if p, ok := b.Get(r.Key); !ok || !p.same(r) {

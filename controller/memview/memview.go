@@ -6,6 +6,7 @@ package memview
 
 import (
 	"iter"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -104,6 +105,28 @@ func (s *State) set(keys map[object.Key]bool) []object.Object {
 // Owned implements controller.View.
 func (s *State) Owned(owner types.UID) iter.Seq[object.Object] {
 	return slices.Values(s.set(s.owned[owner]))
+}
+
+// Alike implements controller.View.
+func (s *State) Alike(owner types.UID) iter.Seq2[object.Alike, int] {
+	sorts, counts := map[string]object.Alike{}, map[string]int{}
+	for o := range s.Owned(owner) {
+		p, ok := o.(*corev1.Pod)
+		ref := metav1.GetControllerOfNoCopy(o)
+		if !ok || ref == nil || ref.UID != owner || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		a := object.AlikeOf(p)
+		sorts[a.String()] = a
+		counts[a.String()]++
+	}
+	return func(yield func(object.Alike, int) bool) {
+		for _, k := range slices.Sorted(maps.Keys(sorts)) {
+			if !yield(sorts[k], counts[k]) {
+				return
+			}
+		}
+	}
 }
 
 // Orphans implements controller.View.
