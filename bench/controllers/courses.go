@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"reconcile/cluster"
 	"reconcile/object"
 	"reconcile/sequencer"
 )
@@ -144,4 +149,76 @@ func (r *rig) unready(n int) error {
 		}
 	}
 	return fmt.Errorf("there are %d pods too few", n)
+}
+
+// burst is 20,000 pods that come to 5,000 nodes, with everything: the manifests are decoded, their Deployments become ReplicaSets and pods, these are
+// bound and committed, and each node hears of its own by a watch.
+func burst(r *rig) error {
+	if err := r.nodes(5000); err != nil {
+		return err
+	}
+	const apps, replicas = 20, 1000
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	w, err := cluster.WatchObjects(r.store, "pods", "", r.view().Rev())
+	if err != nil {
+		return err
+	}
+	var manifests [][]byte
+	for i := range apps {
+		text, err := json.Marshal(deployment(fmt.Sprintf("web%04d", i), replicas))
+		if err != nil {
+			return err
+		}
+		manifests = append(manifests, text)
+	}
+	return r.measure("20 Deployments of 1,000 replicas, until their nodes know", func() error {
+		failed := make(chan error, apps)
+		for _, text := range manifests {
+			r.run.Go(func() {
+				d := &appsv1.Deployment{}
+				if err := json.Unmarshal(text, d); err != nil {
+					failed <- err
+					return
+				}
+				failed <- r.submit(op(sequencer.Create, d))
+			})
+		}
+		if err := hear(ctx, w, apps*replicas); err != nil {
+			return err
+		}
+		for range manifests {
+			if err := <-failed; err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// hear follows pods until nodes know of so many that are bound to them.
+func hear(ctx context.Context, w *cluster.Watch, pods int) error {
+	nodes := map[string]map[types.UID]*corev1.Pod{}
+	for heard := 0; heard < pods; {
+		events, _, err := w.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("the nodes know of %d of %d pods: %w", heard, pods, err)
+		}
+		for _, e := range events {
+			p := e.Object.(*corev1.Pod)
+			if p.Spec.NodeName == "" {
+				continue
+			}
+			of := nodes[p.Spec.NodeName]
+			if of == nil {
+				of = map[types.UID]*corev1.Pod{}
+				nodes[p.Spec.NodeName] = of
+			}
+			if of[p.UID] == nil {
+				heard++
+			}
+			of[p.UID] = p
+		}
+	}
+	return nil
 }
