@@ -11,7 +11,7 @@ const (
 	watchTimeout = 10 * time.Second
 )
 
-// paceBytes is how much of an answer a client must take within Config.WriteTimeout.
+// paceBytes is how much of an answer a client must take within Config.WriteTimeout, but of one that is written in larger parts a part (largeWrite).
 const paceBytes = 64 << 10
 
 // pace gives writes a deadline: a client that does not read must hold neither a goroutine nor a slot. It is an io.Writer.
@@ -32,7 +32,7 @@ func newPace(w http.ResponseWriter, limit time.Duration) *pace {
 func (p *pace) Write(b []byte) (int, error) {
 	done := 0
 	for {
-		part := b[done:min(len(b), done+paceBytes)]
+		part := b[done:min(len(b), done+largeWrite)]
 		p.set(len(part))
 		n, err := p.w.Write(part)
 		if done += n; err != nil || done == len(b) {

@@ -44,7 +44,7 @@ func send(w http.ResponseWriter, r *http.Request, code int, media string, parts 
 	if r.Method == http.MethodHead {
 		return
 	}
-	copyParts(out, parts)
+	copyParts(out, parts, size)
 }
 
 func sendHeader(h http.Header, media string) {
@@ -75,7 +75,7 @@ func sendZipped(w http.ResponseWriter, code int, media string, parts [][]byte) {
 	gzipHeader(h)
 	h.Set("Content-Length", strconv.Itoa(size))
 	w.WriteHeader(code)
-	copyParts(w, parts)
+	copyParts(w, parts, size)
 }
 
 // unchanged notes the tag of a document, and answers if the client has just that one already.
@@ -97,10 +97,22 @@ func tagOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// copyParts gathers small parts into bigger writes: each write of an HTTP/2 stream is a frame of its own, which fills four records of TLS with its
-// header of nine bytes.
-func copyParts(out io.Writer, parts [][]byte) {
-	const chunk = 64<<10 - 9
+// Small parts are gathered into bigger writes: each write of an HTTP/2 stream is a frame of its own at least, which goes through three goroutines, and
+// has a header of nine bytes before it; the two sizes fill whole records of TLS. An HTTP/2 connection keeps a buffer as large as its largest frame for as
+// long as it lives, so that only large answers get the larger ones.
+const (
+	smallWrite = 64<<10 - 9
+	largeWrite = 256<<10 - 9
+	// largeAnswer is from where an answer is large.
+	largeAnswer = 4 << 20
+)
+
+// copyParts writes the parts of an answer of so many bytes.
+func copyParts(out io.Writer, parts [][]byte, size int) {
+	chunk := smallWrite
+	if size >= largeAnswer {
+		chunk = largeWrite
+	}
 	var buf []byte
 	for _, p := range parts {
 		if len(buf)+len(p) > chunk && len(buf) > 0 {
@@ -109,14 +121,14 @@ func copyParts(out io.Writer, parts [][]byte) {
 			}
 			buf = buf[:0]
 		}
-		if len(p) >= chunk {
-			if _, err := out.Write(p); err != nil {
+		for len(p) >= chunk {
+			if _, err := out.Write(p[:chunk]); err != nil {
 				return
 			}
-			continue
+			p = p[chunk:]
 		}
 		if buf == nil && len(parts) > 1 {
-			buf = make([]byte, 0, chunk)
+			buf = make([]byte, 0, min(chunk, size))
 		}
 		buf = append(buf, p...)
 	}
