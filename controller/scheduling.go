@@ -22,7 +22,7 @@ var schedulingKey = object.Key{Resource: "pods"}
 
 // scheduling binds pods to nodes by package scheduler. Its input are pods without a node, and nodes with what runs on them; its
 // output are bindings (spec.nodeName), the condition PodScheduled, events and placements.
-type scheduling struct{}
+type scheduling struct{ extensions []*scheduler.Extension }
 
 func (scheduling) Name() string { return "scheduler" }
 
@@ -86,9 +86,9 @@ func schedulableChanged(a, b *corev1.Node) bool {
 		!equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil) || (len(a.Status.Conditions) == 0) != (len(b.Status.Conditions) == 0)
 }
 
-func (scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error) {
+func (c scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error) {
 	var pods []*corev1.Pod
-	profiles, fault := scheduler.ReadProfiles(v)
+	profiles, fault := scheduler.ReadProfiles(v, c.extensions...)
 	for p := range v.Unbound() {
 		if _, ours := profiles.Of(p); ours && len(p.Spec.SchedulingGates) == 0 {
 			pods = append(pods, p)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"reconcile/object"
+	"reconcile/scheduler"
 )
 
 // Config is what the controllers know of the cluster besides its objects.
@@ -19,6 +20,8 @@ type Config struct {
 	PodRange netip.Prefix
 	// RootCA is the certificate of the cluster's authority in PEM form, which every namespace has as a ConfigMap. Empty leaves that out.
 	RootCA string
+	// Extensions are the scheduler's plugins besides Kubernetes' own, which its profiles may name.
+	Extensions []*scheduler.Extension
 	// Signer signs certificate requests; nil leaves them unsigned.
 	Signer Signer
 	// Tokens signs the tokens of service accounts' Secrets; nil leaves those empty.

@@ -23,7 +23,7 @@ func standard(cfg Config) []Controller {
 		daemonSets{},
 		volumes{},
 		volumeProtection{},
-		scheduling{},
+		scheduling{extensions: cfg.Extensions},
 		endpoints{},
 		endpointMirror{},
 		apiService{cluster: cfg.ClusterID, services: cfg.ServiceRange},

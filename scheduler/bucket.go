@@ -93,7 +93,14 @@ func (c *class) place(s *Snapshot, i int32) {
 // score is the weighted sum of the scores that depend on the node alone and are not put into proportion to others.
 func (c *class) score(s *Snapshot, i int32) int64 {
 	p, n, w := c.profile, s.nodes[i], &c.weight
-	return w.fit*p.fitScore(n, c.demand) + w.balanced*p.balanced(n, c.demand) + w.image*c.image[i]
+	sum := w.fit*p.fitScore(n, c.demand) + w.balanced*p.balanced(n, c.demand) + w.image*c.image[i]
+	if w.load > 0 {
+		sum += w.load * n.loadScore(c.demand)
+	}
+	if c.foreigns != nil {
+		sum += c.foreigns[i]
+	}
+	return sum
 }
 
 // keyOf writes into c.key what the rules about other pods see of a node, and returns its hash.

@@ -28,6 +28,7 @@ type class struct {
 	taints    []int64    // by node: the PreferNoSchedule taints that the pods do not tolerate
 	preferred []int64    // by node: the weight of the preferences that it meets
 	image     []int64    // by node: ImageLocality's score
+	foreigns  []int64    // by node: the weighted scores of the profile's extensions; nil if it has none
 	storage   *storage   // nil if the pods have no volumes that matter
 
 	slots []*slot
@@ -36,6 +37,7 @@ type class struct {
 	// softAll says that a node that lacks one of the soft constraints' labels is not scored.
 	softAll bool
 	inter   interRules
+	near    []int // slots of NetworkDistance
 
 	effects map[*group][]effect
 	cursor  int // how much of the log is taken in
@@ -65,12 +67,12 @@ type effect struct {
 
 // pluginWeights are a profile's as they are used for each node: proportioned in the order of candidate.weighted.
 type pluginWeights struct {
-	fit, balanced, image int64
-	proportioned         [len(proportioned)]int64
+	fit, balanced, image, load int64
+	proportioned               [len(proportioned)]int64
 }
 
 func weightsOf(p *Profile) pluginWeights {
-	w := pluginWeights{fit: p.Weights[nodeResourcesFit], balanced: p.Weights[balancedAllocation], image: p.Weights[imageLocality]}
+	w := pluginWeights{fit: p.Weights[nodeResourcesFit], balanced: p.Weights[balancedAllocation], image: p.Weights[imageLocality], load: p.Weights[measuredLoad]}
 	for i, name := range proportioned {
 		w.proportioned[i] = p.Weights[name]
 	}
@@ -129,11 +131,20 @@ func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
 	c.taints = make([]int64, len(s.nodes))
 	c.preferred = make([]int64, len(s.nodes))
 	c.image = make([]int64, len(s.nodes))
+	if len(c.profile.own) > 0 {
+		c.foreigns = make([]int64, len(s.nodes))
+	}
 	names := imageNames(&pod.Spec)
 	containers := len(pod.Spec.InitContainers) + len(pod.Spec.Containers)
 	for i, n := range s.nodes {
-		if c.static[i] = c.rules.refuse(n.node); c.static[i] != nil {
+		if c.static[i] = c.rules.refuse(n.node); c.static[i] == nil && len(c.profile.own) > 0 {
+			c.static[i] = c.foreign(n.node)
+		}
+		if c.static[i] != nil {
 			continue
+		}
+		if c.foreigns != nil {
+			c.foreigns[i] = c.foreignScores(n.node)
 		}
 		c.taints[i] = shunned(n.node, pod)
 		c.preferred[i] = c.rules.prefers(n.node)
@@ -143,6 +154,7 @@ func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
 	}
 	s.addConstraints(c)
 	s.addInter(c)
+	s.addDistance(c)
 	for _, g := range s.groups.all {
 		effects := c.effectsOf(s, g)
 		if len(effects) == 0 {
@@ -217,7 +229,7 @@ func (c *class) effectsOf(s *Snapshot, g *group) []effect {
 			}
 		}
 	}
-	out = c.interEffects(s, g, out)
+	out = c.distanceEffects(g, c.interEffects(s, g, out))
 	c.effects[g] = out
 	return out
 }

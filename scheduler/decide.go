@@ -11,10 +11,10 @@ type candidate struct {
 	node  int32 // the best of the bucket
 	count int
 	// What the rules say of all its nodes, before it is put into proportion.
-	taints, preferred, spread, inter int64
-	ignored                          bool // PodTopologySpread does not score it
-	weighted                         [4]int64
-	total                            int64
+	taints, preferred, spread, inter, near int64
+	ignored                                bool // PodTopologySpread does not score it
+	weighted                               [len(proportioned)]int64
+	total                                  int64
 }
 
 // shift is a change of counts that is tried: delta more pods in the domains of one node, by slot. The zero value is none.
@@ -107,7 +107,7 @@ func (s *Snapshot) candidates(c *class, pod *podState) []candidate {
 func (c *class) rate(list []candidate) {
 	weights := c.spreadWeights(list)
 	most := candidate{taints: 0, preferred: 0, spread: 0, inter: math.MinInt64}
-	least := candidate{spread: math.MaxInt64, inter: math.MaxInt64}
+	least := candidate{spread: math.MaxInt64, inter: math.MaxInt64, near: math.MaxInt64}
 	for k := range list {
 		m := &list[k]
 		m.taints, m.preferred = c.taints[m.node], c.preferred[m.node]
@@ -116,6 +116,12 @@ func (c *class) rate(list []candidate) {
 				m.inter += sl.counts[sl.domain[m.node]]
 			}
 		}
+		for _, at := range c.near {
+			if sl := c.slots[at]; sl.domain[m.node] >= 0 {
+				m.near += sl.counts[sl.domain[m.node]]
+			}
+		}
+		most.near, least.near = max(most.near, m.near), min(least.near, m.near)
 		m.spread, m.ignored = c.rawSpread(m.node, weights)
 		most.taints, most.preferred = max(most.taints, m.taints), max(most.preferred, m.preferred)
 		most.inter, least.inter = max(most.inter, m.inter), min(least.inter, m.inter)
@@ -125,7 +131,7 @@ func (c *class) rate(list []candidate) {
 	}
 	for k := range list {
 		m := &list[k]
-		m.weighted = [4]int64{maxScore, 0, 0, 0}
+		m.weighted = [len(proportioned)]int64{maxScore}
 		if most.taints > 0 {
 			m.weighted[0] = maxScore - maxScore*m.taints/most.taints
 		}
@@ -142,6 +148,9 @@ func (c *class) rate(list []candidate) {
 		if most.inter > least.inter {
 			m.weighted[3] = int64(maxScore * (float64(m.inter-least.inter) / float64(most.inter-least.inter)))
 		}
+		if most.near > least.near {
+			m.weighted[4] = maxScore * (m.near - least.near) / (most.near - least.near)
+		}
 		m.total = c.base[m.node]
 		for j, w := range c.weight.proportioned {
 			m.total += w * m.weighted[j]
@@ -150,7 +159,7 @@ func (c *class) rate(list []candidate) {
 }
 
 // proportioned are the plugins whose scores are put into proportion, in the order of candidate.weighted.
-var proportioned = [4]string{taintToleration, nodeAffinity, podTopologySpread, interPodAffinity}
+var proportioned = [5]string{taintToleration, nodeAffinity, podTopologySpread, interPodAffinity, networkDistance}
 
 // unlabelled tells whether a node is not scored, since it lacks the label of a soft constraint.
 func (c *class) unlabelled(i int32) bool {

@@ -155,6 +155,11 @@ func (s *Snapshot) scoresOf(out []PluginScore, c *class, m *candidate, at int32)
 	add(interPodAffinity, m.weighted[3])
 	add(balancedAllocation, p.balanced(n, c.demand))
 	add(imageLocality, c.image[at])
+	add(networkDistance, m.weighted[4])
+	add(measuredLoad, n.loadScore(c.demand))
+	for _, e := range p.own {
+		add(e.Name, c.foreignScore(e, n.node))
+	}
 	return out
 }
 

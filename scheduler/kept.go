@@ -132,6 +132,7 @@ func (s *Snapshot) bring(src Source, profiles Profiles, changed []object.Key) {
 		s.bringPod(name)
 	}
 	s.moved = s.moved[:0]
+	s.measure()
 	s.dropClasses()
 }
 
@@ -310,7 +311,7 @@ func (d *demand) same(o *demand) bool {
 func (s *Snapshot) dropClasses() {
 	var all []*class
 	for h, list := range s.classes {
-		list = slices.DeleteFunc(list, func(c *class) bool { return c.storage != nil || c.all != nil })
+		list = slices.DeleteFunc(list, func(c *class) bool { return c.storage != nil || c.all != nil || c.weight.load > 0 })
 		if len(list) == 0 {
 			delete(s.classes, h)
 			continue

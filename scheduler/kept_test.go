@@ -24,7 +24,11 @@ type world struct {
 	objects map[object.Key]object.Object
 	changed []object.Key
 	uids    int
+	usage   map[object.Key]object.Usage
 }
+
+// Usage is what a pod was measured to use; nobody is told that it changes.
+func (w *world) Usage(pod object.Key) (object.Usage, bool) { u, ok := w.usage[pod]; return u, ok }
 
 func (w *world) put(o object.Object) {
 	k := object.KeyOf(o)
@@ -71,8 +75,9 @@ func (w *world) Unbound() iter.Seq[*corev1.Pod] {
 // decides as one that was just made, to the words and victims.
 func TestKept(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &world{objects: map[object.Key]object.Object{}}
+		w := &world{objects: map[object.Key]object.Object{}, usage: map[object.Key]object.Usage{}}
 		var k Kept
+		optional := rapid.SampledFrom([]int64{0, 0, 5}).Draw(rt, "optional scores")
 		for i := range rapid.IntRange(2, 5).Draw(rt, "nodes") {
 			w.node(rt, fmt.Sprintf("n%d", i))
 		}
@@ -83,6 +88,8 @@ func TestKept(t *testing.T) {
 			pending := slices.Collect(w.Unbound())
 			profiles := Profiles{corev1.DefaultSchedulerName: DefaultProfile()}
 			profiles[corev1.DefaultSchedulerName].HardPodAffinityWeight = rapid.Int64Range(1, 2).Draw(rt, "profile")
+			profiles[corev1.DefaultSchedulerName].Weights[measuredLoad] = optional
+			profiles[corev1.DefaultSchedulerName].Weights[networkDistance] = optional
 			kept := k.Bring(w, profiles, w.changed)
 			w.changed = nil
 			got, want := kept.Schedule(pending), NewSnapshotFor(w, profiles).Schedule(pending)
@@ -146,7 +153,10 @@ func (w *world) node(rt *rapid.T, name string) {
 // change changes something at random.
 func (w *world) change(rt *rapid.T) {
 	name := fmt.Sprintf("n%d", rapid.IntRange(0, 5).Draw(rt, "node"))
-	switch rapid.IntRange(0, 14).Draw(rt, "change") {
+	switch rapid.IntRange(0, 15).Draw(rt, "change") {
+	case 15:
+		key := object.Key{Resource: "pods", Namespace: "default", Name: fmt.Sprintf("a%d", rapid.IntRange(0, 6).Draw(rt, "measured"))}
+		w.usage[key] = object.Usage{Containers: map[string]corev1.ResourceList{"c": {"cpu": resource.MustParse(rapid.SampledFrom([]string{"0", "900m"}).Draw(rt, "uses"))}}}
 	case 0:
 		w.node(rt, name)
 	case 1:
@@ -227,6 +237,9 @@ func (w *world) newPod(rt *rapid.T, owner string, slot int) {
 	priority := rapid.Int32Range(0, 2).Draw(rt, "priority")
 	p.Spec.Priority = &priority
 	drawOthers(rt, p)
+	if owner != "" && rapid.Bool().Draw(rt, "part") {
+		p.Labels[labelPartOf], p.Labels[labelPart] = "shop", owner
+	}
 	if owner != "" && rapid.IntRange(0, 4).Draw(rt, "gang") == 0 {
 		p.Labels[LabelGang], p.Labels[LabelGangMin] = "g", "3"
 	}

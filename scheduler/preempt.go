@@ -453,7 +453,7 @@ func (s *Snapshot) evict(c *class, p *podState, at int32, d *Decision) {
 		}
 		if !q.group.terminating {
 			s.take(at, q)
-			s.put(at, &podState{q.pod, q.demand, s.groups.of(q.pod, true)})
+			s.put(at, &podState{pod: q.pod, demand: q.demand, group: s.groups.of(q.pod, true)})
 		}
 	}
 	for _, q := range slices.SortedFunc(slices.Values(n.nominated), importance) {

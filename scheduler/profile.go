@@ -56,6 +56,11 @@ type Profile struct {
 	HardPodAffinityWeight int64 `json:"hardPodAffinityWeight"`
 	// IgnorePreferredTermsOfExistingPods leaves such terms out of the score of a pod that has none itself.
 	IgnorePreferredTermsOfExistingPods bool `json:"ignorePreferredTermsOfExistingPods"`
+	// Distance are the topology labels by which NetworkDistance tells how near two pods are.
+	Distance []string `json:"distance"`
+	// Extensions are the names of those that filter and score besides.
+	Extensions []string `json:"extensions"`
+	own        []*Extension
 }
 
 // DefaultProfile is kube-scheduler's profile of the name default-scheduler.
@@ -66,6 +71,7 @@ func DefaultProfile() *Profile {
 		Weights: map[string]int64{taintToleration: 3, nodeAffinity: 2, nodeResourcesFit: 1, podTopologySpread: 2, interPodAffinity: 2,
 			balancedAllocation: 1, imageLocality: 1},
 		SystemDefaults:        true,
+		Distance:              systemDistance(),
 		HardPodAffinityWeight: 1,
 	}
 }
@@ -78,8 +84,8 @@ var ProfilesKey = object.Key{Resource: "configmaps", Namespace: "kube-system", N
 
 // ReadProfiles reads the profiles of a cluster: one a key of the ConfigMap ProfilesKey, named by the key, as YAML with the fields of
 // Profile; what is left out is as in DefaultProfile. default-scheduler is there in any case. The error names the keys that cannot be read,
-// whose profiles are left out.
-func ReadProfiles(src Classes) (Profiles, error) {
+// whose profiles are left out. extensions are those that profiles may name.
+func ReadProfiles(src Classes, extensions ...*Extension) (Profiles, error) {
 	out := Profiles{corev1.DefaultSchedulerName: DefaultProfile()}
 	o, ok := src.Get(ProfilesKey)
 	if !ok {
@@ -93,7 +99,7 @@ func ReadProfiles(src Classes) (Profiles, error) {
 			faults = append(faults, &ProfileError{Name: name, Err: err})
 			continue
 		}
-		if err := p.Validate(); err != nil {
+		if err := errors.Join(p.extend(extensions), p.Validate()); err != nil {
 			faults = append(faults, &ProfileError{Name: name, Err: err})
 			continue
 		}
@@ -160,6 +166,10 @@ func (p *Profile) Validate() error {
 		}
 	}
 	known := DefaultProfile().Weights
+	known[measuredLoad], known[networkDistance] = 0, 0
+	for _, name := range p.Extensions {
+		known[name] = 0
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.Weights)) {
 		if _, ok := known[name]; !ok || p.Weights[name] < 0 || p.Weights[name] > maxScore {
 			faults = append(faults, fmt.Errorf("weights: %s: %d: want a plugin that scores, and 0 to 100", name, p.Weights[name]))

@@ -29,7 +29,8 @@ type Snapshot struct {
 	// budgets are read when first needed; their version rises as they are spent.
 	budgets        []*budget
 	budgetsVersion int
-	*keeping       // nil for one that is not kept
+	loaded         bool // a profile scores nodes by what their pods use
+	*keeping            // nil for one that is not kept
 }
 
 // change is what a class has to hear of: sign pods of the group on the node; no group says that the node is to be looked at again.
@@ -48,6 +49,7 @@ type nodeState struct {
 	used        amounts
 	// usedScore counts what scoring counts: pods without requests as if they had Kubernetes' defaults.
 	usedScore score
+	load      score // what the pods were measured to use; only where a profile scores it
 	ports     map[port]int
 	pods      []*podState
 	// nominated are pods without a node that wait for others to leave this one.
@@ -60,6 +62,7 @@ type podState struct {
 	pod *corev1.Pod
 	*demand
 	group *group
+	use   score // its part of the node's load
 }
 
 // demand is what a pod asks of any node. It is shared by pods made from one template.
@@ -91,7 +94,7 @@ func (s *Snapshot) profileOf(pod *corev1.Pod) *Profile {
 func newSnapshot(src Source, p Profiles, without types.UID, k *keeping) *Snapshot {
 	s := &Snapshot{src: src, profiles: p, byName: map[string]int32{}, groups: newGroups(), topologies: map[string]*topology{}, images: map[string]int64{},
 		namespaces: map[string]namespaceLabels{}, demands: map[types.UID]*demand{}, classes: map[uint64][]*class{},
-		orders: map[types.NamespacedName]int32{}, keeping: k}
+		orders: map[types.NamespacedName]int32{}, loaded: p.measures(), keeping: k}
 	for o := range src.List("nodes", "") {
 		node, ok := o.(*corev1.Node)
 		if !ok || node.DeletionTimestamp != nil {
@@ -175,6 +178,7 @@ func (s *Snapshot) put(at int32, p *podState) {
 	n := s.nodes[at]
 	n.pods = append(n.pods, p)
 	n.count(p, 1)
+	s.load(n, p, 1)
 	s.useClaims(p.pod, 1)
 	p.group.on[at]++
 	s.log = append(s.log, change{p.group, at, 1})
@@ -186,6 +190,7 @@ func (s *Snapshot) take(at int32, p *podState) {
 	n := s.nodes[at]
 	n.pods = slices.DeleteFunc(n.pods, func(q *podState) bool { return q == p })
 	n.count(p, -1)
+	s.load(n, p, -1)
 	s.useClaims(p.pod, -1)
 	if p.group.on[at]--; p.group.on[at] == 0 {
 		delete(p.group.on, at)

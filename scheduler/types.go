@@ -89,6 +89,8 @@ const (
 	interPodAffinity   = "InterPodAffinity"
 	balancedAllocation = "NodeResourcesBalancedAllocation"
 	imageLocality      = "ImageLocality"
+	measuredLoad       = "MeasuredLoad"    // ours, of no weight by default: what the node's pods were measured to use
+	networkDistance    = "NetworkDistance" // ours, of no weight by default: how near the other parts of the pod's application are
 )
 
 // The refusals that always say the same, in kube-scheduler's words.
