@@ -2,6 +2,7 @@ package admission
 
 import (
 	"maps"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -108,8 +109,10 @@ func jobRules() rules {
 		}).counted()
 	r.begin = func(o object.Object, _ time.Time) {
 		j := o.(*batchv1.Job)
+		// Kubernetes' defaults make a job that has no labels share its template's, and what is added there is then in both.
+		shared := len(j.Labels) > 0 && reflect.ValueOf(j.Labels).UnsafePointer() == reflect.ValueOf(j.Spec.Template.Labels).UnsafePointer()
 		selectJob(j)
-		if len(j.Labels) == 0 {
+		if len(j.Labels) == 0 || shared {
 			j.Labels = maps.Clone(j.Spec.Template.Labels) // Kubernetes' defaults, which it sets again when it reads a job
 		}
 	}

@@ -66,6 +66,7 @@ func newInternal() *runtime.Scheme {
 func Default(o object.Object) {
 	foldSecret(o)
 	internal.Default(o)
+	keptTwice(o)
 	countTemplates(o)
 }
 

@@ -63,12 +63,10 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request, t target, o *met
 	if err != nil {
 		return err
 	}
+	warnOfOrphans(w, t.kind, o)
 	old, err := s.live(r.Context(), t, "")
 	if err != nil {
 		return err
-	}
-	if t.kind.OrphansWarning != "" && o.PropagationPolicy == nil && o.OrphanDependents == nil { //nolint:staticcheck // old clients send it
-		warn(w, t.kind.OrphansWarning)
 	}
 	last, err := s.drop(r, old, o, dry)
 	if err != nil {
@@ -83,6 +81,13 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request, t target, o *met
 		Details: &metav1.StatusDetails{Name: last.GetName(), Group: t.gv.Group, Kind: t.resource, UID: last.GetUID()},
 	})
 	return nil
+}
+
+// warnOfOrphans tells a client that does not say what is to become of the dependents what becomes of them, where that is not what most kinds do.
+func warnOfOrphans(w http.ResponseWriter, k object.Kind, o *metav1.DeleteOptions) {
+	if k.OrphansWarning != "" && o.PropagationPolicy == nil && o.OrphanDependents == nil { //nolint:staticcheck // old clients send it
+		warn(w, k.OrphansWarning)
+	}
 }
 
 // drop submits one deletion and returns the object's last state.
@@ -207,6 +212,7 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t targ
 	if t.kind.Namespaced && t.namespace == "" {
 		return notAllowed()
 	}
+	warnOfOrphans(w, t.kind, o)
 	p, err := s.collect(r, t, lo)
 	if err != nil {
 		return err

@@ -295,6 +295,11 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
+	if t.subresource != "" { // makes no object: that there is none is told before what is wrong with the body
+		if _, err := s.live(r.Context(), t, ""); err != nil {
+			return err
+		}
+	}
 	in, err := s.readApply(w, r, t)
 	if err != nil {
 		return err
@@ -322,6 +327,9 @@ func (s *Server) applyUntilDone(w http.ResponseWriter, r *http.Request, t target
 func (s *Server) applyScale(w http.ResponseWriter, r *http.Request, t target) error {
 	whole := t
 	whole.subresource, whole.via = "", "scale"
+	if _, err := s.live(r.Context(), whole, ""); err != nil { // told before what is wrong with the body
+		return err
+	}
 	var sc autoscalingv1.Scale
 	b, _, err := readBody(r)
 	if err != nil {

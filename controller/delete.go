@@ -38,6 +38,10 @@ func Deleted(last object.Object, opts DeleteOptions, now time.Time) object.Objec
 // markDeleted is a copy of an object whose deletion has begun as the options say, and whether that changes it.
 func markDeleted(live object.Object, opts DeleteOptions, now time.Time) (object.Object, bool) {
 	o := object.Copy(live)
+	_, isNamespace := o.(*corev1.Namespace)
+	if k, err := object.KindOfObject(o); err == nil && k.NoDependents || isNamespace && o.GetDeletionTimestamp() != nil {
+		opts.PropagationPolicy = "" // a namespace is asked once
+	}
 	switch opts.PropagationPolicy {
 	case string(metav1.DeletePropagationForeground):
 		setFinalizer(o, metav1.FinalizerDeleteDependents, metav1.FinalizerOrphanDependents)
@@ -52,7 +56,6 @@ func markDeleted(live object.Object, opts DeleteOptions, now time.Time) (object.
 	if pod, ok := o.(*corev1.Pod); ok {
 		grace = podGrace(pod, opts.GracePeriodSeconds)
 	}
-	_, isNamespace := o.(*corev1.Namespace)
 	changed := !slices.Equal(o.GetFinalizers(), live.GetFinalizers())
 	switch had := o.GetDeletionGracePeriodSeconds(); {
 	case o.GetDeletionTimestamp() == nil:

@@ -89,6 +89,9 @@ func Decode(b []byte) (Object, error) {
 		return nil, fmt.Errorf("decode stored %s: %w", k, err)
 	}
 	o.GetObjectKind().SetGroupVersionKind(k.GVK)
+	if k.read != nil {
+		k.read(o)
+	}
 	return o, nil
 }
 

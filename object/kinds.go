@@ -66,6 +66,8 @@ type Kind struct {
 	Orphans bool
 	// OrphansWarning is what Kubernetes warns of then, empty for nothing.
 	OrphansWarning string
+	// NoDependents tells that a deletion does not ask what is to become of the dependents, whatever policy it names.
+	NoDependents bool
 	// Deprecated is what every answer about the kind warns of, empty for nothing.
 	Deprecated string
 	// Returned tells that the answer to a deletion is the object, as in Kubernetes; for other kinds it is a Status.
@@ -80,6 +82,8 @@ type Kind struct {
 	Selectable func(Object, fields.Set)
 
 	make func() Object
+	// read fills in what the stored form of an object leaves out, nil for nothing: parts of an object have no apiVersion and kind in protobuf.
+	read func(Object)
 	also []servedVersion
 	// stored is the stored version's GVK in a Kind that is another version.
 	stored schema.GroupVersionKind

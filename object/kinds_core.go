@@ -11,13 +11,13 @@ import (
 // coreKinds are the kinds of the core group.
 var coreKinds = []Kind{
 	{GVK: corev1.SchemeGroupVersion.WithKind("ConfigMap"), Resource: "configmaps", Singular: "configmap", ShortNames: []string{"cm"},
-		Namespaced: true, FromGit: true, make: of[corev1.ConfigMap]},
+		Namespaced: true, FromGit: true, make: of[corev1.ConfigMap], read: emptyData},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Endpoints"), Resource: "endpoints", Singular: "endpoints", ShortNames: []string{"ep"},
 		Deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice", Namespaced: true, FromGit: true, make: of[corev1.Endpoints]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Event"), Resource: "events", Singular: "event", ShortNames: []string{"ev"},
-		Namespaced: true, Selectable: eventFields, make: of[corev1.Event], also: []servedVersion{{eventsv1.SchemeGroupVersion.WithKind("Event"), of[eventsv1.Event]}}},
+		Namespaced: true, NoDependents: true, Selectable: eventFields, make: of[corev1.Event], also: []servedVersion{{eventsv1.SchemeGroupVersion.WithKind("Event"), of[eventsv1.Event]}}},
 	{GVK: corev1.SchemeGroupVersion.WithKind("LimitRange"), Resource: "limitranges", Singular: "limitrange", ShortNames: []string{"limits"},
-		Namespaced: true, FromGit: true, make: of[corev1.LimitRange]},
+		Namespaced: true, FromGit: true, make: of[corev1.LimitRange], read: emptyLimits},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Namespace"), Resource: "namespaces", Singular: "namespace", ShortNames: []string{"ns"},
 		FromGit: true, Status: true, OneByOne: true, Selectable: namespaceFields, Returned: true, make: of[corev1.Namespace]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("Node"), Resource: "nodes", Singular: "node", ShortNames: []string{"no"},
@@ -40,6 +40,28 @@ var coreKinds = []Kind{
 		Namespaced: true, FromGit: true, Status: true, Selectable: serviceFields, Returned: true, make: of[corev1.Service]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("ServiceAccount"), Resource: "serviceaccounts", Singular: "serviceaccount", ShortNames: []string{"sa"},
 		Namespaced: true, FromGit: true, Dormant: true, Returned: true, make: of[corev1.ServiceAccount]},
+}
+
+// emptyData and emptyLimits give what is read the empty maps of Kubernetes' defaults, which it fills in whenever it reads and which the stored form does
+// not tell: what compares exactly would see a change that nobody made.
+func emptyData(o Object) {
+	if c := o.(*corev1.ConfigMap); c.Data == nil {
+		c.Data = map[string]string{}
+	}
+}
+
+func emptyLimits(o Object) {
+	l := o.(*corev1.LimitRange)
+	for i := range l.Spec.Limits {
+		if limit := &l.Spec.Limits[i]; limit.Type == corev1.LimitTypeContainer {
+			if limit.Default == nil {
+				limit.Default = corev1.ResourceList{}
+			}
+			if limit.DefaultRequest == nil {
+				limit.DefaultRequest = corev1.ResourceList{}
+			}
+		}
+	}
 }
 
 func podFields(o Object, set fields.Set) {

@@ -30,6 +30,9 @@ func TestRoundTrip(t *testing.T) {
 					in.SetResourceVersion("7")
 				}
 				in.GetObjectKind().SetGroupVersionKind(k.GVK)
+				if k.read != nil {
+					k.read(in)
+				}
 				b, err := Encode(in)
 				if err != nil {
 					rt.Fatal(err)

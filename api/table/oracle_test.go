@@ -38,8 +38,8 @@ import (
 	"reconcile/object"
 )
 
-// noColumns are the kinds for which Kubernetes' printers have none: the API server shows their name and age in UTC.
-var noColumns = map[string]bool{"clusterroles": true, "roles": true, "limitranges": true, "commits": true}
+// noColumns are the kinds for which Kubernetes' printers have none, or that its API server does not use: it shows their name and age in UTC.
+var noColumns = map[string]bool{"clusterroles": true, "roles": true, "limitranges": true, "csistoragecapacities": true, "commits": true}
 
 // TestRowsAsKubernetesPrints holds every kind's columns and cells against Kubernetes' own printers: for the corpus of good objects
 // with a few statuses, and for objects filled at random.

@@ -48,16 +48,7 @@ var storagePrinters = map[string]Printer{
 			return []any{o.GetName(), int64(len(o.(*storagev1.CSINode).Spec.Drivers)), ageOf(o, now)}
 		},
 	},
-	"csistoragecapacities": {
-		Columns: []Column{nameColumn, text("StorageClassName", "Class of the volumes."), text("Capacity", "What is left.")},
-		Row: func(o object.Object, _ time.Time) []any {
-			c, left := o.(*storagev1.CSIStorageCapacity), notSet
-			if c.Capacity != nil {
-				left = c.Capacity.String()
-			}
-			return []any{c.Name, c.StorageClassName, left}
-		},
-	},
+	"csistoragecapacities": created,
 	"persistentvolumes": {
 		Columns: []Column{
 			nameColumn, text("Capacity", "Size."), text("Access Modes", "How it may be mounted."), text("Reclaim Policy", "What becomes of it after its claim."),

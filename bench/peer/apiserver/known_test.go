@@ -86,6 +86,63 @@ var known = []difference{
 	{"a watch from a revision that there is not: ours tells, kube-apiserver waits in silence", `[?&]watch=true.*resourceVersion=9{9}`, func(peer, ours string) bool {
 		return strings.HasPrefix(peer, "200 ") && !strings.Contains(peer, "{") && strings.HasPrefix(ours, "504 ") && strings.Contains(ours, `"reason": "ResourceVersionTooLarge"`)
 	}},
+	{"an address or node port that was given back may be given again", `/services`, sameAfter(func(s string) string { return given.ReplaceAllString(s, "<given>") })},
+	{"the deprecated count of a daemon set's templates is an annotation in apps/v1; kube-apiserver forgets it where only the metadata is asked for", `/daemonsets`, func(peer, ours string) bool {
+		return strings.Contains(ours, "PartialObjectMetadata") && without(peer, noAnnotations...) == without(ours, noAnnotations...)
+	}},
+	{"an apply of the status of a service that there is not: kube-apiserver makes the service, and no status; for all other kinds both answer 404", `/services/[^/]+/status`, func(peer, ours string) bool {
+		return strings.HasPrefix(peer, "201 ") && strings.HasPrefix(ours, "404 ")
+	}},
+	{"a table without rows, of a kind without columns of its own: null and an empty list", "", sameAfter(func(s string) string { return strings.Replace(s, `"rows": null`, `"rows": []`, 1) })},
+	{"a conflict tells where the object is kept: services and endpoints of kube-apiserver are kept under other names than theirs", "", sameAfter(func(s string) string {
+		return strings.NewReplacer("/registry/services/specs/", "/registry/services/", "/registry/services/endpoints/", "/registry/endpoints/").Replace(s)
+	})},
+	{"who scales a workload to nothing is not kept by kube-apiserver, which leaves out a zero", `/(replicationcontrollers|replicasets|deployments|statefulsets)`, func(peer, ours string) bool {
+		return sameDocs(peer, ours, withoutScalers, withoutScalers)
+	}},
+	{"an apply that conflicts and makes no object of the kind: kube-apiserver tells the conflict, ours the other", "", func(peer, ours string) bool {
+		return strings.HasPrefix(peer, "409 ") && strings.Contains(peer, "Apply failed with") && strings.HasPrefix(ours, "400 ") && strings.Contains(ours, "cannot be handled as a")
+	}},
+	{"null for a value of a secret is stored as an empty text, and the next write that changes nothing counts as a change in kube-apiserver", `/secrets/nulled`, func(peer, ours string) bool {
+		return sameDocs(peer, ours, func([]map[string]any) {}, func([]map[string]any) {})
+	}},
+}
+
+// given is the symbol of a service's address or of a node port.
+var given = regexp.MustCompile(`\\u003c(port|address) \d+\\u003e`)
+
+// noAnnotations are the lines of annotations that hold nothing but that count.
+var noAnnotations = []string{`"annotations": \{`, `"deprecated\.daemonset\.template\.generation": "\d+",?`, `\},?`}
+
+// sameAfter tells whether both answers are the same after a change of their texts.
+func sameAfter(change func(string) string) func(peer, ours string) bool {
+	return func(peer, ours string) bool { return change(peer) == change(ours) }
+}
+
+// withoutScalers takes from all managedFields what was written by the scale subresource.
+func withoutScalers(docs []map[string]any) {
+	for _, d := range docs {
+		dropScalers(d)
+	}
+}
+
+func dropScalers(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		if fields, ok := v["managedFields"].([]any); ok {
+			v["managedFields"] = slices.DeleteFunc(fields, func(f any) bool {
+				m, _ := f.(map[string]any)
+				return m["subresource"] == "scale"
+			})
+		}
+		for _, in := range v {
+			dropScalers(in)
+		}
+	case []any:
+		for _, in := range v {
+			dropScalers(in)
+		}
+	}
 }
 
 // sameBut tells answers of one code whose bodies differ, where the peer's matches.

@@ -119,8 +119,10 @@ func (p *player) play(ctx context.Context, s step) (string, error) {
 		r.Header.Set("Content-Type", mediaJSON)
 	}
 	if r.Header.Get("Content-Type") == mediaProto && len(body) > 0 && body[0] == '{' {
-		if body, err = toProto(body); err != nil {
-			return "", err
+		if b, err := toProto(body); err == nil {
+			body = b
+		} else { // what was drawn has no such form
+			r.Header.Set("Content-Type", mediaJSON)
 		}
 	}
 	if len(body) > 0 {

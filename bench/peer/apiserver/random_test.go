@@ -3,8 +3,10 @@ package apiserver
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,56 +17,8 @@ type draw struct{ *rand.Rand }
 
 func one[T any](d draw, of ...T) T { return of[d.IntN(len(of))] }
 
-// kind is one that random courses are about.
-type kind struct {
-	path, gv, name string
-	body           func(d draw) map[string]any
-}
-
-func podSpec(d draw) map[string]any {
-	c := map[string]any{"name": one(d, "c", "c", "d"), "image": one(d, "i", "j:1", "k:latest")}
-	if d.IntN(2) == 0 {
-		c["env"] = []any{map[string]any{"name": one(d, "A", "B"), "value": one(d, "1", "2")}}
-	}
-	if d.IntN(3) == 0 {
-		c["ports"] = []any{map[string]any{"containerPort": one(d, 80, 81), "name": one(d, "http", "x")}}
-	}
-	if d.IntN(4) == 0 {
-		c["resources"] = map[string]any{"requests": map[string]any{"cpu": one(d, "100m", "0.1", "1")}}
-	}
-	return map[string]any{"containers": []any{c}}
-}
-
-var kinds = []kind{
-	{"/api/v1/namespaces/$ns/configmaps", "v1", "ConfigMap", func(d draw) map[string]any {
-		return map[string]any{"data": words(d)}
-	}},
-	{"/api/v1/namespaces/$ns/secrets", "v1", "Secret", func(d draw) map[string]any {
-		return map[string]any{"stringData": words(d)}
-	}},
-	{"/apis/apps/v1/namespaces/$ns/deployments", "apps/v1", "Deployment", func(d draw) map[string]any {
-		spec := podSpec(d)
-		out := map[string]any{"selector": map[string]any{"matchLabels": map[string]any{"a": "b"}}, "template": map[string]any{"metadata": map[string]any{"labels": map[string]any{"a": "b"}}, "spec": spec}}
-		if d.IntN(2) == 0 {
-			out["replicas"] = d.IntN(4)
-		}
-		return map[string]any{"spec": out}
-	}},
-	{"/apis/networking.k8s.io/v1/namespaces/$ns/networkpolicies", "networking.k8s.io/v1", "NetworkPolicy", func(d draw) map[string]any {
-		// An empty map of labels is left out: kube-apiserver takes it for a change of the specification whenever it is sent, and counts a generation.
-		selector := map[string]any{}
-		if l := words(d); len(l) > 0 {
-			selector["matchLabels"] = l
-		}
-		return map[string]any{"spec": map[string]any{"podSelector": selector, "policyTypes": []any{one(d, "Ingress", "Egress")}}}
-	}},
-	{"/apis/coordination.k8s.io/v1/namespaces/$ns/leases", "coordination.k8s.io/v1", "Lease", func(d draw) map[string]any {
-		return map[string]any{"spec": map[string]any{"holderIdentity": one(d, "x", "y"), "leaseDurationSeconds": 1 + d.IntN(3)}}
-	}},
-}
-
-func words(d draw) map[string]any {
-	out := map[string]any{}
+func words(d draw) doc {
+	out := doc{}
 	for range d.IntN(3) {
 		out[one(d, "k", "l", "m")] = one(d, "v", "w", "")
 	}
@@ -72,10 +26,10 @@ func words(d draw) map[string]any {
 }
 
 // object is a whole body of a kind.
-func (d draw) object(k kind, name string) map[string]any {
-	meta := map[string]any{"name": name}
+func (d draw) object(k kind, name string) doc {
+	meta := doc{"name": k.named(name)}
 	if d.IntN(2) == 0 {
-		meta["labels"] = map[string]any{"l": one(d, "1", "2")}
+		meta["labels"] = doc{"l": one(d, "1", "2")}
 	}
 	if d.IntN(4) == 0 {
 		meta["annotations"] = words(d)
@@ -84,8 +38,47 @@ func (d draw) object(k kind, name string) map[string]any {
 		meta["finalizers"] = []any{"example.com/hold"}
 	}
 	o := k.body(d)
+	if d.IntN(6) == 0 {
+		d.spoil(o)
+	}
 	o["apiVersion"], o["kind"], o["metadata"] = k.gv, k.name, meta
 	return o
+}
+
+// named is what an object that a course calls name is called: courses share what lies in no namespace.
+func (k kind) named(name string) string {
+	if k.cluster {
+		return "$ns-" + name
+	}
+	return name
+}
+
+// spoil takes something out of a document or puts something wrong in, anywhere.
+func (d draw) spoil(o doc) {
+	keys := slices.Sorted(maps.Keys(o))
+	if len(keys) == 0 {
+		return
+	}
+	key := keys[d.IntN(len(keys))]
+	switch v := o[key].(type) {
+	case doc:
+		if d.IntN(4) > 0 {
+			d.spoil(v)
+			return
+		}
+	case arr:
+		if len(v) > 0 && d.IntN(4) > 0 {
+			if in, ok := v[0].(doc); ok {
+				d.spoil(in)
+				return
+			}
+		}
+	}
+	if d.IntN(3) == 0 {
+		delete(o, key)
+		return
+	}
+	o[key] = one[any](d, nil, "", "x_Y", -1, 70000, doc{}, arr{}, true)
 }
 
 func text(v any) string {
@@ -114,8 +107,8 @@ func (d draw) write(k kind, name string) step {
 	o := d.object(k, name)
 	s := step{method: "POST", path: k.path, save: name}
 	if d.IntN(2) == 0 {
-		s.method, s.path = "PUT", k.path+"/"+name
-		meta, _ := o["metadata"].(map[string]any)
+		s.method, s.path = "PUT", k.path+"/"+k.named(name)
+		meta, _ := o["metadata"].(doc)
 		switch d.IntN(5) {
 		case 0:
 			meta["resourceVersion"] = "$" + name + ".rv"
@@ -139,9 +132,17 @@ func (d draw) write(k kind, name string) step {
 
 // patch is a patch of any type.
 func (d draw) patch(k kind, name string) step {
-	s := step{method: "PATCH", path: k.path + "/" + name, save: name}
+	s := step{method: "PATCH", path: k.path + "/" + k.named(name), save: name}
 	q := []string{"dryRun=All", "fieldValidation=" + one(d, "Strict", "Ignore")}
 	o := d.object(k, name)
+	switch sub := d.IntN(6); {
+	case sub == 0 && k.status != nil:
+		s.path += "/status"
+		o["status"] = k.status(d)
+	case sub == 1 && k.scale:
+		s.path += "/scale"
+		o = doc{"metadata": doc{"name": k.named(name)}, "spec": doc{"replicas": one[any](d, 0, 1, 2, -1, "x")}}
+	}
 	delete(o, "apiVersion")
 	delete(o, "kind")
 	media := ""
@@ -149,31 +150,38 @@ func (d draw) patch(k kind, name string) step {
 	case 0:
 		media = "application/merge-patch+json"
 		if d.IntN(3) == 0 {
-			o["metadata"] = map[string]any{"labels": nil, "finalizers": nil}
+			o["metadata"] = doc{"labels": nil, "finalizers": nil}
 		}
 		s.body = text(o)
 	case 1:
 		media = "application/strategic-merge-patch+json"
 		if d.IntN(3) == 0 {
-			o["metadata"] = map[string]any{"labels": map[string]any{"$patch": one(d, "replace", "delete")}}
+			o["metadata"] = doc{"labels": doc{"$patch": one(d, "replace", "delete")}}
 		}
 		s.body = text(o)
 	case 2:
 		media = "application/json-patch+json"
 		var ops []any
 		for range 1 + d.IntN(3) {
-			ops = append(ops, map[string]any{
+			path, value := one(d, "/metadata/labels/l", "/metadata/labels", "/metadata/annotations", "/data/k", "/spec/replicas"), one[any](d, "1", "2", 3, nil, doc{"l": "1"})
+			if k.name == "Secret" && path == "/data/k" && value == nil {
+				value = "dg==" // the course "a secret's value that is null" is about that
+			}
+			ops = append(ops, doc{
 				"op": one(d, "add", "add", "replace", "remove", "test", "copy"), "from": "/metadata/labels/l",
-				"path": one(d, "/metadata/labels/l", "/metadata/labels", "/metadata/annotations", "/data/k", "/spec/replicas"), "value": one[any](d, "1", "2", 3, nil, map[string]any{"l": "1"}),
+				"path": path, "value": value,
 			})
 		}
 		s.body = text(ops)
 	default:
 		media = "application/apply-patch+yaml"
 		o["apiVersion"], o["kind"] = k.gv, k.name
+		if strings.HasSuffix(s.path, "/scale") {
+			o["apiVersion"], o["kind"] = "autoscaling/v1", "Scale"
+		}
 		if k.name == "Secret" {
 			delete(o, "stringData")
-			o["data"] = map[string]any{one(d, "k", "l"): one(d, "dg==", "dw==")}
+			o["data"] = doc{one(d, "k", "l"): one(d, "dg==", "dw==")}
 		}
 		s.body = text(o)
 		q = append(q, "force="+one(d, "true", "false"))
@@ -187,14 +195,16 @@ func (d draw) patch(k kind, name string) step {
 }
 
 func (d draw) remove(k kind, name string) step {
-	s := step{method: "DELETE", path: k.path + "/" + name}
+	s := step{method: "DELETE", path: k.path + "/" + k.named(name)}
 	switch d.IntN(5) {
 	case 0:
-		s.body = text(map[string]any{"propagationPolicy": one(d, "Foreground", "Background", "Orphan")})
+		s.body = text(doc{"propagationPolicy": one(d, "Foreground", "Background", "Orphan")})
 	case 1:
-		s.body = text(map[string]any{"preconditions": map[string]any{"resourceVersion": "$" + name + ".rv"}})
+		s.body = text(doc{"preconditions": doc{"resourceVersion": "$" + name + ".rv"}})
 	case 2:
-		s.path = k.path + d.query("labelSelector=l%3D1")
+		if !k.cluster {
+			s.path = k.path + d.query("labelSelector=l%3D1")
+		}
 	case 3:
 		s.path += "?dryRun=All"
 	}
@@ -203,8 +213,8 @@ func (d draw) remove(k kind, name string) step {
 
 func (d draw) read(k kind, name string) step {
 	s := step{method: "GET", path: k.path, save: "old"}
-	if d.IntN(3) == 0 {
-		s.path += "/" + name
+	if d.IntN(3) == 0 || k.cluster {
+		s.path += "/" + k.named(name)
 	} else {
 		s.save = "page"
 		s.path += d.query("limit="+one(d, "1", "2", "500"), "labelSelector="+one(d, "l%3D1", "l", "!l", "l+in+(1,2)"), "resourceVersion="+one(d, "0", "$a.rv", "$b.rv"),
@@ -236,7 +246,7 @@ func randomCourse(seed uint64) course {
 			c.steps = append(c.steps, d.read(k, name()))
 		}
 	}
-	if d.IntN(4) == 0 {
+	if d.IntN(4) == 0 && !k.cluster {
 		c.steps = append(c.steps, step{method: "GET", path: k.path + "?watch=true&timeoutSeconds=1&resourceVersion=$a.rv" +
 			strings.Replace(d.query("labelSelector=l%3D1", "allowWatchBookmarks=true"), "?", "&", 1)})
 	}
