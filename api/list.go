@@ -194,8 +194,7 @@ func (s *Server) listBody(r *http.Request, k object.Kind, a accepted, p page) ([
 	case a.refused != nil:
 		return nil, a.refused
 	case a.shape == shapeTable:
-		b, err := s.table(k, a, items, m, r)
-		return [][]byte{b}, err
+		return s.table(k, a, items, m, r)
 	case a.shape == shapePartialList:
 		return partialList(a, items, m)
 	case a.media == mediaProto:

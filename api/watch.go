@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -278,9 +279,9 @@ func (e *eventWriter) json(o object.Object, v variant) ([]byte, error) {
 		return e.s.enc.body(o, e.kind, accepted{media: mediaJSON, shape: e.a.shape, version: e.a.version}, v)
 	}
 	m := listMeta{rev: o.GetResourceVersion()}
-	b, err := e.s.tableRows(e.kind, e.a, []object.Object{o}, m, e.r, !e.headers, v)
+	parts, err := e.s.tableRows(e.kind, e.a, []object.Object{o}, m, e.r, !e.headers, v)
 	e.headers = true
-	return b, err
+	return bytes.Join(parts, nil), err
 }
 
 // appendLine appends a watch event as a line of JSON.

@@ -138,24 +138,25 @@ func copyParts(out io.Writer, parts [][]byte, size int) {
 
 // sendObject answers with one object.
 func (s *Server) sendObject(w http.ResponseWriter, r *http.Request, code int, k object.Kind, a accepted, o object.Object, v variant) {
-	var (
-		b   []byte
-		err error
-	)
 	if a.refused != nil {
 		s.writeError(w, r, a.refused)
 		return
 	}
+	var (
+		parts [][]byte
+		err   error
+	)
 	if a.shape == shapeTable {
-		b, err = s.table(k, a, []object.Object{o}, listMeta{rev: o.GetResourceVersion()}, r)
+		parts, err = s.table(k, a, []object.Object{o}, listMeta{rev: o.GetResourceVersion()}, r)
 	} else {
-		b, err = s.enc.body(o, k, a, v)
+		parts = make([][]byte, 1)
+		parts[0], err = s.enc.body(o, k, a, v)
 	}
 	if err != nil {
 		s.writeError(w, r, err)
 		return
 	}
-	send(w, r, code, a.media, b)
+	send(w, r, code, a.media, parts...)
 }
 
 // sendPlain answers with an object of no stored kind (a Scale, a Status) as JSON, or as protobuf if the client wants nothing else.
