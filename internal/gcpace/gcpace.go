@@ -22,6 +22,11 @@ const (
 	step     = 10
 	// A process is quiet that allocates less than one part in calm of what lives from one look to the next.
 	calm = 50
+	// One that has been quiet for so many looks keeps less: spare bytes, or one part in spareShare of what lives. Before that it may be busy again soon,
+	// and would only get the same memory back from the system.
+	long       = 10
+	spare      = 32 << 20
+	spareShare = 8
 )
 
 // look is what the runtime says: what lived at the end of the last collection, what was ever allocated, what the heap keeps from the
@@ -44,7 +49,7 @@ func Run(ctx context.Context) {
 	}
 	was := debug.SetGCPercent(most)
 	defer debug.SetGCPercent(was)
-	share, last, kept := most, now(), uint64(0)
+	share, last, kept, calmFor := most, now(), uint64(0), 0
 	t := time.NewTicker(interval)
 	defer t.Stop()
 	for {
@@ -58,7 +63,10 @@ func Run(ctx context.Context) {
 			debug.SetGCPercent(next)
 			share = next
 		}
-		if wasteful(last, at, kept) {
+		if calmFor++; !quiet(last, at) {
+			calmFor = 0
+		}
+		if wasteful(at, kept, calmFor) {
 			debug.FreeOSMemory()
 			at = now()
 			kept = at.held - min(at.held, at.live)
@@ -76,9 +84,15 @@ func percent(live uint64) int {
 	return max(least, p/step*step)
 }
 
-// wasteful tells whether a process that was quiet from one look to the next holds so much for nothing that a collection is worth it: more than room,
-// beside what the last one could not give back (kept).
-func wasteful(from, to look, kept uint64) bool {
-	quiet := (to.allocated-from.allocated)*calm < to.live
-	return quiet && to.held > to.live+kept+room
+// quiet tells whether a process was quiet from one look to the next.
+func quiet(from, to look) bool { return (to.allocated-from.allocated)*calm < to.live }
+
+// wasteful tells whether a process that has been quiet for so many looks holds so much for nothing that a collection is worth it: more than room, or
+// after a long time spare, beside what the last one could not give back (kept).
+func wasteful(at look, kept uint64, calmFor int) bool {
+	allowed := uint64(room)
+	if calmFor >= long {
+		allowed = max(spare, at.live/spareShare)
+	}
+	return calmFor > 0 && at.held > at.live+kept+min(allowed, room)
 }

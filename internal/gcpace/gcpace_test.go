@@ -13,21 +13,36 @@ func TestPercent(t *testing.T) {
 	}
 }
 
+func TestQuiet(t *testing.T) {
+	const mb = 1 << 20
+	for allocated, want := range map[uint64]bool{0: true, 20 * mb: true, 30 * mb: false} {
+		from := look{allocated: 1 << 40}
+		if got := quiet(from, look{live: 1200 * mb, allocated: from.allocated + allocated}); got != want {
+			t.Errorf("%d MB allocated where 1200 live is quiet: %v, want %v", allocated/mb, got, want)
+		}
+	}
+}
+
 func TestWasteful(t *testing.T) {
 	const mb = 1 << 20
 	for name, c := range map[string]struct {
-		live, allocated, held, kept uint64
-		want                        bool
+		live, held, kept uint64
+		calmFor          int
+		want             bool
 	}{
-		"small":                                 {live: 50 * mb, held: 100 * mb},
-		"quiet after a start":                   {live: 1200 * mb, held: 1600 * mb, want: true},
-		"as much could not be given back":       {live: 1200 * mb, held: 1600 * mb, kept: 300 * mb},
-		"more than could not be given back":     {live: 1200 * mb, held: 1600 * mb, kept: 200 * mb, want: true},
-		"still allocating":                      {live: 1200 * mb, allocated: 30 * mb, held: 1600 * mb},
-		"a little goes on in each quiet second": {live: 1200 * mb, allocated: 20 * mb, held: 1600 * mb, want: true},
+		"small":                                    {live: 50 * mb, held: 100 * mb, calmFor: 1},
+		"small, for long":                          {live: 50 * mb, held: 100 * mb, calmFor: 10, want: true},
+		"smallest, for long":                       {live: 20 * mb, held: 50 * mb, calmFor: 10},
+		"quiet after a start":                      {live: 1200 * mb, held: 1600 * mb, calmFor: 1, want: true},
+		"as much could not be given back":          {live: 1200 * mb, held: 1600 * mb, kept: 300 * mb, calmFor: 1},
+		"more than could not be given back":        {live: 1200 * mb, held: 1600 * mb, kept: 200 * mb, calmFor: 1, want: true},
+		"still allocating":                         {live: 1200 * mb, held: 1600 * mb},
+		"quiet after lists":                        {live: 220 * mb, held: 340 * mb, calmFor: 9},
+		"quiet for long after lists":               {live: 220 * mb, held: 340 * mb, calmFor: 10, want: true},
+		"quiet for long, and it was tried":         {live: 220 * mb, held: 340 * mb, kept: 100 * mb, calmFor: 10},
+		"large and quiet for long, as after a day": {live: 2400 * mb, held: 2500 * mb, calmFor: 100},
 	} {
-		from := look{allocated: 1 << 40}
-		if got := wasteful(from, look{c.live, from.allocated + c.allocated, c.held}, c.kept); got != c.want {
+		if got := wasteful(look{live: c.live, held: c.held}, c.kept, c.calmFor); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
