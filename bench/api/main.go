@@ -123,6 +123,9 @@ type result struct {
 // perOp is the servers' time for one operation, in microseconds.
 func (r result) perOp() float64 { return float64(r.cpu.Microseconds()) / float64(r.ops) }
 
+// pause is for how long both sides are left alone before the memory is looked at again.
+const pause = 20 * time.Second
+
 // all gives every load to both sides.
 func (b *bench) all(ctx context.Context) error {
 	fmt.Printf("%-44s %-14s %12s %12s %12s %14s\n", "load", "side", "a second", "p50 ms", "p99 ms", "CPU us/op")
@@ -148,6 +151,12 @@ func (b *bench) all(ctx context.Context) error {
 		b.print(l, all)
 		if l.memory != "" {
 			b.memory(l.memory, 4)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			b.memory(fmt.Sprintf("%s, %s later", l.memory, pause), 4)
 		}
 	}
 	return nil

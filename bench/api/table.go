@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -27,21 +28,21 @@ func (l line) factor() float64 { return l.cells[0].cost / l.cells[1].cost }
 
 // goal is what was to be reached, and whether it was.
 func (l line) goal() string {
-	if l.aim == 0 {
-		return ""
+	var out []string
+	if l.aim > 0 {
+		out = append(out, fmt.Sprintf("1/%.0f", l.aim))
+		if l.factor() < l.aim {
+			out[0] += ", missed"
+		}
 	}
-	out := fmt.Sprintf("1/%.0f", l.aim)
-	if l.factor() < l.aim {
-		out += ", missed"
+	if l.late > 0 {
+		late := fmt.Sprintf("p99 %s", l.late)
+		if l.cells[1].p99 > l.late {
+			late += ", missed"
+		}
+		out = append(out, late)
 	}
-	if l.late == 0 {
-		return out
-	}
-	out += fmt.Sprintf("; p99 %s", l.late)
-	if l.cells[1].p99 > l.late {
-		out += ", missed"
-	}
-	return out
+	return strings.Join(out, "; ")
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()*1000) }
