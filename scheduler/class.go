@@ -95,7 +95,7 @@ func (s *Snapshot) classOf(pod *corev1.Pod) *class {
 			return list[i]
 		}
 	}
-	c := s.newClass(pod, sharesPin(pod))
+	c := s.newClass(pod, s.profileOf(pod).sharesPin(pod))
 	c.used = s.round()
 	s.classes[h] = append(list, c)
 	return c
@@ -108,7 +108,7 @@ func (c *class) is(pod *corev1.Pod) bool {
 		return true
 	}
 	return c.priority == priorityOf(b) && a.Spec.SchedulerName == b.Spec.SchedulerName && a.Namespace == b.Namespace && ownerOf(a) == ownerOf(b) && maps.Equal(a.Labels, b.Labels) &&
-		c.pinned == sharesPin(b) && sameDemand(&a.Spec, &b.Spec, c.pinned)
+		c.pinned == c.profile.sharesPin(b) && sameDemand(&a.Spec, &b.Spec, c.pinned)
 }
 
 // newClass decides for every node what does not depend on what runs there, and counts what does.

@@ -40,9 +40,9 @@ func names(f corev1.NodeSelectorRequirement) bool {
 
 // sharesPin tells whether a pod, which may be on one node only, can be of one class with those for other nodes, so that a daemon on each of
 // many nodes costs no look at all nodes for each. A constraint counts the pods of the nodes that the pod may be on, so that
-// pods with constraints have each their own.
-func sharesPin(pod *corev1.Pod) bool {
-	return PinnedTo(&pod.Spec) != "" && len(pod.Spec.TopologySpreadConstraints) == 0
+// pods with constraints of their own, or of the profile, have each a class; Kubernetes' default ones only score.
+func (p *Profile) sharesPin(pod *corev1.Pod) bool {
+	return PinnedTo(&pod.Spec) != "" && len(pod.Spec.TopologySpreadConstraints) == 0 && (p.SystemDefaults || len(p.DefaultConstraints) == 0)
 }
 
 // unpinned is a copy of a pinned pod that may be on any node that its other requirements allow.
