@@ -11,28 +11,40 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"reconcile/authz"
 )
 
-// action is a resource that is asked by a POST and never stored.
+// action is a resource that is asked and never stored: by a POST, or, if reads, by a GET.
 type action struct {
 	gvk        schema.GroupVersionKind
 	resource   string
 	namespaced bool
+	reads      bool
 	serve      func(*Server, http.ResponseWriter, *http.Request, target) error
+}
+
+// verbs are those of discovery.
+func (a action) verbs() []string {
+	if a.reads {
+		return []string{"get", "list"}
+	}
+	return []string{"create"}
 }
 
 // actions returns the table of them.
 func actions() []action {
 	return []action{
-		{corev1.SchemeGroupVersion.WithKind("Binding"), "bindings", true, (*Server).bindNamed},
-		{authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview"), "selfsubjectreviews", false, (*Server).reviewSelf},
-		{authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), "tokenreviews", false, (*Server).reviewToken},
-		{authorizationv1.SchemeGroupVersion.WithKind("LocalSubjectAccessReview"), "localsubjectaccessreviews", true, (*Server).reviewLocalAccess},
-		{authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), "selfsubjectaccessreviews", false, (*Server).reviewOwnAccess},
-		{authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview"), "selfsubjectrulesreviews", false, (*Server).reviewOwnRules},
-		{authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), "subjectaccessreviews", false, (*Server).reviewAccess},
+		{corev1.SchemeGroupVersion.WithKind("Binding"), "bindings", true, false, (*Server).bindNamed},
+		{authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview"), "selfsubjectreviews", false, false, (*Server).reviewSelf},
+		{authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), "tokenreviews", false, false, (*Server).reviewToken},
+		{authorizationv1.SchemeGroupVersion.WithKind("LocalSubjectAccessReview"), "localsubjectaccessreviews", true, false, (*Server).reviewLocalAccess},
+		{authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), "selfsubjectaccessreviews", false, false, (*Server).reviewOwnAccess},
+		{authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview"), "selfsubjectrulesreviews", false, false, (*Server).reviewOwnRules},
+		{authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), "subjectaccessreviews", false, false, (*Server).reviewAccess},
+		{metricsv1beta1.SchemeGroupVersion.WithKind("NodeMetrics"), "nodes", false, true, (*Server).nodeUsage},
+		{metricsv1beta1.SchemeGroupVersion.WithKind("PodMetrics"), "pods", true, true, (*Server).podUsage},
 	}
 }
 
@@ -51,10 +63,14 @@ func findAction(gvr schema.GroupVersionResource) *action {
 
 // act serves a request for an action.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, t target) error {
-	if r.Method != http.MethodPost || t.name != "" {
+	switch {
+	case !slices.Contains(t.action.verbs(), t.verb(r.Method)) || t.name != "" && !t.action.reads:
 		return notAllowed()
+	case t.subresource != "":
+		return notServed()
 	}
-	if t.action.namespaced != (t.namespace != "") {
+	// Only a list may be of all namespaces.
+	if t.action.namespaced != (t.namespace != "") && !(t.action.namespaced && t.action.reads && t.name == "") {
 		return notServed()
 	}
 	if _, err := negotiate(r, true); err != nil {

@@ -53,6 +53,8 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Tokens may be nil: then there are no tokens of service accounts.
 	Tokens Tokens
+	// Usage is what pods and nodes use, for metrics.k8s.io; nil is 503.
+	Usage func(context.Context) (Usage, error)
 	// Git serves /git/; Reconcile serves /reconcile/v1/. Both find the user by authz.UserFrom(r.Context()) and decide themselves
 	// what anonymous users get. Either may be nil (404).
 	Git, Reconcile http.Handler

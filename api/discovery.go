@@ -92,7 +92,11 @@ func actionsOf(gv schema.GroupVersion) []apiResource {
 	var out []apiResource
 	for _, a := range actions() {
 		if a.gvk.GroupVersion() == gv {
-			out = append(out, apiResource{a.resource, strings.ToLower(a.gvk.Kind), a.namespaced, a.gvk, nil, nil, []string{"create"}})
+			singular := strings.ToLower(a.gvk.Kind)
+			if a.reads {
+				singular = "" // as metrics-server has it: "pod" is the pod, not what it uses
+			}
+			out = append(out, apiResource{a.resource, singular, a.namespaced, a.gvk, nil, nil, a.verbs()})
 		}
 	}
 	return out

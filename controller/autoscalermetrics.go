@@ -25,14 +25,7 @@ const (
 // UsageView is a View that also tells what pods were measured to use. A View that is none stands for a cluster in which nothing measures.
 type UsageView interface {
 	// Usage is the last measurement of a pod; false if there is none.
-	Usage(pod object.Key) (Usage, bool)
-}
-
-// Usage is what the containers of a pod used over a window that ended at a time. It is shared: nobody may change it.
-type Usage struct {
-	At         time.Time
-	Window     time.Duration
-	Containers map[string]corev1.ResourceList
+	Usage(pod object.Key) (object.Usage, bool)
 }
 
 // metricError is why a metric gives no size: the condition's reason and text, and what Kubernetes' event puts before the text.

@@ -98,7 +98,7 @@ func (w *world) grant(budget string) error {
 // n=1 only the first pods are measured.
 func (w *world) use(d *datadriven.TestData) error {
 	if w.usage == nil {
-		w.usage = map[object.Key]controller.Usage{}
+		w.usage = map[object.Key]object.Usage{}
 	}
 	used := corev1.ResourceList{}
 	for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
@@ -116,7 +116,7 @@ func (w *world) use(d *datadriven.TestData) error {
 			continue
 		}
 		left--
-		u := controller.Usage{At: w.now, Window: 30 * time.Second, Containers: map[string]corev1.ResourceList{}}
+		u := object.Usage{At: w.now, Window: 30 * time.Second, Containers: map[string]corev1.ResourceList{}}
 		for _, c := range o.(*corev1.Pod).Spec.Containers {
 			u.Containers[c.Name] = used
 		}

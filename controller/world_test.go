@@ -34,8 +34,8 @@ type world struct {
 	budget int
 	log    []string // changes of ReplicaSets' sizes
 	last   controller.Outcome
-	usage  map[object.Key]controller.Usage // what pods use, nil if nothing measures
-	bare   bool                            // no provisioner makes volumes
+	usage  map[object.Key]object.Usage // what pods use, nil if nothing measures
+	bare   bool                        // no provisioner makes volumes
 }
 
 func config() controller.Config {
@@ -151,7 +151,7 @@ type recorder struct {
 // measured is a recorder that knows what pods use.
 type measured struct{ *recorder }
 
-func (m *measured) Usage(pod object.Key) (controller.Usage, bool) {
+func (m *measured) Usage(pod object.Key) (object.Usage, bool) {
 	u, ok := m.w.usage[pod]
 	return u, ok
 }

@@ -145,6 +145,11 @@ func TestThreeMachines(t *testing.T) {
 		})
 	}
 
+	// The leader measures what nodes use; every server tells it.
+	for _, m := range ms {
+		measured(m, 3)
+	}
+
 	ms[0].kill()
 	answers(ms[1], 6)
 	r2 := ms[1].repo()
@@ -181,6 +186,21 @@ func TestThreeMachines(t *testing.T) {
 	})
 	readyNodes(ms[1], 3, 30*time.Second)
 	lost(ms[1], ms[0].Name, false)
+}
+
+// measured waits until a server tells what so many nodes use.
+func measured(m *machine, want int) {
+	m.t.Helper()
+	eventually(m.t, 60*time.Second, fmt.Sprintf("%s tells what %d nodes use", m.Name, want), func() error {
+		out, err := m.try("kubectl", "--kubeconfig", m.kubeconfig(), "--server", "https://"+m.ip+":6443", "top", "nodes", "--no-headers")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		if n := strings.Count(out, "Mi"); n != want {
+			return fmt.Errorf("%d do: %s", n, out)
+		}
+		return nil
+	})
 }
 
 // lost waits until a node is tainted as unreachable and its endpoints are out of service web, or until both is undone.

@@ -16,7 +16,12 @@ func ignored(m *manifests.Manifest) string {
 		return fmt.Sprintf("%s: a %s is stored, and nothing acts on it yet (%s:%d)", m.Key, k.GVK.Kind, m.Position.File, m.Position.Line)
 	}
 	if h, ok := m.Object.(*autoscalingv2.HorizontalPodAutoscaler); ok {
-		return fmt.Sprintf("%s: nothing measures what pods use yet, so %s is only kept between minReplicas and maxReplicas (%s:%d)", m.Key, h.Spec.ScaleTargetRef.Name, m.Position.File, m.Position.Line)
+		for _, metric := range h.Spec.Metrics {
+			switch metric.Type {
+			case autoscalingv2.PodsMetricSourceType, autoscalingv2.ObjectMetricSourceType, autoscalingv2.ExternalMetricSourceType:
+				return fmt.Sprintf("%s: metrics of type %s are not served yet, so %s is not sized by them (%s:%d)", m.Key, metric.Type, h.Spec.ScaleTargetRef.Name, m.Position.File, m.Position.Line)
+			}
+		}
 	}
 	return ""
 }

@@ -13,10 +13,17 @@ func TestIgnoredIsTold(t *testing.T) {
 	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, dormant) {
 		t.Errorf("the push says %s, want %q", out, dormant)
 	}
-	w.commit(map[string]string{"h.yaml": "apiVersion: autoscaling/v1\nkind: HorizontalPodAutoscaler\nmetadata: {name: h}\nspec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}, maxReplicas: 3}\n"})
-	const unmeasured = "horizontalpodautoscaler/default/h: nothing measures what pods use yet, so web is only kept between minReplicas and maxReplicas (h.yaml:1)"
-	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, unmeasured) {
-		t.Errorf("the push says %s, want %q", out, unmeasured)
+	scaler := func(name, metrics string) map[string]string {
+		return map[string]string{name + ".yaml": "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: " + name + "}\nspec:\n  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}\n  maxReplicas: 3\n  metrics:\n  - " + metrics + "\n"}
+	}
+	w.commit(scaler("p", "{type: Pods, pods: {metric: {name: requests}, target: {type: AverageValue, averageValue: 5}}}"))
+	const unserved = "horizontalpodautoscaler/default/p: metrics of type Pods are not served yet, so web is not sized by them (p.yaml:1)"
+	if out := unwrap(w.git("push", "cluster", "main")); !strings.Contains(out, unserved) {
+		t.Errorf("the push says %s, want %q", out, unserved)
+	}
+	w.commit(scaler("h", "{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}"))
+	if out := unwrap(w.git("push", "cluster", "main")); strings.Contains(out, "horizontalpodautoscaler/default/h:") {
+		t.Errorf("the push warns of what works: %s", out)
 	}
 	w.commit(map[string]string{"a.yaml": configMap("a", "1")})
 	if out := unwrap(w.git("push", "cluster", "main")); strings.Contains(out, "is stored") {

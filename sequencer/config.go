@@ -10,6 +10,7 @@ import (
 	"reconcile/admission"
 	"reconcile/controller"
 	"reconcile/internal/fp"
+	"reconcile/object"
 	"reconcile/raftstore"
 )
 
@@ -54,6 +55,17 @@ type Forwarder interface {
 	Forward(ctx context.Context, leader raftstore.Leader, message []byte) ([]byte, error)
 }
 
+// Usages is what pods were measured to use. It does not change.
+type Usages interface {
+	Usage(pod object.Key) (object.Usage, bool)
+}
+
+// noUsages is where nothing is measured.
+type noUsages struct{}
+
+// Usage implements Usages.
+func (noUsages) Usage(object.Key) (object.Usage, bool) { return object.Usage{}, false }
+
 // Config is what a Sequencer needs. Store and Settler must be set.
 type Config struct {
 	Store   *raftstore.Store
@@ -76,6 +88,8 @@ type Config struct {
 	// LeaseCheckpoint is how often the times of renewed leases, which the leader keeps in memory, are written. Default 4 s: with nodes
 	// that renew every 10 s, no server shows a lease older than 15 s.
 	LeaseCheckpoint time.Duration
+	// Usages is what pods were measured to use last, for the controllers of one Settle. Nil stands for nothing measured.
+	Usages func() Usages
 	// Txns reads transactions that came from other servers; nil refuses all transactions (SubmitTxn).
 	Txns TxnCodec
 	// TxnPatience is how long a transaction waits for a leader. Default 1 s.
@@ -122,6 +136,9 @@ func (c *Config) defaults() {
 	}
 	if c.TxnPatience == 0 {
 		c.TxnPatience = txnPatience
+	}
+	if c.Usages == nil {
+		c.Usages = func() Usages { return noUsages{} }
 	}
 	if c.Now == nil {
 		c.Now = fp.Wall

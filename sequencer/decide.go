@@ -24,6 +24,7 @@ type decider struct {
 	budget  int
 	token   func(Request, Outcome) string
 	hasBlob func(string) bool
+	usages  func() Usages
 	log     *slog.Logger
 	// snapshots are of decisions that are made here one after the other.
 	snapshots *snapshots
@@ -83,7 +84,7 @@ func (d *decider) triggers(v controller.View, list []controller.Change) (_ []con
 // run runs the controllers on triggers. After an error the overlay is of no use.
 func (d *decider) run(o *cluster.Overlay, out Outcome, triggers []controller.Trigger, now time.Time) (_ Outcome, err error) {
 	defer d.recovered(&err)
-	on, end := d.snapshots.over(o)
+	on, end := d.snapshots.over(measuredOverlay{o, d.usages()})
 	defer end()
 	out.Settled = d.settler.Settle(on, triggers, now, d.budget, d.admitOn(o))
 	if out.Settled.Ops > 0 {

@@ -77,7 +77,7 @@ func New(cfg Config) (*Sequencer, error) {
 		cfg: cfg, store: cfg.Store, queue: make(chan *job, cfg.Queue), txns: newTxnQueue(), remote: newTxnQueue(), ended: make(chan struct{}),
 		waiting: &gate{most: cfg.Queue, mostBytes: cfg.QueueBytes}, held: &gate{most: cfg.Queue, mostBytes: cfg.QueueBytes},
 		decider: decider{settler: cfg.Settler, admit: cfg.Admit, ranges: cfg.Ranges, budget: cfg.Budget, token: cfg.Token, hasBlob: cfg.Store.HasBlob,
-			log: cfg.Logger, snapshots: &snapshots{store: cfg.Store}},
+			usages: cfg.Usages, log: cfg.Logger, snapshots: &snapshots{store: cfg.Store}},
 	}
 	s.forecasts = s.decider
 	s.forecasts.snapshots = &snapshots{store: cfg.Store}

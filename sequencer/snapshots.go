@@ -25,9 +25,18 @@ type snapshots struct {
 	loose map[object.Key]uint64 // 0, or the revision that the watch told
 }
 
+// measuredOverlay is an Overlay that also tells controllers what pods were measured to use.
+type measuredOverlay struct {
+	*cluster.Overlay
+	usage Usages
+}
+
+// Usage implements controller.UsageView.
+func (o measuredOverlay) Usage(pod object.Key) (object.Usage, bool) { return o.usage.Usage(pod) }
+
 // keptOverlay is an Overlay whose controllers are lent the snapshot.
 type keptOverlay struct {
-	*cluster.Overlay
+	measuredOverlay
 	s      *snapshots
 	view   *cluster.View
 	layers []*cluster.Overlay
@@ -35,9 +44,9 @@ type keptOverlay struct {
 
 // over lends the snapshot to a Settle on o; end must be called behind it. If somebody else has it, or o stands on an older state than it, the
 // Settle does without.
-func (s *snapshots) over(o *cluster.Overlay) (_ controller.Overlay, end func()) {
-	k := &keptOverlay{Overlay: o, s: s}
-	var r cluster.Reader = o
+func (s *snapshots) over(o measuredOverlay) (_ controller.Overlay, end func()) {
+	k := &keptOverlay{measuredOverlay: o, s: s}
+	var r cluster.Reader = o.Overlay
 	for k.view == nil {
 		switch x := r.(type) {
 		case *cluster.Overlay:

@@ -16,6 +16,7 @@ import (
 	"reconcile/etcdapi"
 	"reconcile/pki"
 	"reconcile/raftstore"
+	"reconcile/server/usage"
 )
 
 // The paths that servers ask each other for, over HTTP/1.1 on connections of ALPN fwd/1.
@@ -25,6 +26,7 @@ const (
 	pathJoin    = "/members"
 	pathBlob    = "/blob"
 	pathAlarm   = "/alarm"
+	pathUsage   = "/usage"
 )
 
 // maxMessage bounds a forwarded message.
@@ -130,6 +132,8 @@ type peerService struct {
 	peers *peers
 	// serve answers a forwarded message of a sequencer.
 	serve func(ctx context.Context, message []byte) ([]byte, error)
+	// usage is what pods use, if this server leads.
+	usage func() *usage.Table
 }
 
 // handler serves the connections of ALPN fwd/1, which pki.Mux opens to servers only.
@@ -149,6 +153,14 @@ func (s *peerService) handler() http.Handler {
 	})
 	mux.HandleFunc("POST "+pathAlarm, func(w http.ResponseWriter, _ *http.Request) {
 		b, err := json.Marshal(etcdapi.AlarmOf(s.store))
+		respond(w, b, err)
+	})
+	mux.HandleFunc("POST "+pathUsage, func(w http.ResponseWriter, _ *http.Request) {
+		if !s.store.Leader().Self {
+			respond(w, nil, errors.New("this server does not lead"))
+			return
+		}
+		b, err := json.Marshal(s.usage())
 		respond(w, b, err)
 	})
 	mux.HandleFunc("POST "+pathBlob, func(w http.ResponseWriter, r *http.Request) {

@@ -45,6 +45,7 @@ type Server struct {
 	commits   *gitops.Service
 	api       *gate
 	inner     http.Handler
+	measuring *measuring
 	raftLn    net.Listener
 	apiLn     net.Listener
 	forwardLn net.Listener
@@ -210,8 +211,12 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
+	if s.measuring, err = s.newMeasuring(); err != nil {
+		return err
+	}
 	if s.seq, err = sequencer.New(sequencer.Config{
-		Store: s.store, Settler: sequencer.Controllers{Set: set}, Ranges: ranges, Forwarder: s.peers, Token: gitops.Token, Txns: etcdapi.Codec{Objects: true}, Logger: s.cfg.Log,
+		Usages: s.measuring.usages,
+		Store:  s.store, Settler: sequencer.Controllers{Set: set}, Ranges: ranges, Forwarder: s.peers, Token: gitops.Token, Txns: etcdapi.Codec{Objects: true}, Logger: s.cfg.Log,
 	}); err != nil {
 		return err
 	}
@@ -223,11 +228,11 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	s.inner = (&peerService{store: s.store, peers: s.peers, serve: s.seq.Serve}).handler()
+	s.inner = (&peerService{store: s.store, peers: s.peers, serve: s.seq.Serve, usage: s.measuring.Table}).handler()
 	handler, err := api.New(api.Config{
 		Store: objects{store: s.store, seq: s.seq}, Writer: s.seq,
 		Origins: origins{store: s.store, commits: s.commits},
-		Agents:  agents{identity: s.identity, pool: s.pool}, Tokens: tokens,
+		Agents:  agents{identity: s.identity, pool: s.pool}, Tokens: tokens, Usage: s.measuring.answer,
 		Git: gitdoor.Git(s.commits, s.cfg.Log), Reconcile: gitdoor.Reconcile(s.commits, s.cfg.Log),
 		Metrics: metrics, Registerer: registry, Ready: s.readyChecks(), Live: s.liveChecks(),
 		Version: kubernetesVersion(s.cfg.Version), ServerAddress: s.cfg.Advertise, Log: s.cfg.Log,
@@ -303,6 +308,7 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 	g, gctx := errgroup.WithContext(work)
 	g.Go(func() error { return s.store.Run(gctx) })
 	g.Go(func() error { return s.seq.Run(gctx) })
+	g.Go(func() error { return s.measuring.Run(gctx) })
 	g.Go(func() error {
 		gcpace.Run(gctx)
 		return nil

@@ -1,6 +1,7 @@
 // Command toolbox is the program in the containers of the end-to-end tests: what a shell with curl and nslookup would be.
 //
 //	toolbox sleep                      until SIGTERM
+//	toolbox spin                       keeps a processor busy until SIGTERM
 //	toolbox serve ADDR TEXT            HTTP: / answers TEXT, /env?NAME a variable, /file?PATH a file, /say?TEXT prints TEXT
 //	toolbox get URL [CERTIFICATE]      prints the answer's body; an https server must be of that authority (PEM)
 //	toolbox lookup NAME                prints the addresses of a name
@@ -66,6 +67,10 @@ func run(args []string) error {
 	switch args[0] {
 	case "sleep":
 		<-ctx.Done()
+		return nil
+	case "spin":
+		for ctx.Err() == nil { //nolint:revive // to be busy is what it is for
+		}
 		return nil
 	case "serve":
 		return serve(ctx, arg(1), arg(2))

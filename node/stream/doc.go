@@ -1,4 +1,4 @@
-// Package stream is the node's HTTPS endpoint: logs, exec and attach, under the paths of a kubelet.
+// Package stream is the node's HTTPS endpoint: logs, exec, attach and what is used, under the paths of a kubelet.
 //
 // It owns the wire: WebSocket v5 and v4, SPDY v4, chunked logs, and who may call. It knows no runtime: a Backend, declared
 // here, finds containers and runs commands.

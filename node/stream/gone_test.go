@@ -35,6 +35,8 @@ func (quiet) Logs(context.Context, string, string, string, LogOptions, io.Writer
 	return ErrNotFound
 }
 
+func (quiet) Metrics(context.Context) ([]byte, error) { return nil, nil }
+
 func (quiet) Dial(context.Context, string, string, int32) (net.Conn, error) {
 	return nil, ErrNotRunning
 }

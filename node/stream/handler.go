@@ -13,6 +13,7 @@ import (
 // Handler serves a kubelet's paths:
 //
 //	GET  /healthz
+//	GET  /metrics/resource
 //	GET  /containerLogs/NAMESPACE/POD/CONTAINER   follow previous timestamps tailLines sinceSeconds sinceTime limitBytes
 //	GET, POST /exec/NAMESPACE/POD/CONTAINER       command (repeated) stdin|input stdout|output stderr|error tty
 //	GET, POST /attach/NAMESPACE/POD/CONTAINER     stdin|input stdout|output stderr|error tty
@@ -25,6 +26,7 @@ func newHandler(b Backend, log *slog.Logger, creation time.Duration) http.Handle
 	h := handler{b: b, log: log, creation: creation}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	mux.HandleFunc("GET /metrics/resource", h.metrics)
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", h.logs)
 	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", h.exec)
 	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", h.attach)
@@ -74,6 +76,16 @@ func (h handler) logs(w http.ResponseWriter, r *http.Request) {
 	if !fw.began {
 		fw.header()
 	}
+}
+
+func (h handler) metrics(w http.ResponseWriter, r *http.Request) {
+	b, err := h.b.Metrics(r.Context())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write(b)
 }
 
 // flushWriter sends each piece at once, so that a follower sees lines as they come.

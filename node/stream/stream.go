@@ -45,6 +45,8 @@ type Backend interface {
 	// Logs writes the container's log, and with Follow goes on until the container has ended or ctx does. It writes nothing
 	// before it knows that there is a log.
 	Logs(ctx context.Context, namespace, pod, container string, o LogOptions, w io.Writer) error
+	// Metrics is what the node and its containers use, in the text format of Prometheus.
+	Metrics(ctx context.Context) ([]byte, error)
 	// Dial connects to a TCP port of the pod's loopback.
 	Dial(ctx context.Context, namespace, pod string, port int32) (net.Conn, error)
 }

@@ -34,6 +34,8 @@ import (
 // backend answers commands: "cat" gives back its input, "size" the terminal's first size, "fail" ends with 7.
 type backend struct{}
 
+func (backend) Metrics(context.Context) ([]byte, error) { return []byte("node_up 1\n"), nil }
+
 func (backend) Exec(ctx context.Context, ns, pod, ctr string, command []string, s stream.Streams) (int, error) {
 	if pod == "gone" {
 		return 0, stream.ErrNotFound
@@ -150,6 +152,7 @@ func TestLogsEndpoint(t *testing.T) {
 	srv := httptest.NewServer(stream.Handler(backend{}, slog.New(slog.DiscardHandler)))
 	defer srv.Close()
 	for path, want := range map[string]string{
+		"/metrics/resource":     "200 node_up 1",
 		"/containerLogs/ns/p/c": "200 follow=false tail=-1 limit=0 previous=false stamps=false",
 		"/containerLogs/ns/p/c?follow=true&tailLines=5&limitBytes=9&previous=1&timestamps=true": "200 follow=true tail=5 limit=9 previous=true stamps=true",
 		"/containerLogs/ns/gone/c":           "404 not found on this node",

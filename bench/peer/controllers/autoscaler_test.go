@@ -28,17 +28,16 @@ import (
 	"k8s.io/kubernetes/pkg/controller/podautoscaler"
 	"k8s.io/kubernetes/pkg/controller/podautoscaler/metrics"
 
-	"reconcile/controller"
 	"reconcile/object"
 )
 
 // measurements is what both sides are told that pods use.
 type measurements struct {
 	mu   sync.Mutex
-	pods map[string]controller.Usage
+	pods map[string]object.Usage
 }
 
-func (m *measurements) get(pod string) (controller.Usage, bool) {
+func (m *measurements) get(pod string) (object.Usage, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	u, ok := m.pods[pod]
@@ -51,7 +50,7 @@ type measuredOverlay struct {
 	use *measurements
 }
 
-func (o *measuredOverlay) Usage(pod object.Key) (controller.Usage, bool) { return o.use.get(pod.Name) }
+func (o *measuredOverlay) Usage(pod object.Key) (object.Usage, bool) { return o.use.get(pod.Name) }
 
 // scales is the scale subresource of the peer's one ReplicaSet, and the metrics API beside it, as far as an autoscaler asks.
 type scales struct {
@@ -164,7 +163,7 @@ func autoscalerLines(h *autoscalingv2.HorizontalPodAutoscaler) (out []string) {
 
 // measure draws what the pods use, those that look alike alike; now and then some are not measured.
 func (m *match) measure(use map[side]*measurements) {
-	now := map[side]map[string]controller.Usage{m.a: {}, m.b: {}}
+	now := map[side]map[string]object.Usage{m.a: {}, m.b: {}}
 	theirs, our := pods(m.a, false), pods(m.b, false)
 	for _, line := range slices.Sorted(maps.Keys(theirs)) {
 		n := len(theirs[line])
@@ -172,7 +171,7 @@ func (m *match) measure(use map[side]*measurements) {
 			// All or none of those that look alike, for which of them is the first differs between the sides.
 			n = 0
 		}
-		u := controller.Usage{At: time.Now(), Window: 30 * time.Second, Containers: map[string]corev1.ResourceList{
+		u := object.Usage{At: time.Now(), Window: 30 * time.Second, Containers: map[string]corev1.ResourceList{
 			"c": {"cpu": *kresource.NewMilliQuantity(int64(pick(m, 5, 30, 48, 52, 60, 80, 150)), kresource.DecimalSI), "memory": *kresource.NewQuantity(int64(m.rng.IntN(4))<<20, kresource.BinarySI)},
 			"d": {"cpu": *kresource.NewMilliQuantity(int64(m.rng.IntN(50)), kresource.DecimalSI)},
 		}}

@@ -1,0 +1,56 @@
+package node_test
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+	"testing"
+
+	"reconcile/object"
+)
+
+// TestMetrics: the agent tells what each running container uses, by a kubelet's names, also of those that it took over.
+func TestMetrics(t *testing.T) {
+	l := newLab(t)
+	p := pod("web", container("web", "serve", "8080"), container("side", "sleep"))
+	l.server.Put(p)
+	l.ready("web")
+	told := func(name, labels string) error {
+		b, err := l.agent.Metrics(t.Context())
+		if err != nil {
+			return err
+		}
+		if !regexp.MustCompile(`(?m)^` + name + regexp.QuoteMeta(labels) + ` [0-9.e+]*[1-9][0-9.e+]*( \d+)?$`).Match(b) {
+			return errors.New(string(b))
+		}
+		return nil
+	}
+	all := func() {
+		t.Helper()
+		for _, c := range []string{"web", "side"} {
+			labels := `{container="` + c + `",namespace="default",pod="web"}`
+			for _, name := range []string{"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_start_time_seconds"} {
+				l.eventually(name+" of "+c, func() bool { return told(name, labels) == nil })
+			}
+		}
+		for _, name := range []string{"pod_cpu_usage_seconds_total", "pod_memory_working_set_bytes"} {
+			if err := told(name, `{namespace="default",pod="web"}`); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, name := range []string{"node_cpu_usage_seconds_total", "node_memory_working_set_bytes"} {
+			if err := told(name, ""); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	all()
+	l.stop()
+	l.start()
+	all()
+	l.server.Remove(object.Key{Resource: "pods", Namespace: "default", Name: "web"})
+	l.eventually("nothing is told of a pod that has gone", func() bool {
+		b, err := l.agent.Metrics(t.Context())
+		return err == nil && !strings.Contains(string(b), "pod=")
+	})
+}
