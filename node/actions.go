@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -204,10 +206,51 @@ func (w *worker) notStarted(c *corev1.Container, err error) {
 		w.a.events.tell(w.pod, c.Name, corev1.EventTypeWarning, "Failed", "Error: %s", se.Message)
 		return
 	}
+	fault := wait.Message
+	if wait.Reason == errImagePull && (old.Reason == errImagePull || old.Reason == imagePullBackOff) {
+		wait.Reason, wait.Message = imagePullBackOff, fmt.Sprintf("Back-off pulling image %q: %s: %s", c.Image, errImagePull, fault)
+	}
 	w.have.Waiting[c.Name] = wait
 	if old.Message != wait.Message {
 		w.a.podLog(w.pod).Warn("cannot start a container, trying again", "container", c.Name, "err", wait.Message)
-		w.a.events.tell(w.pod, c.Name, corev1.EventTypeWarning, "Failed", "Error: %s", wait.Message)
+		w.tellFault(c, wait.Reason, fault)
+	}
+}
+
+// tellFault tells in a kubelet's words why a container was not started.
+func (w *worker) tellFault(c *corev1.Container, reason, fault string) {
+	tell := func(kind, event, format string, args ...any) {
+		w.a.events.tell(w.pod, c.Name, kind, event, format, args...)
+	}
+	switch reason {
+	case errImagePull:
+		tell(corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
+		tell(corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %s", c.Image, fault)
+	case imagePullBackOff:
+		tell(corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", c.Image)
+	case errImageNeverPull:
+		tell(corev1.EventTypeWarning, errImageNeverPull, "%s", fault)
+	default:
+		tell(corev1.EventTypeWarning, "Failed", "Error: %s", fault)
+		return
+	}
+	tell(corev1.EventTypeWarning, "Failed", "Error: %s", reason)
+}
+
+// tellRestarts tells of each ended attempt once that its restart waits.
+func (w *worker) tellRestarts(now time.Time) {
+	if len(w.told) > len(w.have.Containers) {
+		maps.DeleteFunc(w.told, func(id string, _ bool) bool {
+			return !slices.ContainsFunc(w.have.Containers, func(c runtime.Container) bool { return c.Config.ID == id })
+		})
+	}
+	for _, act := range w.have.Containers {
+		c := findContainer(w.pod, act.Config.Name)
+		if c == nil || w.told[act.Config.ID] || !waitsToRestart(w.pod, w.have, c, now) || latest(w.have, c.Name).Config.ID != act.Config.ID {
+			continue
+		}
+		w.told[act.Config.ID] = true
+		w.a.events.tell(w.pod, c.Name, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, w.pod.Name, w.pod.Namespace, w.pod.UID)
 	}
 }
 

@@ -23,6 +23,13 @@ type startFault struct {
 	retry           time.Duration
 }
 
+// The reasons for a missing image, in a kubelet's words: the first time it was looked for, the times after, and where it must not be pulled.
+const (
+	errImagePull      = "ErrImagePull"
+	imagePullBackOff  = "ImagePullBackOff"
+	errImageNeverPull = "ErrImageNeverPull"
+)
+
 // Error implements error.
 func (f *startFault) Error() string { return f.message }
 
@@ -36,10 +43,10 @@ func (a *Agent) findImage(c *corev1.Container) (image.Image, error) {
 		return img, &startFault{reason: "InvalidImageName", message: fmt.Sprintf("Failed to apply default image tag %q: %v", c.Image, err), retry: 10 * time.Second}
 	}
 	if c.ImagePullPolicy == corev1.PullNever {
-		return img, &startFault{reason: "ErrImageNeverPull", retry: time.Second,
+		return img, &startFault{reason: errImageNeverPull, retry: time.Second,
 			message: fmt.Sprintf("Container image %q is not present with pull policy of Never; put it on node %s with `reconcile image import` or `reconcile image build`", c.Image, a.cfg.NodeName)}
 	}
-	return img, &startFault{reason: "ErrImagePull", retry: time.Second,
+	return img, &startFault{reason: errImagePull, retry: time.Second,
 		message: fmt.Sprintf("image %q is not on node %s, and registries are not supported yet; put it there with `reconcile image import` or `reconcile image build`", c.Image, a.cfg.NodeName)}
 }
 
@@ -51,7 +58,7 @@ func (a *Agent) containerConfig(ctx context.Context, pod *corev1.Pod, c *corev1.
 	}
 	base, layers, err := a.edges.Images.Layers(img)
 	if err != nil {
-		return runtime.ContainerConfig{}, &startFault{reason: "ErrImageNeverPull", message: err.Error(), retry: 5 * time.Second}
+		return runtime.ContainerConfig{}, &startFault{reason: errImageNeverPull, message: err.Error(), retry: 5 * time.Second}
 	}
 	vp := volume.Pod{Pod: pod, Dir: sb.Dir, IP: ip, Get: a.objects}
 	m := a.machine()

@@ -321,6 +321,22 @@ func backoff(c runtime.Container) (delay, next time.Duration) {
 	return delay, min(max(delay*2, backoffFirst), backoffMax)
 }
 
+// waitsToRestart tells whether a container has ended, will be started again, and not yet.
+func waitsToRestart(pod *corev1.Pod, have Have, c *corev1.Container, now time.Time) bool {
+	l := latest(have, c.Name)
+	if l == nil || l.State != runtime.Exited || have.Orphan || have.Ending || pod.DeletionTimestamp != nil || ended(pod) {
+		return false
+	}
+	policy := pod.Spec.RestartPolicy
+	if init := slices.ContainsFunc(pod.Spec.InitContainers, func(i corev1.Container) bool { return i.Name == c.Name }); init && isSidecar(c) {
+		policy = corev1.RestartPolicyAlways
+	} else if init && policy != corev1.RestartPolicyNever {
+		policy = corev1.RestartPolicyOnFailure
+	}
+	delay, _ := backoff(*l)
+	return restarts(policy, l.Exit.Code) && now.Before(l.Exit.Finished.Add(delay))
+}
+
 func (d *decider) start(c *corev1.Container, attempt int, next time.Duration) {
 	if w := d.have.Waiting[c.Name]; d.now.Before(w.Until) {
 		d.at(w.Until)

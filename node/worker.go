@@ -56,12 +56,14 @@ type worker struct {
 	follows   bool
 	refreshed time.Time
 	measured  time.Time
-	adopted   bool
+	// told are the attempts, by container ID, of which it was told that their restart waits.
+	told    map[string]bool
+	adopted bool
 }
 
 func newWorker(a *Agent, pod *corev1.Pod) *worker {
 	return &worker{a: a, uid: string(pod.UID), want: pod, wake: make(chan struct{}, 1), seen: time.Now(),
-		have: emptyHave()}
+		have: emptyHave(), told: map[string]bool{}}
 }
 
 func emptyHave() Have {
@@ -157,6 +159,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 		}
 		w.begin(ctx, act)
 	}
+	w.tellRestarts(now)
 	next = earlier(next, w.report(ctx, now))
 	next = earlier(next, w.measure(now))
 	return earlier(next, w.refresh(ctx, now))

@@ -301,6 +301,19 @@ func (s *Server) Pod(namespace, name string) *corev1.Pod {
 	return object.Copy(o).(*corev1.Pod)
 }
 
+// Told returns the events about an object as "TYPE REASON MESSAGE", in no order.
+func (s *Server) Told(name string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for _, o := range s.m {
+		if e, ok := o.(*corev1.Event); ok && e.InvolvedObject.Name == name {
+			out = append(out, e.Type+" "+e.Reason+" "+e.Message)
+		}
+	}
+	return out
+}
+
 // Events returns the reasons of the events about an object, in no order.
 func (s *Server) Events(name string) []string {
 	s.mu.Lock()
