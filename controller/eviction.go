@@ -79,7 +79,7 @@ func anyNodeReady(v View, changed *corev1.Node) bool {
 }
 
 // evictAt is when a pod must leave a node with these taints: at once if it tolerates one of them not at all, else when the
-// first toleration runs out. forever is set if none does.
+// first toleration runs out, counted from when pod and taint met. forever is set if none does.
 func evictAt(p *corev1.Pod, taints []corev1.Taint) (at time.Time, forever bool) {
 	forever = true
 	for i := range taints {
@@ -91,12 +91,24 @@ func evictAt(p *corev1.Pod, taints []corev1.Taint) (at time.Time, forever bool) 
 		if endless || t.TimeAdded == nil {
 			continue
 		}
-		end := t.TimeAdded.Add(time.Duration(max(0, seconds)) * time.Second)
+		met := t.TimeAdded.Time
+		if bound := boundSince(p); bound.After(met) {
+			met = bound
+		}
+		end := met.Add(time.Duration(max(0, seconds)) * time.Second)
 		if forever || end.Before(at) {
 			at, forever = end, false
 		}
 	}
 	return at, forever
+}
+
+// boundSince is when a pod got its node.
+func boundSince(p *corev1.Pod) time.Time {
+	if c := podCondition(p, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionTrue && !c.LastTransitionTime.IsZero() {
+		return c.LastTransitionTime.Time
+	}
+	return p.CreationTimestamp.Time
 }
 
 // tolerationOf is for how long a pod bears a taint: the shortest of the tolerations that match.
@@ -149,10 +161,17 @@ func disrupted(p *corev1.Pod, now time.Time, reason, message string) *corev1.Pod
 	return c
 }
 
-// forgetNode removes the pods of a node that is gone: nobody is left to stop them, nor to tell those that wait for it that they ended.
+// forgetNode removes the pods of a node that is not there: nobody is left to stop them, nor to tell those that wait for it that they ended. A pod
+// that has only just got its node, and that no agent has seen, waits, as in Kubernetes: the node may be about to join.
 func forgetNode(v View, node string, now time.Time) Result {
 	var res Result
 	for p := range v.PodsOn(node) {
+		if at := boundSince(p).Add(nodeGrace); at.After(now) && p.DeletionTimestamp == nil && p.Status.StartTime == nil {
+			if res.Wake.IsZero() || at.Before(res.Wake) {
+				res.Wake = at
+			}
+			continue
+		}
 		remove(p, now, "PodGC: node no longer exists", &res)
 	}
 	return res

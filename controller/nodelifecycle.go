@@ -38,8 +38,8 @@ func (nodeLifecycle) Keys(v View, ch Change, emit func(object.Key)) {
 			emit(object.Key{Resource: "nodes", Name: ch.Key.Name})
 		}
 	case "pods":
-		// A pod on a node with a NoExecute taint, or that is lost, must be looked at, and one that goes on a node that is out of service, and no
-		// other.
+		// A pod on a node with a NoExecute taint, or that is lost or not there, must be looked at, and one that goes on a node that is out of service,
+		// and no other.
 		p, ok := ch.New.(*corev1.Pod)
 		if !ok || p.Spec.NodeName == "" {
 			return
@@ -47,6 +47,7 @@ func (nodeLifecycle) Keys(v View, ch Change, emit func(object.Key)) {
 		key := object.Key{Resource: "nodes", Name: p.Spec.NodeName}
 		o, ok := v.Get(key)
 		if !ok {
+			emit(key)
 			return
 		}
 		if n := o.(*corev1.Node); p.DeletionTimestamp == nil && (len(evicting(n)) > 0 || nodeReady(n) == corev1.ConditionUnknown) || p.DeletionTimestamp != nil && outOfService(n) {
@@ -191,8 +192,9 @@ func revive(n *corev1.Node, now metav1.Time) {
 	}
 }
 
-// taint makes the node's taints follow its conditions Ready and DiskPressure and spec.unschedulable, as Kubernetes does. Whether a node that is
-// not ready is to be emptied says nodeEviction; here such a taint only follows the condition, or goes.
+// taint makes the node's taints follow its conditions and spec.unschedulable, as Kubernetes does. Whether a node that is not ready is to be
+// emptied says nodeEviction; here such a taint only follows the condition, or goes. A NoExecute taint that came without its time gets it: pods that
+// bear it for a while are counted from then on.
 func taint(n *corev1.Node, now metav1.Time) {
 	ready := nodeReady(n)
 	unknown := ready == corev1.ConditionUnknown
@@ -202,9 +204,22 @@ func taint(n *corev1.Node, now metav1.Time) {
 	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute, unknown && told, now)
 	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoSchedule, notReady, now)
 	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute, notReady && told, now)
-	full := nodeCondition(n, corev1.NodeDiskPressure)
-	setTaint(n, corev1.TaintNodeDiskPressure, corev1.TaintEffectNoSchedule, full != nil && full.Status == corev1.ConditionTrue, now)
+	for _, x := range []struct {
+		condition corev1.NodeConditionType
+		key       string
+	}{
+		{corev1.NodeMemoryPressure, corev1.TaintNodeMemoryPressure}, {corev1.NodeDiskPressure, corev1.TaintNodeDiskPressure},
+		{corev1.NodePIDPressure, corev1.TaintNodePIDPressure}, {corev1.NodeNetworkUnavailable, corev1.TaintNodeNetworkUnavailable},
+	} {
+		c := nodeCondition(n, x.condition)
+		setTaint(n, x.key, corev1.TaintEffectNoSchedule, c != nil && c.Status == corev1.ConditionTrue, now)
+	}
 	setTaint(n, corev1.TaintNodeUnschedulable, corev1.TaintEffectNoSchedule, n.Spec.Unschedulable, now)
+	for i := range n.Spec.Taints {
+		if t := &n.Spec.Taints[i]; t.Effect == corev1.TaintEffectNoExecute && t.TimeAdded == nil {
+			t.TimeAdded = &now
+		}
+	}
 }
 
 func setTaint(n *corev1.Node, key string, effect corev1.TaintEffect, want bool, now metav1.Time) {
