@@ -17,6 +17,9 @@ import (
 	"reconcile/scheduler"
 )
 
+// maxRefusalEvents is how many pods of one owner that fit nowhere get an event of their own in one run, which people look for; the rest share one.
+const maxRefusalEvents = 500
+
 // schedulingKey is the one key of the scheduling step: it looks at all pods without a node at once.
 var schedulingKey = object.Key{Resource: "pods"}
 
@@ -111,7 +114,7 @@ func (c scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, erro
 	}
 	s.summarize()
 	if o, ok := v.Get(scheduler.ProfilesKey); ok && fault != nil {
-		s.event(o, corev1.EventTypeWarning, "InvalidProfile", fault.Error())
+		s.event(o, corev1.DefaultSchedulerName, corev1.EventTypeWarning, "InvalidProfile", fault.Error())
 	}
 	return s.res, nil
 }
@@ -226,23 +229,34 @@ func (s *binding) bind(d scheduler.Decision) {
 	s.res.Put = append(s.res.Put, &p)
 	owner := s.owner(d.Pod)
 	s.res.Placements = append(s.res.Placements, Placement{Pod: object.KeyOf(d.Pod), Node: d.Node, Owner: owner})
-	if s.told[owner] == 0 {
+	if s.told[owner]+s.failed[owner] == 0 {
 		s.first = append(s.first, owner)
 	}
 	s.told[owner]++
 	if owner == (object.Key{}) || s.told[owner] <= maxSingleEvents {
-		s.event(&p, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("Successfully assigned %s/%s to %s", p.Namespace, p.Name, d.Node))
+		s.event(&p, schedulerOf(&p), corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("Successfully assigned %s/%s to %s", p.Namespace, p.Name, d.Node))
 	}
 }
 
-// summarize tells of an owner the number of its pods whose binding had no event of its own.
+// summarize tells of an owner the number of its pods whose binding or refusal had no event of its own.
 func (s *binding) summarize() {
 	for _, k := range s.first {
-		more := s.told[k] - maxSingleEvents
-		if o, ok := s.v.Get(k); ok && more > 0 {
-			s.event(o, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("(combined from similar events): Successfully assigned %d more pods", more))
+		o, ok := s.v.Get(k)
+		if !ok {
+			continue
+		}
+		if more := s.told[k] - maxSingleEvents; more > 0 {
+			s.event(o, corev1.DefaultSchedulerName, corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("(combined from similar events): Successfully assigned %d more pods", more))
+		}
+		if more := s.failed[k] - maxRefusalEvents; more > 0 {
+			s.event(o, corev1.DefaultSchedulerName, corev1.EventTypeWarning, "FailedScheduling", fmt.Sprintf("(combined from similar events): %d more pods fit on no node; their conditions say why", more))
 		}
 	}
+}
+
+// schedulerOf is the name of the scheduler that a pod asks for.
+func schedulerOf(p *corev1.Pod) string {
+	return cmp.Or(p.Spec.SchedulerName, corev1.DefaultSchedulerName)
 }
 
 func (s *binding) refuse(d scheduler.Decision) {
@@ -265,8 +279,11 @@ func (s *binding) refuse(d scheduler.Decision) {
 		Reason: corev1.PodReasonUnschedulable, Message: d.Message})
 	s.res.Put = append(s.res.Put, &p)
 	owner := s.owner(d.Pod)
-	if s.failed[owner]++; owner == (object.Key{}) || s.failed[owner] <= maxSingleEvents {
-		s.event(&p, corev1.EventTypeWarning, "FailedScheduling", d.Message)
+	if s.told[owner]+s.failed[owner] == 0 {
+		s.first = append(s.first, owner)
+	}
+	if s.failed[owner]++; owner == (object.Key{}) || s.failed[owner] <= maxRefusalEvents {
+		s.event(&p, schedulerOf(&p), corev1.EventTypeWarning, "FailedScheduling", d.Message)
 	}
 }
 
@@ -277,14 +294,14 @@ func (s *binding) preempt(d scheduler.Decision) {
 			continue
 		}
 		s.res.Put = append(s.res.Put, disrupted(q, s.now.Time, corev1.PodReasonPreemptionByScheduler,
-			corev1.DefaultSchedulerName+": preempting to accommodate a higher priority pod"))
+			schedulerOf(d.Pod)+": preempting to accommodate a higher priority pod"))
 		s.res.Delete = append(s.res.Delete, Deletion{Key: object.KeyOf(q)})
-		s.event(q, corev1.EventTypeNormal, "Preempted", fmt.Sprintf("Preempted by pod %s on node %s", d.Pod.UID, d.Nominated))
+		s.event(q, schedulerOf(d.Pod), corev1.EventTypeNormal, "Preempted", fmt.Sprintf("Preempted by pod %s on node %s", d.Pod.UID, d.Nominated))
 	}
 }
 
-func (s *binding) event(about object.Object, kind, reason, message string) {
-	s.res.Events = append(s.res.Events, Event{Regarding: about, Type: kind, Reason: reason, Message: message, Component: corev1.DefaultSchedulerName})
+func (s *binding) event(about object.Object, by, kind, reason, message string) {
+	s.res.Events = append(s.res.Events, Event{Regarding: about, Type: kind, Reason: reason, Message: message, Component: by})
 }
 
 // scheduled returns the pod's conditions with c among them.
