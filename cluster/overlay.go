@@ -9,6 +9,7 @@ import (
 	"github.com/google/btree"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/object"
@@ -82,11 +83,16 @@ func (o *Overlay) Put(obj object.Object) {
 	l := layer{path: k.Path(), key: k, obj: obj}
 	old, had := o.rows.ReplaceOrInsert(l)
 	o.names[k.Name] = struct{}{}
-	if had {
-		o.unindex(old)
-	}
 	o.recount(k, old.obj, had, obj)
-	for _, prefix := range indexPrefixes(obj) {
+	prefixes := indexPrefixes(obj)
+	if had && old.obj != nil {
+		for _, prefix := range indexPrefixes(old.obj) {
+			if !slices.Contains(prefixes, prefix) { // the others are replaced: most objects keep their owner
+				o.index.Delete(layer{path: prefix + l.path})
+			}
+		}
+	}
+	for _, prefix := range prefixes {
 		o.index.ReplaceOrInsert(layer{path: prefix + l.path, key: k, obj: obj})
 	}
 }
@@ -109,12 +115,25 @@ func (o *Overlay) recount(k object.Key, old object.Object, had bool, now object.
 	if !had {
 		old, _ = o.base.Get(k)
 	}
+	if old != nil && now != nil && sameSort(old.(*corev1.Pod), now.(*corev1.Pod)) {
+		return
+	}
 	if old != nil {
 		o.count(old, -1)
 	}
 	if now != nil {
 		o.count(now, 1)
 	}
+}
+
+// sameSort tells quickly of two versions of a pod that they are counted alike; it may say no of some that are.
+func sameSort(a, b *corev1.Pod) bool {
+	x, y := metav1.GetControllerOfNoCopy(a), metav1.GetControllerOfNoCopy(b)
+	if x == nil || y == nil || x.UID != y.UID || a.Status.Phase != b.Status.Phase {
+		return false
+	}
+	was, is := object.AlikeOf(a), object.AlikeOf(b)
+	return was.Terminating == is.Terminating && was.Ready == is.Ready && maps.Equal(was.Labels, is.Labels)
 }
 
 func (o *Overlay) count(obj object.Object, n int) {
