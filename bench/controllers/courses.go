@@ -12,12 +12,16 @@ import (
 
 	"reconcile/cluster"
 	"reconcile/object"
+	"reconcile/plan"
 	"reconcile/sequencer"
 )
 
 // large is one Deployment of 10,000 replicas.
 func large(r *rig) error {
 	if err := r.nodes(200); err != nil {
+		return err
+	}
+	if err := r.measure("the plan of a Deployment of 10,000 replicas", func() error { return r.forecast(op(sequencer.Create, deployment("web", 10000)), 10000) }); err != nil {
 		return err
 	}
 	if err := r.measure("a Deployment of 10,000 replicas, until all are bound", func() error { return r.submit(op(sequencer.Create, deployment("web", 10000))) }); err != nil {
@@ -35,6 +39,22 @@ func large(r *rig) error {
 		}
 		return r.kubelets(10000)
 	})
+}
+
+// forecast makes the plan of an operation as `reconcile plan` shows it, and demands that it places so many pods.
+func (r *rig) forecast(o sequencer.Op, pods int) error {
+	out, err := r.seq.Forecast(context.Background(), sequencer.Request{User: "bench", Ops: []sequencer.Op{o}})
+	if err != nil {
+		return err
+	}
+	p, err := plan.Build(plan.Input{Base: out.Base, After: out.After, Requested: out.Requested, Written: out.Written, Outcome: out.Settled})
+	if err != nil {
+		return err
+	}
+	if text := plan.Render(p, 100, false); len(out.Settled.Placements) != pods || text == "" {
+		return fmt.Errorf("the plan places %d of %d pods:\n%s", len(out.Settled.Placements), pods, text)
+	}
+	return nil
 }
 
 // many are 1,000 Deployments of ten replicas that are rolled at once.
