@@ -127,7 +127,7 @@ func KeepGitOwner(o, old object.Object) {
 }
 
 // GitOwnedConflicts returns the paths of the fields that a write of new over old would change though git owns them. An owner is never given to an object of
-// git: with that one's end the garbage collector would delete what git declares.
+// git: with that one's end the garbage collector would delete what git declares. Nor is a time after which it is deleted.
 func GitOwnedConflicts(old, new object.Object) ([]string, error) {
 	owned := GitFields(old)
 	if len(owned) == 0 {
@@ -146,8 +146,9 @@ func GitOwnedConflicts(old, new object.Object) ([]string, error) {
 		return nil, err
 	}
 	var paths []string
+	ends := rulesOf(k.Resource).ends
 	for _, d := range object.Diff(k, was, now) {
-		if owned.Owns(d.Elements) {
+		if owned.Owns(d.Elements) || d.New != nil && slices.Contains(ends, d.Path) {
 			paths = append(paths, d.Path)
 		}
 	}

@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"reconcile/object"
@@ -89,6 +91,21 @@ func TestGitOwnedConflicts(t *testing.T) {
 		st.ErrStatus.Details.Causes[0].Message != "owned by git:cluster at commit 0123456789ab, web.yaml:5" ||
 		!strings.Contains(err.Error(), `deployments.apps "web" is forbidden: git source "cluster" owns spec.replicas (web.yaml:5)`) {
 		t.Errorf("denied: %v %+v", err, st)
+	}
+}
+
+// TestJobOfGitIsKept: who may not delete an object of git may not have it deleted by its time either.
+func TestJobOfGitIsKept(t *testing.T) {
+	job := "{apiVersion: batch/v1, kind: Job, metadata: {name: j, namespace: default}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}"
+	old := owned(t, job).(*batchv1.Job)
+	next := object.Copy(old)
+	next.Spec.TTLSecondsAfterFinished = ptr.To(int32(0))
+	got, err := GitOwnedConflicts(old, next)
+	if err != nil || !slices.Equal(got, []string{"spec.ttlSecondsAfterFinished"}) {
+		t.Errorf("set: conflicts %v (%v)", got, err)
+	}
+	if got, err := GitOwnedConflicts(next, old); err != nil || len(got) > 0 {
+		t.Errorf("taken away: conflicts %v (%v)", got, err)
 	}
 }
 

@@ -38,6 +38,8 @@ type rules struct {
 	updateKeeps []string
 	// statusKeeps are the fields besides the specification that a write of the status does not change.
 	statusKeeps []string
+	// ends are the fields by which an object is deleted one day: in an object of git they are git's, like its deletion, whether or not a file sets them.
+	ends []string
 	// named is told who asks for a creation.
 	named func(o object.Object, user string, groups []string)
 }

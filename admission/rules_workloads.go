@@ -107,6 +107,7 @@ func jobRules() rules {
 		}, func(o, old *batch.Job) field.ErrorList {
 			return batchvalidation.ValidateJobUpdateStatus(o, old, jobStatusOptions(o, old))
 		}).counted()
+	r.ends = []string{"spec.ttlSecondsAfterFinished"}
 	r.begin = func(o object.Object, _ time.Time) {
 		j := o.(*batchv1.Job)
 		// Kubernetes' defaults make a job that has no labels share its template's, and what is added there is then in both.

@@ -41,7 +41,7 @@ func TestPageOfFieldsOfGit(t *testing.T) {
 		t.Fatal(err)
 	}
 	manifest := strings.SplitN(strings.SplitN(string(page), "```yaml\n", 2)[1], "```", 2)[0]
-	lines := fileLines{"spec.replicas": 5, "spec.template.spec.containers[web].image": 11, "metadata.labels.app": 3}
+	lines := fileLines{"spec.replicas": 5, "spec.template.spec.containers[web].image": 11, "metadata.labels.app": 3, "spec.ttlSecondsAfterFinished": 1}
 	store := newRealStore(t)
 	s := apitest.Start(t, apitest.New(), func(c *api.Config) { c.Store, c.Writer, c.Origins = store, store, lines })
 	k := newKubectl(t, s)
@@ -52,6 +52,9 @@ func TestPageOfFieldsOfGit(t *testing.T) {
 	})
 	push(t, store, strings.ReplaceAll(manifest, "NAME", "git"), sequencer.Create)
 	push(t, store, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop-git}\n", sequencer.Create)
+	const job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: NAME}\nspec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}\n"
+	push(t, store, strings.ReplaceAll(job, "NAME", "git"), sequencer.Create)
+	k.ok(strings.ReplaceAll(job, "NAME", "hand"), "create", "-f", "-")
 	k.ok("", "create", "ns", "shop-hand")
 	k.ok(strings.ReplaceAll(manifest, "NAME", "hand"), "create", "-f", "-")
 	rows := tableLine.FindAllStringSubmatch(string(page), -1)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -16,7 +17,7 @@ func (finishedTTL) Name() string      { return "ttl-after-finished" }
 func (finishedTTL) Watches() []string { return []string{"jobs"} }
 
 func (finishedTTL) Keys(_ View, ch Change, emit func(object.Key)) {
-	if j, ok := ch.New.(*batchv1.Job); ok && j.Spec.TTLSecondsAfterFinished != nil && j.DeletionTimestamp == nil && jobFinished(j) {
+	if j, ok := ch.New.(*batchv1.Job); ok && endsByTime(j) {
 		emit(ch.Key)
 	}
 }
@@ -27,7 +28,7 @@ func (finishedTTL) Reconcile(v View, key object.Key, now time.Time) (Result, err
 		return Result{}, nil
 	}
 	j := o.(*batchv1.Job)
-	if j.Spec.TTLSecondsAfterFinished == nil || j.DeletionTimestamp != nil || !jobFinished(j) {
+	if !endsByTime(j) {
 		return Result{}, nil
 	}
 	c := jobCondition(j, batchv1.JobComplete)
@@ -38,4 +39,19 @@ func (finishedTTL) Reconcile(v View, key object.Key, now time.Time) (Result, err
 		return Result{Wake: at}, nil
 	}
 	return Result{Delete: []Deletion{{Key: key, DeleteOptions: DeleteOptions{PropagationPolicy: string(metav1.DeletePropagationForeground)}}}}, nil
+}
+
+// endsByTime tells that a job is to go when its time has passed. The time of a job of git counts only if git set it: nobody else may delete the job.
+func endsByTime(j *batchv1.Job) bool {
+	if j.Spec.TTLSecondsAfterFinished == nil || j.DeletionTimestamp != nil || !jobFinished(j) {
+		return false
+	}
+	source, ofGit := j.Annotations[object.AnnotationSource]
+	return !ofGit || slices.ContainsFunc(j.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+		if e.Manager != object.GitManager(source) || e.FieldsV1 == nil {
+			return false
+		}
+		set, err := object.ParseFields(e.FieldsV1.GetRawBytes())
+		return err == nil && set.Owns([]string{"f:spec", "f:ttlSecondsAfterFinished"})
+	})
 }

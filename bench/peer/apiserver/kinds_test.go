@@ -292,7 +292,8 @@ var kinds = []kind{
 		d.some(spec, "taints", 3, arr{doc{"key": "k", "effect": one(d, "NoSchedule", "x")}})
 		d.some(spec, "podCIDR", 4, one(d, "10.1.0.0/24", "10.2.0.0/24"))
 		return doc{"spec": spec}
-	}, status: condition("Ready")},
+		// Its status is left out: agents report labels with it, so ours adds them and takes none away.
+	}},
 	{path: "/api/v1/persistentvolumes", gv: "v1", name: "PersistentVolume", cluster: true, body: volume, status: func(d draw) doc { return doc{"phase": one(d, "Bound", "Released")} }},
 	{path: "/apis/storage.k8s.io/v1/storageclasses", gv: "storage.k8s.io/v1", name: "StorageClass", cluster: true, body: func(d draw) doc {
 		out := doc{"provisioner": one(d, "p", "p", "q")}

@@ -91,8 +91,13 @@ var known = []difference{
 		return strings.Contains(ours, "PartialObjectMetadata") && without(peer, noAnnotations...) == without(ours, noAnnotations...)
 	}},
 	{"an apply of the status of a service that there is not: kube-apiserver makes the service, and no status; for all other kinds both answer 404", `/services/[^/]+/status`, func(peer, ours string) bool {
-		return strings.HasPrefix(peer, "201 ") && strings.HasPrefix(ours, "404 ")
+		return (strings.HasPrefix(peer, "201 ") || strings.HasPrefix(peer, "422 ")) && strings.HasPrefix(ours, "404 ")
 	}},
+	{"a creation under a name that is taken, with an address that cannot be had: kube-apiserver tells of the address first", `/services(\?|$)`, func(peer, ours string) bool {
+		return strings.HasPrefix(peer, "422 ") && strings.Contains(peer, "failed to allocate IP") && strings.HasPrefix(ours, "409 ") && strings.Contains(ours, `"AlreadyExists"`)
+	}},
+	{"a service that asks for addresses of two families where there are of one: both refuse it, ours names both fields and warns of the rest", `/services`, sameBut("422", "not configured for dual-stack services")},
+	{"a precondition of a namespace's deletion: the refusal of both is a conflict, ours has the words that kube-apiserver has for all other kinds", `/namespaces/[^/]+$`, sameBut("409", `: Precondition failed: `)},
 	{"a table without rows, of a kind without columns of its own: null and an empty list", "", sameAfter(func(s string) string { return strings.Replace(s, `"rows": null`, `"rows": []`, 1) })},
 	{"a conflict tells where the object is kept: services and endpoints of kube-apiserver are kept under other names than theirs", "", sameAfter(func(s string) string {
 		return strings.NewReplacer("/registry/services/specs/", "/registry/services/", "/registry/services/endpoints/", "/registry/endpoints/").Replace(s)
@@ -100,6 +105,7 @@ var known = []difference{
 	{"who scales a workload to nothing is not kept by kube-apiserver, which leaves out a zero", `/(replicationcontrollers|replicasets|deployments|statefulsets)`, func(peer, ours string) bool {
 		return sameDocs(peer, ours, withoutScalers, withoutScalers)
 	}},
+	{"what was scaled to nothing belongs to nobody in kube-apiserver (above): who applies a scale then meets a conflict with nobody", `/scale(\?|$)`, sameConflictWithNobody},
 	{"an apply that conflicts and makes no object of the kind: kube-apiserver tells the conflict, ours the other", "", func(peer, ours string) bool {
 		return strings.HasPrefix(peer, "409 ") && strings.Contains(peer, "Apply failed with") && strings.HasPrefix(ours, "400 ") && strings.Contains(ours, "cannot be handled as a")
 	}},
@@ -117,6 +123,10 @@ var noAnnotations = []string{`"annotations": \{`, `"deprecated\.daemonset\.templ
 // sameAfter tells whether both answers are the same after a change of their texts.
 func sameAfter(change func(string) string) func(peer, ours string) bool {
 	return func(peer, ours string) bool { return change(peer) == change(ours) }
+}
+
+func sameConflictWithNobody(peer, ours string) bool {
+	return strings.HasPrefix(peer, "409 ") && strings.Contains(peer, `conflict with \"before-first-apply\" with subresource \"scale\"`) && (strings.HasPrefix(ours, "200 ") || strings.HasPrefix(ours, "422 "))
 }
 
 // withoutScalers takes from all managedFields what was written by the scale subresource.
