@@ -127,6 +127,9 @@ func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
 	if c.storage, c.all = s.newStorage(pod); c.all != nil {
 		return c
 	}
+	if c.all = withoutDevices(pod); c.all != nil {
+		return c
+	}
 	c.static = make([]*refusal, len(s.nodes))
 	c.taints = make([]int64, len(s.nodes))
 	c.preferred = make([]int64, len(s.nodes))

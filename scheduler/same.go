@@ -40,7 +40,7 @@ func sameDemand(a, b *corev1.PodSpec, pinned bool) bool {
 			return equality.Semantic.DeepEqual(x, y)
 		}) &&
 		sameImages(a.Containers, b.Containers) && sameImages(a.InitContainers, b.InitContainers) &&
-		sameVolumes(a.Volumes, b.Volumes) && never(a) == never(b)
+		sameVolumes(a.Volumes, b.Volumes) && never(a) == never(b) && equality.Semantic.DeepEqual(a.ResourceClaims, b.ResourceClaims)
 }
 
 // sameRequests tells whether two specifications ask for the same resources and ports.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"reconcile/object"
@@ -119,6 +120,12 @@ func TestRules(t *testing.T) {
 			p.Spec.InitContainers[0].RestartPolicy = &always
 		}, want: "NodeResourcesFit: Insufficient cpu"},
 		{name: "overhead", pod: func(p *corev1.Pod) { p.Spec.Overhead = corev1.ResourceList{"cpu": resource.MustParse("1950m")} }, want: "NodeResourcesFit: Insufficient cpu"},
+		{name: "a device's claim", pod: func(p *corev1.Pod) {
+			p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: ptr.To("one-gpu")}}
+		}, want: `DynamicResources: resourceclaim.resource.k8s.io "one-gpu" not found`},
+		{name: "a device's claim of a template", pod: func(p *corev1.Pod) {
+			p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimTemplateName: ptr.To("gpus")}}
+		}, want: `DynamicResources: waiting for the ResourceClaim of the pod's claim "gpu" to be made`},
 		{name: "unschedulable", node: func(n *corev1.Node) { n.Spec.Unschedulable = true }, want: "NodeUnschedulable: node(s) were unschedulable"},
 		{name: "unschedulable tolerated", node: func(n *corev1.Node) { n.Spec.Unschedulable = true },
 			pod: func(p *corev1.Pod) {
