@@ -69,7 +69,7 @@ func newRealStore(t testing.TB) realStore {
 		t.Fatal(err)
 	}
 	services := netip.MustParsePrefix("10.96.0.0/16")
-	set, err := controller.NewSet(controller.Config{ClusterID: store.Identity().ClusterID, ServiceRange: services, PodRange: netip.MustParsePrefix("10.244.0.0/16")})
+	set, err := controller.NewSet(controller.Config{ClusterID: store.Identity().ClusterID, ServiceRange: services, PodRange: netip.MustParsePrefix("10.244.0.0/16"), AdmitPod: admission.AdmitPod[controller.View]})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ import (
 //
 // The file has which nodes and which pods; daemonupdate.go the rolling update and the status, daemonpods.go what a pod looks like and
 // how often a failed one is replaced.
-type daemonSets struct{}
+type daemonSets struct{ admit PodAdmission }
 
 func (daemonSets) Name() string      { return "daemonset" }
 func (daemonSets) Watches() []string { return []string{"daemonsets", "nodes", "pods"} }
@@ -52,7 +52,7 @@ func sameNodeForDaemons(a, b *corev1.Node) bool {
 	return maps.Equal(a.Labels, b.Labels) && equality.Semantic.DeepEqual(a.Spec.Taints, b.Spec.Taints)
 }
 
-func (daemonSets) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+func (c daemonSets) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	o, ok := v.Get(key)
 	if !ok || o.GetDeletionTimestamp() != nil {
 		return Result{}, nil
@@ -64,7 +64,7 @@ func (daemonSets) Reconcile(v View, key object.Key, now time.Time) (Result, erro
 	}
 	ds := *live
 	ds.Annotations = maps.Clone(live.Annotations)
-	r := daemonRun{v: v, now: now, live: live, ds: &ds, pods: map[string][]*corev1.Pod{}, doomed: map[string]bool{},
+	r := daemonRun{v: v, admit: c.admit, now: now, live: live, ds: &ds, pods: map[string][]*corev1.Pod{}, doomed: map[string]bool{},
 		history: history{v: v, owner: live, kind: appsv1.SchemeGroupVersion.WithKind("DaemonSet"), template: &live.Spec.Template, label: appsv1.DefaultDaemonSetUniqueLabelKey}}
 	r.history.read(selector)
 	if live.Status.CollisionCount != nil {
@@ -98,6 +98,7 @@ func (daemonSets) Reconcile(v View, key object.Key, now time.Time) (Result, erro
 
 // daemonRun is one run for one DaemonSet.
 type daemonRun struct {
+	admit    PodAdmission
 	v        View
 	now      time.Time
 	live     *appsv1.DaemonSet
@@ -293,7 +294,7 @@ func (r *daemonRun) create(nodes []string) {
 		slot = 0
 	}
 	owner := metav1.NewControllerRef(r.live, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))
-	gate := newPodGate(r.v, r.live.Namespace)
+	gate := newPodGate(r.v, r.admit, r.live.Namespace)
 	for _, node := range nodes {
 		name := childName(r.live.Name, r.live.UID, slot)
 		for r.taken(name) {

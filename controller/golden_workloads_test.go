@@ -283,7 +283,7 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 			}
 		}
 	case "requests":
-		for o := range w.state.List("pods", "default") {
+		for o := range w.state.List("pods", "") {
 			for _, c := range o.(*corev1.Pod).Spec.Containers {
 				fmt.Fprintf(b, "%s* %s requests %s limits %s (%s)\n", o.(*corev1.Pod).GenerateName, c.Name, c.Resources.Requests.Cpu(), c.Resources.Limits.Cpu(), o.GetAnnotations()["kubernetes.io/limit-ranger"])
 			}

@@ -18,7 +18,7 @@ import (
 //
 // A key is a Job, or a pod whose Job is gone and which still has the finalizer. The file has the flow; jobpods.go what runs,
 // jobcount.go what has ended, jobpolicy.go the policies and the back-off, jobindex.go sets of indexes.
-type jobs struct{}
+type jobs struct{ admit PodAdmission }
 
 func (jobs) Name() string      { return "job" }
 func (jobs) Watches() []string { return []string{"jobs", "pods"} }
@@ -103,7 +103,7 @@ func replaceFailedOnly(j *batchv1.Job) bool {
 	return j.Spec.PodFailurePolicy != nil || j.Spec.PodReplacementPolicy != nil && *j.Spec.PodReplacementPolicy == batchv1.Failed
 }
 
-func (jobs) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+func (c jobs) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	o, ok := v.Get(key)
 	if !ok {
 		return Result{}, nil
@@ -118,7 +118,7 @@ func (jobs) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	if managedElsewhere(live) {
 		return Result{}, nil
 	}
-	r := newJobRun(v, live, now)
+	r := c.newRun(v, live, now)
 	if jobFinished(live) {
 		for _, p := range r.pods {
 			if tracked(p) {
@@ -140,10 +140,11 @@ func untracked(p *corev1.Pod) *corev1.Pod {
 
 // jobRun is one run for one Job.
 type jobRun struct {
-	v    View
-	now  time.Time
-	live *batchv1.Job
-	j    *batchv1.Job // what live becomes
+	admit PodAdmission
+	v     View
+	now   time.Time
+	live  *batchv1.Job
+	j     *batchv1.Job // what live becomes
 
 	pods        []*corev1.Pod // all that are the Job's, in the order of names
 	active      []*corev1.Pod // those that have neither ended nor are terminating
@@ -162,11 +163,11 @@ type jobRun struct {
 	res    Result
 }
 
-func newJobRun(v View, live *batchv1.Job, now time.Time) *jobRun {
+func (c jobs) newRun(v View, live *batchv1.Job, now time.Time) *jobRun {
 	j := *live
 	j.Annotations = maps.Clone(live.Annotations)
 	j.Status = *live.Status.DeepCopy()
-	r := &jobRun{v: v, now: now, live: live, j: &j, edited: map[string]*corev1.Pod{}}
+	r := &jobRun{v: v, admit: c.admit, now: now, live: live, j: &j, edited: map[string]*corev1.Pod{}}
 	selector, err := metav1.LabelSelectorAsSelector(live.Spec.Selector)
 	for o := range v.Owned(live.UID) {
 		p, ok := o.(*corev1.Pod)

@@ -10,21 +10,34 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
+
+	"reconcile/scheduler"
 )
 
 // retryRefused is how long an owner waits before it tries again to make a pod that was refused.
 const retryRefused = time.Minute
 
-// podGate is what stands between a controller and a pod that it wants to make: the defaults and bounds of the namespace's LimitRanges, and what
-// its quotas have left. One run uses one; the zero pods of a namespace without either cost two looks.
+// PodAdmission completes a new pod by what is in v and refuses it (Forbidden), as the API server's admission does before it looks at quotas: the
+// defaults, its RuntimeClass, and what the LimitRanges of its namespace give and bound. It changes p and nothing that p shares, and what it did to
+// a pod once it does not do again.
+type PodAdmission func(v View, p *corev1.Pod) error
+
+// podGate is what stands between a controller and a pod that it wants to make: the rest of the admission, and what the namespace's quotas have
+// left. One run uses one; the pods of a namespace without quotas and LimitRanges cost two looks.
 type podGate struct {
 	v      View
+	admit  PodAdmission
 	quotas []quotaUse
-	limits []*corev1.LimitRange
+	// bounded tells that the namespace has LimitRanges.
+	bounded bool
 }
 
-func newPodGate(v View, namespace string) *podGate {
-	g := &podGate{v: v, limits: limitRanges(v, namespace)}
+func newPodGate(v View, admit PodAdmission, namespace string) *podGate {
+	g := &podGate{v: v, admit: admit}
+	for range v.List("limitranges", namespace) {
+		g.bounded = true
+		break
+	}
 	for o := range v.List("resourcequotas", namespace) {
 		q := o.(*corev1.ResourceQuota)
 		g.quotas = append(g.quotas, quotaUse{q, usedOf(v, q)})
@@ -34,7 +47,7 @@ func newPodGate(v View, namespace string) *podGate {
 
 // take completes a new pod, and refuses it (Forbidden) or counts it.
 func (g *podGate) take(p *corev1.Pod) error {
-	if err := applyLimits(g.limits, p); err != nil {
+	if err := g.complete(p); err != nil {
 		return err
 	}
 	if len(g.quotas) == 0 {
@@ -66,6 +79,20 @@ func (g *podGate) take(p *corev1.Pod) error {
 			sum.Add(n)
 			g.quotas[i].used[name] = sum
 		}
+	}
+	return nil
+}
+
+// complete gives the pod all that a quota may look at. Where nothing looks and nothing can be refused Settle's admission does the same later.
+func (g *podGate) complete(p *corev1.Pod) error {
+	looked := g.bounded || len(g.quotas) > 0
+	if looked || p.Spec.PriorityClassName != "" {
+		if err := scheduler.Prioritize(g.v, p); err != nil {
+			return podForbidden(p, err)
+		}
+	}
+	if g.admit != nil && (looked || p.Spec.RuntimeClassName != nil) {
+		return g.admit(g.v, p)
 	}
 	return nil
 }

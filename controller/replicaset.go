@@ -26,7 +26,7 @@ const maxSingleEvents = 10
 
 // replicaSets keeps the wanted number of pods of each ReplicaSet. Its input are ReplicaSets and their pods, its output pods
 // (created in new slots, deleted by Kubernetes' ranking, released when their labels no longer match) and the status.
-type replicaSets struct{}
+type replicaSets struct{ admit PodAdmission }
 
 func (replicaSets) Name() string      { return "replicaset" }
 func (replicaSets) Watches() []string { return []string{"replicasets", "pods"} }
@@ -61,7 +61,7 @@ func samePodForOwner(a, b *corev1.Pod) bool {
 		podReady(a) == podReady(b) && maps.Equal(a.Labels, b.Labels) && sameOwners(a, b)
 }
 
-func (replicaSets) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+func (c replicaSets) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	o, ok := v.Get(key)
 	if !ok {
 		return Result{}, nil
@@ -71,7 +71,7 @@ func (replicaSets) Reconcile(v View, key object.Key, now time.Time) (Result, err
 	if err != nil {
 		return Result{}, fmt.Errorf("read the selector of %s: %w", key, err)
 	}
-	s := replicaSync{v: v, now: now, live: live, about: live, kind: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), component: "replicaset-controller"}
+	s := replicaSync{v: v, admit: c.admit, now: now, live: live, about: live, kind: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), component: "replicaset-controller"}
 	s.run(selector)
 	s.res.Put = append(s.res.Put, s.rs)
 	return s.res, nil
@@ -79,9 +79,10 @@ func (replicaSets) Reconcile(v View, key object.Key, now time.Time) (Result, err
 
 // replicaSync is one run for one ReplicaSet, or for a ReplicationController in the form of one.
 type replicaSync struct {
-	v    View
-	now  time.Time
-	live *appsv1.ReplicaSet
+	admit PodAdmission
+	v     View
+	now   time.Time
+	live  *appsv1.ReplicaSet
 	// about, kind and component are what the pods' owner and the events' teller are.
 	about     object.Object
 	kind      schema.GroupVersionKind
@@ -202,7 +203,7 @@ func (s *replicaSync) create(n int) {
 	}
 	owner := metav1.NewControllerRef(s.live, s.kind)
 	created := metav1.NewTime(s.now.Truncate(time.Second))
-	gate := newPodGate(s.v, s.live.Namespace)
+	gate := newPodGate(s.v, s.admit, s.live.Namespace)
 	for ; n > 0; slot++ {
 		name := childName(s.live.Name, s.live.UID, slot)
 		if _, taken := s.v.Get(object.Key{Resource: "pods", Namespace: s.live.Namespace, Name: name}); taken {

@@ -13,7 +13,7 @@ import (
 
 // replicationControllers keeps the wanted number of pods of each ReplicationController. Its rules are a ReplicaSet's: it runs in that
 // form, as in Kubernetes.
-type replicationControllers struct{}
+type replicationControllers struct{ admit PodAdmission }
 
 func (replicationControllers) Name() string      { return "replicationcontroller" }
 func (replicationControllers) Watches() []string { return []string{"replicationcontrollers", "pods"} }
@@ -30,7 +30,7 @@ func (replicationControllers) Keys(_ View, ch Change, emit func(object.Key)) {
 	}
 }
 
-func (replicationControllers) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+func (c replicationControllers) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	o, ok := v.Get(key)
 	if !ok {
 		return Result{}, nil
@@ -39,7 +39,7 @@ func (replicationControllers) Reconcile(v View, key object.Key, now time.Time) (
 	if live.Spec.Template == nil {
 		return Result{}, nil
 	}
-	s := replicaSync{v: v, now: now, live: asReplicaSet(live), about: live, kind: corev1.SchemeGroupVersion.WithKind("ReplicationController"), component: "replication-controller"}
+	s := replicaSync{v: v, admit: c.admit, now: now, live: asReplicaSet(live), about: live, kind: corev1.SchemeGroupVersion.WithKind("ReplicationController"), component: "replication-controller"}
 	s.run(labels.Set(live.Spec.Selector).AsSelectorPreValidated())
 	rc := *live
 	rc.Annotations = s.rs.Annotations

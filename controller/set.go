@@ -22,6 +22,8 @@ type Config struct {
 	RootCA string
 	// Extensions are the scheduler's plugins besides Kubernetes' own, which its profiles may name.
 	Extensions []*scheduler.Extension
+	// AdmitPod completes the pods of controllers before quotas look at them; nil leaves them as their templates are.
+	AdmitPod PodAdmission
 	// Signer signs certificate requests; nil leaves them unsigned.
 	Signer Signer
 	// Tokens signs the tokens of service accounts' Secrets; nil leaves those empty.

@@ -23,7 +23,7 @@ import (
 // The file has the flow; statefulpods.go what pods and claims look like, history.go the revisions. That there are never two pods of
 // one ordinal follows from their names: the successor is made when the one before is gone from the store, and not in the entry that
 // removes it (see remover).
-type statefulSets struct{}
+type statefulSets struct{ admit PodAdmission }
 
 func (statefulSets) Name() string { return "statefulset" }
 func (statefulSets) Watches() []string {
@@ -60,7 +60,7 @@ func claimsOf(set *appsv1.StatefulSet, ordinal int) map[string]bool {
 	return out
 }
 
-func (statefulSets) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+func (c statefulSets) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	o, ok := v.Get(key)
 	if !ok {
 		return Result{}, nil
@@ -72,7 +72,7 @@ func (statefulSets) Reconcile(v View, key object.Key, now time.Time) (Result, er
 	}
 	set := *live
 	set.Annotations = maps.Clone(live.Annotations)
-	r := statefulRun{v: v, now: now, live: live, set: &set, written: map[object.Key]bool{},
+	r := statefulRun{v: v, admit: c.admit, now: now, live: live, set: &set, written: map[object.Key]bool{},
 		history: history{v: v, owner: live, kind: appsv1.SchemeGroupVersion.WithKind("StatefulSet"), template: &live.Spec.Template, label: labelRevisionHash}}
 	if err := r.read(selector); err != nil {
 		return Result{}, err
@@ -88,6 +88,7 @@ func (statefulSets) Reconcile(v View, key object.Key, now time.Time) (Result, er
 
 // statefulRun is one run for one StatefulSet.
 type statefulRun struct {
+	admit   PodAdmission
 	v       View
 	now     time.Time
 	live    *appsv1.StatefulSet
@@ -360,7 +361,7 @@ func (r *statefulRun) event(reason, message string) {
 // gate is what new pods must pass.
 func (r *statefulRun) gate() *podGate {
 	if r.door == nil {
-		r.door = newPodGate(r.v, r.live.Namespace)
+		r.door = newPodGate(r.v, r.admit, r.live.Namespace)
 	}
 	return r.door
 }

@@ -39,7 +39,8 @@ type world struct {
 }
 
 func config() controller.Config {
-	return controller.Config{ClusterID: "test", ServiceRange: netip.MustParsePrefix("10.96.0.0/16"), PodRange: netip.MustParsePrefix("10.244.0.0/16")}
+	return controller.Config{ClusterID: "test", ServiceRange: netip.MustParsePrefix("10.96.0.0/16"), PodRange: netip.MustParsePrefix("10.244.0.0/16"),
+		AdmitPod: admission.AdmitPod[controller.View]}
 }
 
 func newWorld(t testing.TB) *world {

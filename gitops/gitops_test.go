@@ -124,7 +124,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	services, pods := netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("10.244.0.0/16")
-	set, err := controller.NewSet(controller.Config{ClusterID: "test", ServiceRange: services, PodRange: pods})
+	set, err := controller.NewSet(controller.Config{ClusterID: "test", ServiceRange: services, PodRange: pods, AdmitPod: admission.AdmitPod[controller.View]})
 	if err != nil {
 		t.Fatal(err)
 	}

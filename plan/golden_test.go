@@ -35,7 +35,7 @@ type world struct {
 var serviceRange = netip.MustParsePrefix("10.96.0.0/16")
 
 func newWorld(t testing.TB) *world {
-	set, err := controller.NewSet(controller.Config{ClusterID: "test", ServiceRange: serviceRange, PodRange: netip.MustParsePrefix("10.244.0.0/16")})
+	set, err := controller.NewSet(controller.Config{ClusterID: "test", ServiceRange: serviceRange, PodRange: netip.MustParsePrefix("10.244.0.0/16"), AdmitPod: admission.AdmitPod[controller.View]})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,11 +101,9 @@ func (d *decider) admitOn(v controller.View) controller.Admit {
 	}
 	return func(o, old object.Object, now time.Time) error {
 		if p, ok := o.(*corev1.Pod); ok && old == nil {
-			admission.PodDefaults(p)
-			if err := admission.DefaultRuntime(v, p); err != nil {
+			if err := admission.AdmitPod(v, p); err != nil {
 				return err
 			}
-			admission.DefaultResources(v, p)
 		}
 		return d.admit(o, old, now)
 	}

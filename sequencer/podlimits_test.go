@@ -84,7 +84,7 @@ func TestUpdateKeepsThePriority(t *testing.T) {
 func TestPodsOfControllersAreCompleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, raftstore.MemoryStorage(), func(c *Config) {
-			set, err := controller.NewSet(controller.Config{ClusterID: "test", ServiceRange: c.Ranges.Services, PodRange: netip.MustParsePrefix("10.244.0.0/16")})
+			set, err := controller.NewSet(controller.Config{ClusterID: "test", ServiceRange: c.Ranges.Services, PodRange: netip.MustParsePrefix("10.244.0.0/16"), AdmitPod: admission.AdmitPod[controller.View]})
 			if err != nil {
 				t.Fatal(err)
 			}

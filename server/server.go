@@ -207,7 +207,7 @@ func (s *Server) build() error {
 		return err
 	}
 	set, err := controller.NewSet(controller.Config{ClusterID: s.store.Identity().ClusterID, ServiceRange: s.cfg.ServiceCIDR, PodRange: s.cfg.PodCIDR, RootCA: string(s.keys.PEM()),
-		Signer: issuer, Tokens: tokens})
+		AdmitPod: admission.AdmitPod[controller.View], Signer: issuer, Tokens: tokens})
 	if err != nil {
 		return err
 	}

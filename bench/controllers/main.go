@@ -122,7 +122,7 @@ func open(dir string, batch int) (*rig, error) {
 		return nil, err
 	}
 	services := netip.MustParsePrefix("10.96.0.0/16")
-	set, err := controller.NewSet(controller.Config{ClusterID: "bench", ServiceRange: services, PodRange: netip.MustParsePrefix("10.0.0.0/8")})
+	set, err := controller.NewSet(controller.Config{ClusterID: "bench", ServiceRange: services, PodRange: netip.MustParsePrefix("10.0.0.0/8"), AdmitPod: admission.AdmitPod[controller.View]})
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func Start(t testing.TB, cfg Config) *Cluster {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Settler == nil {
-		set, err := controller.NewSet(controller.Config{ClusterID: ClusterID, ServiceRange: serviceRange(), PodRange: netip.MustParsePrefix("10.244.0.0/16")})
+		set, err := controller.NewSet(controller.Config{ClusterID: ClusterID, ServiceRange: serviceRange(), PodRange: netip.MustParsePrefix("10.244.0.0/16"), AdmitPod: admission.AdmitPod[controller.View]})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ type ours struct {
 }
 
 func newOurs(t *testing.T) *ours {
-	set, err := controller.NewSet(controller.Config{ClusterID: "judge", ServiceRange: netip.MustParsePrefix("10.96.0.0/16"), PodRange: netip.MustParsePrefix("10.244.0.0/16")})
+	set, err := controller.NewSet(controller.Config{ClusterID: "judge", ServiceRange: netip.MustParsePrefix("10.96.0.0/16"), PodRange: netip.MustParsePrefix("10.244.0.0/16"), AdmitPod: admission.AdmitPod[controller.View]})
 	if err != nil {
 		t.Fatal(err)
 	}
