@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Move is a pod that would be better off elsewhere.
@@ -29,6 +30,7 @@ func (s *Snapshot) Rebalance(gain int64, most int) (out []Move) {
 	slices.SortStableFunc(order, func(a, b int32) int {
 		return cmp.Or(cmp.Compare(fullness(a), fullness(b)), cmp.Compare(s.nodes[a].node.Name, s.nodes[b].node.Name))
 	})
+	moved := map[types.UID]bool{}
 	for _, at := range order {
 		pods := slices.Clone(s.nodes[at].pods)
 		slices.SortStableFunc(pods, func(a, b *podState) int {
@@ -38,10 +40,11 @@ func (s *Snapshot) Rebalance(gain int64, most int) (out []Move) {
 			if len(out) == most {
 				return out
 			}
-			if q.owner == "" || PinnedTo(&q.pod.Spec) != "" || q.group.terminating {
+			if q.owner == "" || PinnedTo(&q.pod.Spec) != "" || q.group.terminating || moved[q.pod.UID] {
 				continue
 			}
 			if m, better := s.move(at, q, gain); better {
+				moved[q.pod.UID] = true
 				out = append(out, m)
 			}
 		}

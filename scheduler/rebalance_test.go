@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
 )
 
 // TestRebalance: pods leave the full node for the empty one until moving is not worth it; then nothing more is proposed. Bare pods stay.
@@ -35,6 +37,31 @@ func TestRebalance(t *testing.T) {
 	if few := NewSnapshot(c).Rebalance(5, 2); len(few) != 2 {
 		t.Errorf("%d moves where two are asked for", len(few))
 	}
+}
+
+// TestRebalanceMovesAPodOnce proposes no pod twice, also where it went to a node that is looked at later, in clusters at random.
+func TestRebalanceMovesAPodOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := &cluster{}
+		for i := range rapid.IntRange(2, 6).Draw(t, "nodes") {
+			n := node(fmt.Sprintf("n%d", i), fmt.Sprint(rapid.IntRange(1, 8).Draw(t, "cpu")), "32Gi", 110)
+			n.Labels["zone"] = rapid.SampledFrom([]string{"a", "b"}).Draw(t, "zone")
+			c.nodes = append(c.nodes, n)
+		}
+		for i := range rapid.IntRange(1, 20).Draw(t, "pods") {
+			p := pod(rapid.SampledFrom([]string{"web", "db"}).Draw(t, "owner"), i, fmt.Sprintf("%dm", rapid.IntRange(1, 10).Draw(t, "asks")*100), "1Gi")
+			p.UID = types.UID(fmt.Sprint(i))
+			p.Spec.NodeName = c.nodes[rapid.IntRange(0, len(c.nodes)-1).Draw(t, "on")].Name
+			c.pods = append(c.pods, p)
+		}
+		seen := map[string]bool{}
+		for _, m := range NewSnapshot(c).Rebalance(1, 100) {
+			if seen[m.Pod.Name] {
+				t.Fatalf("%s is moved twice", m.Pod.Name)
+			}
+			seen[m.Pod.Name] = true
+		}
+	})
 }
 
 // TestWithout tells where the pods of a node would go, and which would find no place.
