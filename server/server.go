@@ -18,10 +18,12 @@ import (
 
 	"reconcile/admission"
 	"reconcile/api"
+	"reconcile/api/explaindoor"
 	"reconcile/api/gitdoor"
 	"reconcile/cluster"
 	"reconcile/controller"
 	"reconcile/etcdapi"
+	"reconcile/explain"
 	"reconcile/gitops"
 	"reconcile/internal/diskspace"
 	"reconcile/internal/gcpace"
@@ -233,12 +235,22 @@ func (s *Server) build() error {
 		Store: objects{store: s.store, seq: s.seq}, Writer: s.seq,
 		Origins: origins{store: s.store, commits: s.commits},
 		Agents:  agents{identity: s.identity, pool: s.pool}, Tokens: tokens, Usage: s.measuring.answer,
-		Git: gitdoor.Git(s.commits, s.cfg.Log), Reconcile: gitdoor.Reconcile(s.commits, s.cfg.Log),
+		Git: gitdoor.Git(s.commits, s.cfg.Log), Reconcile: s.reconcile(),
 		Metrics: metrics, Registerer: registry, Ready: s.readyChecks(), Live: s.liveChecks(),
 		Version: kubernetesVersion(s.cfg.Version), ServerAddress: s.cfg.Advertise, Log: s.cfg.Log,
 	})
 	s.api = &gate{next: handler}
 	return err
+}
+
+// reconcile serves what is ours and not Kubernetes'.
+func (s *Server) reconcile() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", gitdoor.Reconcile(s.commits, s.cfg.Log))
+	why := explaindoor.New(func() explain.View { return cluster.NewView(s.store.View()) })
+	mux.Handle(explaindoor.Prefix, why)
+	mux.Handle(explaindoor.Rebalance, why)
+	return mux
 }
 
 // buildCommits makes the commits' way.

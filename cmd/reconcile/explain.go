@@ -5,7 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"iter"
+	"net/http"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"reconcile/client"
+	"reconcile/explain"
 	"reconcile/object"
 	"reconcile/scheduler"
 )
@@ -31,7 +32,8 @@ func newExplain() *cobra.Command {
 		Use:   "explain pod/NAME | node/NAME",
 		Short: "Tell why a pod is where it is, or nowhere; where a node's pods would go without it",
 		Long: "Prints the pod's state and events, and what the scheduler says of each node as things stand now: the rule that refuses the\n" +
-			"pod there, with its numbers, or the node's score. Of a node, it prints where each of its pods would go if it were drained or lost.",
+			"pod there, with its numbers, or the node's score. Of a node, it prints where each of its pods would go if it were drained or lost,\n" +
+			"what a drain would wait for, and which pods nobody would make anew.",
 		Example: "  reconcile explain pod/web-0\n  reconcile explain -n shop pod/cart-2 -o json\n  reconcile explain node/n1",
 		Args:    oneArg("pod/NAME or node/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,22 +41,19 @@ func newExplain() *cobra.Command {
 			if !ok || name == "" || kind != "pod" && kind != "node" {
 				return fmt.Errorf("explain %s: want pod/NAME or node/NAME", args[0])
 			}
+			if kind == "node" {
+				var n explain.Node
+				if err := f.ask(cmd.Context(), http.MethodGet, "explain/nodes/"+name, nil, &n); err != nil {
+					return err
+				}
+				return printNode(cmd.OutOrStdout(), n, name, output)
+			}
 			c, err := f.connect()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			if kind == "node" {
-				if _, err := c.Get(cmd.Context(), object.Key{Resource: "nodes", Name: name}); err != nil {
-					return err
-				}
-				now, err := readPlaces(cmd.Context(), c)
-				if err != nil {
-					return err
-				}
-				return explainNode(cmd.OutOrStdout(), now, name, output)
-			}
-			e, err := explain(cmd.Context(), c, object.Key{Resource: "pods", Namespace: namespace, Name: name})
+			e, err := explainPod(cmd.Context(), &f, c, object.Key{Resource: "pods", Namespace: namespace, Name: name})
 			switch {
 			case err != nil:
 				return err
@@ -74,7 +73,7 @@ func newExplain() *cobra.Command {
 
 // explanation is what the cluster says about a pod's place and state.
 type explanation struct {
-	Pod   string `json:"pod"`
+	Name  string `json:"pod"`
 	Node  string `json:"node,omitempty"`
 	Phase string `json:"phase"`
 	// Owner is what made the pod, and what made that ("replicaset/web-5 of deployment/web"); Source is the file and line in git of the object behind it, if it comes from there.
@@ -84,32 +83,7 @@ type explanation struct {
 	Conditions []explained `json:"conditions,omitempty"`
 	Containers []explained `json:"containers,omitempty"`
 	Events     []explained `json:"events,omitempty"`
-	// Nodes is what the scheduler would say of each node now: the first rule that refuses the pod there, or the score.
-	Nodes []scheduler.Verdict `json:"nodes,omitempty"`
-	// Evictions are what would have to go from nodes so that the pod fits, if it fits nowhere: pods of lower priority.
-	Evictions []eviction `json:"evictions,omitempty"`
-}
-
-// eviction is what would have to go from a node.
-type eviction struct {
-	Node      string   `json:"node"`
-	Pods      []string `json:"pods"`
-	Protected int      `json:"protected,omitempty"`
-}
-
-// evictions are those of each node where they help.
-func evictions(now places, p *corev1.Pod) (out []eviction) {
-	for _, x := range scheduler.NewSnapshot(now).Preemptions(p) {
-		if len(x.Victims) == 0 {
-			continue
-		}
-		e := eviction{Node: x.Node, Protected: x.Violations}
-		for _, q := range x.Victims {
-			e.Pods = append(e.Pods, q.Namespace+"/"+q.Name)
-		}
-		out = append(out, e)
-	}
-	return out
+	explain.Pod
 }
 
 type explained struct {
@@ -119,13 +93,14 @@ type explained struct {
 	Time    time.Time `json:"time"`
 }
 
-func explain(ctx context.Context, c *client.Client, key object.Key) (explanation, error) {
+// explainPod asks the cluster about a pod: its state and events as kubectl would, its place by the server.
+func explainPod(ctx context.Context, f *remoteFlags, c *client.Client, key object.Key) (explanation, error) {
 	o, err := c.Get(ctx, key)
 	if err != nil {
 		return explanation{}, err
 	}
 	p := o.(*corev1.Pod)
-	e := explanation{Pod: key.String(), Node: p.Spec.NodeName, Phase: string(p.Status.Phase)}
+	e := explanation{Name: key.String(), Node: p.Spec.NodeName, Phase: string(p.Status.Phase)}
 	if e.Owner, e.Source, err = origin(ctx, c, p); err != nil {
 		return e, err
 	}
@@ -148,76 +123,8 @@ func explain(ctx context.Context, c *client.Client, key object.Key) (explanation
 		ev := o.(*corev1.Event)
 		e.Events = append(e.Events, explained{ev.Type, ev.Reason, ev.Message, eventTime(ev)})
 	}
-	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-		return e, nil
-	}
-	now, err := readPlaces(ctx, c)
-	if err != nil {
-		return e, err
-	}
-	e.Nodes = scheduler.Explain(now, p)
-	if p.Spec.NodeName == "" && !slices.ContainsFunc(e.Nodes, func(v scheduler.Verdict) bool { return v.Fits }) {
-		e.Evictions = evictions(now, p)
-	}
-	return e, nil
+	return e, f.ask(ctx, http.MethodGet, "explain/pods/"+key.Namespace+"/"+key.Name, nil, &e.Pod)
 }
-
-// places is what the scheduler reads of a cluster.
-type places struct {
-	objects map[string][]object.Object // by resource, in the order of their keys
-	pods    map[string][]*corev1.Pod   // by node
-}
-
-// schedulingResources are what the rules of the scheduler look at besides pods.
-var schedulingResources = []string{"nodes", "namespaces", "services", "replicationcontrollers", "replicasets", "statefulsets", "persistentvolumeclaims",
-	"persistentvolumes", "configmaps", "storageclasses", "csinodes", "csidrivers", "csistoragecapacities", "volumeattachments", "poddisruptionbudgets"}
-
-func readPlaces(ctx context.Context, c *client.Client) (places, error) {
-	out := places{objects: map[string][]object.Object{}, pods: map[string][]*corev1.Pod{}}
-	for _, resource := range schedulingResources {
-		list, err := c.List(ctx, object.Selection{Resource: resource})
-		if err != nil {
-			return out, err
-		}
-		slices.SortFunc(list, func(a, b object.Object) int {
-			return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
-		})
-		out.objects[resource] = list
-	}
-	pods, err := c.List(ctx, object.Selection{Resource: "pods"})
-	for _, o := range pods {
-		p := o.(*corev1.Pod)
-		out.pods[p.Spec.NodeName] = append(out.pods[p.Spec.NodeName], p)
-	}
-	return out, err
-}
-
-// Get implements scheduler.Source.
-func (p places) Get(k object.Key) (object.Object, bool) {
-	for o := range p.List(k.Resource, k.Namespace) {
-		if o.GetName() == k.Name {
-			return o, true
-		}
-	}
-	return nil, false
-}
-
-// List implements scheduler.Source.
-func (p places) List(resource, namespace string) iter.Seq[object.Object] {
-	return func(yield func(object.Object) bool) {
-		for _, o := range p.objects[resource] {
-			if (namespace == "" || o.GetNamespace() == namespace) && !yield(o) {
-				return
-			}
-		}
-	}
-}
-
-// Unbound implements scheduler.Source.
-func (p places) Unbound() iter.Seq[*corev1.Pod] { return slices.Values(p.pods[""]) }
-
-// PodsOn implements scheduler.Source.
-func (p places) PodsOn(node string) iter.Seq[*corev1.Pod] { return slices.Values(p.pods[node]) }
 
 // eventTime is when an event happened the last time.
 func eventTime(ev *corev1.Event) time.Time {
@@ -288,12 +195,15 @@ func (e explanation) print(w io.Writer, now time.Time) error {
 	if e.Node != "" {
 		where = "on node " + e.Node
 	}
-	fmt.Fprintf(w, "%s is %s %s\n", e.Pod, e.Phase, where)
+	fmt.Fprintf(w, "%s is %s %s\n", e.Name, e.Phase, where)
 	if e.Owner != "" {
 		fmt.Fprintf(w, "made by %s\n", e.Owner)
 	}
 	if e.Source != "" {
 		fmt.Fprintf(w, "from %s\n", e.Source)
+	}
+	for _, why := range e.Waits {
+		fmt.Fprintf(w, "waits: %s\n", why)
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, list := range [][]explained{e.Conditions, e.Containers, e.Events} {

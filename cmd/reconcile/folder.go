@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"reconcile/client"
 	"reconcile/gitops"
 	"reconcile/manifests"
 )
@@ -128,45 +125,9 @@ func (f *folderFlags) ask(ctx context.Context, verb string, req gitops.PlanReque
 }
 
 // post sends a request to the first server that answers.
-func (f *folderFlags) post(ctx context.Context, verb string, req gitops.PlanRequest) (gitops.PlanResponse, error) {
-	var res gitops.PlanResponse
-	p, err := f.remote.path()
-	if err != nil {
-		return res, err
-	}
-	cfg, err := client.FromKubeconfig(p, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return res, err
-	}
-	body, err := json.Marshal(req)
-	if err != nil {
-		return res, fmt.Errorf("encode the request: %w", err)
-	}
-	transport := &http.Transport{TLSClientConfig: cfg.TLS, ForceAttemptHTTP2: true}
-	defer transport.CloseIdleConnections()
-	var failed []error
-	for _, server := range cfg.Servers {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(server, "/")+"/reconcile/v1/"+verb, bytes.NewReader(body))
-		if err != nil {
-			return res, fmt.Errorf("ask %s: %w", server, err)
-		}
-		r.Header.Set("Content-Type", "application/json")
-		answer, err := (&http.Client{Transport: transport}).Do(r)
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		defer answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			text, _ := io.ReadAll(io.LimitReader(answer.Body, 4096))
-			return res, fmt.Errorf("%s answers %s: %s", server, answer.Status, strings.TrimSpace(string(text)))
-		}
-		if err := json.NewDecoder(answer.Body).Decode(&res); err != nil {
-			return res, fmt.Errorf("read the answer of %s: %w", server, err)
-		}
-		return res, nil
-	}
-	return res, fmt.Errorf("no server of %s could be reached: %w", p, errors.Join(failed...))
+func (f *folderFlags) post(ctx context.Context, verb string, req gitops.PlanRequest) (res gitops.PlanResponse, err error) {
+	err = f.remote.ask(ctx, http.MethodPost, verb, req, &res)
+	return res, err
 }
 
 // refusal prints findings, or what a refused plan would do, and says why a request was refused; nil if it was not.

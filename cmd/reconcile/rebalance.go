@@ -1,14 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"net/http"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 
-	"reconcile/scheduler"
+	"reconcile/explain"
 )
 
 // newRebalance is `reconcile rebalance`.
@@ -28,25 +29,21 @@ func newRebalance() *cobra.Command {
 			if !plan {
 				return fmt.Errorf("rebalance moves nothing by itself: say --plan to see what it would move")
 			}
-			c, err := f.connect()
-			if err != nil {
+			if gain < 1 || most < 1 {
+				return fmt.Errorf("--gain and --most want whole numbers of at least 1")
+			}
+			var r explain.Rebalance
+			if err := f.ask(cmd.Context(), http.MethodGet, fmt.Sprintf("rebalance?gain=%d&most=%d", gain, most), nil, &r); err != nil {
 				return err
 			}
-			defer c.Close()
-			now, err := readPlaces(cmd.Context(), c)
-			if err != nil {
-				return err
+			if r.Warning != "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", r.Warning)
 			}
-			profiles, err := scheduler.ReadProfiles(now)
-			if err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), "warning:", err)
-			}
-			moves := movesOf(scheduler.NewSnapshotFor(now, profiles).Rebalance(gain, most))
 			switch output {
 			case "json":
-				return writeJSON(cmd.OutOrStdout(), moves)
+				return writeJSON(cmd.OutOrStdout(), r.Moves)
 			case "text":
-				return printMoves(cmd.OutOrStdout(), moves)
+				return printMoves(cmd.OutOrStdout(), r.Moves)
 			}
 			return fmt.Errorf("-o %q: want text or json", output)
 		},
@@ -59,25 +56,7 @@ func newRebalance() *cobra.Command {
 	return cmd
 }
 
-// move is one line of the plan.
-type move struct {
-	Pod  string `json:"pod"`
-	From string `json:"from"`
-	To   string `json:"to"`
-	// Gain is in points of the score; Refused names the rule for which the old node would not take the pod today.
-	Gain    int64  `json:"gain,omitempty"`
-	Refused string `json:"refused,omitempty"`
-}
-
-func movesOf(list []scheduler.Move) []move {
-	out := []move{}
-	for _, m := range list {
-		out = append(out, move{m.Pod.Namespace + "/" + m.Pod.Name, m.From, m.To, m.Gain, m.Refused})
-	}
-	return out
-}
-
-func printMoves(w io.Writer, moves []move) error {
+func printMoves(w io.Writer, moves []explain.Move) error {
 	if len(moves) == 0 {
 		_, err := fmt.Fprintln(w, "every pod is where it scores best, or close to it")
 		return err
@@ -93,36 +72,54 @@ func printMoves(w io.Writer, moves []move) error {
 	return t.Flush()
 }
 
-// explainNode tells where the pods of a node would go if it went.
-func explainNode(w io.Writer, now places, node, output string) error {
-	profiles, _ := scheduler.ReadProfiles(now) // what cannot be read is told where it is used
-	type line struct {
-		Pod     string   `json:"pod"`
-		Node    string   `json:"node,omitempty"`
-		Victims []string `json:"victims,omitempty"`
-		Message string   `json:"message,omitempty"`
-	}
-	list := []line{}
-	for _, d := range scheduler.NewSnapshotFor(now, profiles).Without(node) {
-		l := line{Pod: podKey(d.Pod), Node: d.Node, Message: d.Message}
-		for _, q := range d.Victims {
-			l.Victims = append(l.Victims, podKey(q))
-		}
-		list = append(list, l)
-	}
-	if output == "json" {
-		return writeJSON(w, list)
+// printNode tells where the pods of a node would go if it went.
+func printNode(w io.Writer, n explain.Node, node, output string) error {
+	switch output {
+	case "json":
+		return writeJSON(w, n)
+	case "text":
+	default:
+		return fmt.Errorf("-o %q: want text or json", output)
 	}
 	fmt.Fprintf(w, "without node %s, of its pods that are made anew\n", node)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	for _, l := range list {
-		where := "nowhere"
-		if l.Node != "" {
-			where = l.Node
+	held, stay := 0, 0
+	for _, m := range n.Moves {
+		where := cmp.Or(m.Node, "nowhere")
+		if m.Held != "" {
+			held++
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\n", l.Pod, where, l.Message)
+		if m.Stays {
+			stay++
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", m.Pod, where, m.Message)
+	}
+	if held > 0 {
+		fmt.Fprintln(t, "a drain would wait for")
+	}
+	for _, m := range n.Moves {
+		if m.Held != "" {
+			fmt.Fprintf(t, "  %s\t%s\n", m.Pod, m.Held)
+		}
+	}
+	if stay > 0 {
+		fmt.Fprintln(t, "if it is only not heard of, these are made anew when it is deleted or tainted node.kubernetes.io/out-of-service, as they may still run there")
+	}
+	for _, m := range n.Moves {
+		if m.Stays {
+			fmt.Fprintf(t, "  %s\n", m.Pod)
+		}
+	}
+	for _, x := range []struct {
+		title string
+		pods  []string
+	}{{"nobody makes these anew (kubectl drain needs --force)", n.Gone}, {"these belong to the node and go with it", n.Daemons}} {
+		if len(x.pods) > 0 {
+			fmt.Fprintln(t, x.title)
+		}
+		for _, p := range x.pods {
+			fmt.Fprintf(t, "  %s\n", p)
+		}
 	}
 	return t.Flush()
 }
-
-func podKey(p *corev1.Pod) string { return p.Namespace + "/" + p.Name }

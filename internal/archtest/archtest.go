@@ -28,11 +28,11 @@ const everything = "*"
 // rooms is the map of ARCHITECTURE.md. A name ending in "/..." stands for a folder and all below it.
 var rooms = map[string]room{
 	"cmd/reconcile": {[]string{everything}, "the command line sees all pieces and has no logic of its own"},
-	"server": {[]string{"admission", "api/...", "authz", "cluster", "controller", "etcdapi", "gitops", "internal/diskspace", "internal/gcpace", "internal/loop", "manifests/...", "object", "pki", "plan", "proxy/model", "raftstore/...", "scheduler", "schema", "sequencer"},
+	"server": {[]string{"admission", "api/...", "authz", "cluster", "controller", "etcdapi", "explain", "gitops", "internal/diskspace", "internal/gcpace", "internal/loop", "manifests/...", "object", "pki", "plan", "proxy/model", "raftstore/...", "scheduler", "schema", "sequencer"},
 		"server wires one control-plane member; a machine's side (agent, client, node, proxy, dns) is wired by agent"},
 	"agent":      {[]string{"client", "dns", "node/...", "object", "pki", "proxy/...", "internal/loop"}, "agent wires one machine and must live without the control plane's packages"},
 	"gitops":     {[]string{"admission", "authz", "cluster", "manifests/...", "object", "plan", "schema", "sequencer", "internal/loop"}, "gitops is every commit's one way, and knows no HTTP and no raft"},
-	"api":        {[]string{"admission", "authz", "cluster", "gitops", "object", "pki", "plan", "schema", "sequencer"}, "api speaks HTTP; storage and raft are behind cluster and sequencer"},
+	"api":        {[]string{"admission", "authz", "cluster", "explain", "gitops", "object", "pki", "plan", "schema", "sequencer"}, "api speaks HTTP; storage and raft are behind cluster and sequencer"},
 	"etcdapi":    {[]string{"authz", "cluster", "object", "raftstore", "sequencer"}, "etcdapi is a facade over the same store and writer"},
 	"client":     {[]string{"object", "pki"}, "client runs on machines that have no server"},
 	"pki":        {nil, "pki is a leaf"},
@@ -41,6 +41,7 @@ var rooms = map[string]room{
 	"manifests":  {[]string{"admission", "object", "schema", "internal/loop"}, "manifests serves `validate` without a cluster"},
 	"schema":     {[]string{"object"}, "schema is text and its compilation"},
 	"plan":       {[]string{"admission", "controller", "object", "proxy/model", "scheduler"}, "the plan runs the same pure functions as the commit"},
+	"explain":    {[]string{"scheduler"}, "answers are the scheduler's, put into words"},
 	"controller": {[]string{"scheduler", "object"}, "controllers see only the View they declare"},
 	"scheduler":  {[]string{"object"}, "the scheduler is a function of a snapshot"},
 	"sequencer":  {[]string{"admission", "cluster", "controller", "internal/fp", "internal/mutant", "object", "plan", "raftstore", "scheduler"}, "the sequencer is the one writer"},
@@ -72,7 +73,7 @@ var rooms = map[string]room{
 }
 
 // pure are the rooms that take time and chance as arguments.
-var pure = []string{"plan", "controller", "scheduler", "admission", "authz", "proxy/model"}
+var pure = []string{"plan", "explain", "controller", "scheduler", "admission", "authz", "proxy/model"}
 
 // impure are the imports that a pure room must not have.
 var impure = []string{"net", "net/http", "os", "os/exec", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "golang.org/x/sys/unix", "io/ioutil", "os/signal", "github.com/hashicorp/raft",
