@@ -16,8 +16,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"reconcile/api"
 	"reconcile/api/apitest"
+	"reconcile/api/explaindoor"
 	"reconcile/controller"
+	"reconcile/controller/memview"
+	"reconcile/explain"
 	"reconcile/object"
 )
 
@@ -177,19 +181,32 @@ func TestStatusWatch(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	store := apitest.New()
-	s := apitest.Start(t, store, nil)
-	store.Put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p"}, Status: corev1.PodStatus{Phase: corev1.PodPending,
+	state := memview.New()
+	s := apitest.Start(t, store, func(c *api.Config) { c.Reconcile = explaindoor.New(func() explain.View { return state }) })
+	put := func(o object.Object) {
+		store.Put(o)
+		state.Put(o)
+	}
+	put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p"}, Status: corev1.PodStatus{Phase: corev1.PodPending,
 		Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/2 nodes are available: 2 Insufficient cpu"}}}})
-	store.Put(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "e"}, InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "p", Namespace: "default"}, Type: "Warning", Reason: "FailedScheduling", Message: "no room"})
+	put(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "e"}, InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "p", Namespace: "default"}, Type: "Warning", Reason: "FailedScheduling", Message: "no room"})
 	full := corev1.ResourceList{"cpu": resource.MustParse("1"), "memory": resource.MustParse("1Gi"), "pods": resource.MustParse("0")}
 	room := corev1.ResourceList{"cpu": resource.MustParse("1"), "memory": resource.MustParse("1Gi"), "pods": resource.MustParse("9")}
 	ready := []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-	store.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Allocatable: full, Conditions: ready}})
-	store.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Spec: corev1.NodeSpec{Unschedulable: true}, Status: corev1.NodeStatus{Allocatable: room, Conditions: ready}})
-	store.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n3"}, Status: corev1.NodeStatus{Allocatable: room, Conditions: ready}})
+	put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Allocatable: full, Conditions: ready}})
+	put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Spec: corev1.NodeSpec{Unschedulable: true}, Status: corev1.NodeStatus{Allocatable: room, Conditions: ready}})
+	put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n3"}, Status: corev1.NodeStatus{Allocatable: room, Conditions: ready}})
 	wants(t, mustReconcile(t, "explain", "pod/p", "--kubeconfig", s.Kubeconfig), "n1  refuses   NodeResourcesFit: Too many pods",
 		"n2  refuses   NodeUnschedulable: node(s) were unschedulable", "n3  has room  score ")
 	wants(t, mustReconcile(t, "explain", "pod/p", "--kubeconfig", s.Kubeconfig), "pod/default/p is Pending on no node", "0/2 nodes are available: 2 Insufficient cpu", "FailedScheduling")
+	wants(t, mustReconcile(t, "explain", "node/n3", "--kubeconfig", s.Kubeconfig), "without node n3, of its pods that are made anew")
+	if _, err := reconcile(t, "explain", "node/nix", "--kubeconfig", s.Kubeconfig); err == nil || !strings.Contains(err.Error(), `nodes "nix" not found`) {
+		t.Errorf("explain no node: %v", err)
+	}
+	wants(t, mustReconcile(t, "rebalance", "--plan", "--kubeconfig", s.Kubeconfig), "every pod is where it scores best, or close to it")
+	if _, err := reconcile(t, "rebalance", "--plan", "--gain", "0", "--kubeconfig", s.Kubeconfig); err == nil || !strings.Contains(err.Error(), "--gain") {
+		t.Errorf("rebalance without gain: %v", err)
+	}
 	if _, err := reconcile(t, "explain", "pod/nix", "--kubeconfig", s.Kubeconfig); err == nil || !strings.Contains(err.Error(), `pods "nix" not found`) {
 		t.Errorf("explain nothing: %v", err)
 	}
