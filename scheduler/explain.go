@@ -54,12 +54,12 @@ func (s *Snapshot) Verdicts(pod *corev1.Pod) []Verdict {
 	c := s.classOf(pod)
 	p := &podState{pod: pod, demand: c.demand, group: c.group}
 	out := make([]Verdict, len(s.nodes))
-	w := wording{}
+	w, known := wording{}, map[string]string{}
 	for i, n := range s.nodes {
 		out[i].Node = n.node.Name
 		if r := s.refusalOf(c, p, int32(i)); r != nil {
 			out[i].Plugin, out[i].Reasons, out[i].Unresolvable = r.plugin, r.reasons, r.unresolvable
-			out[i].Detail = s.detail(c, n, r, w)
+			out[i].Detail = s.detail(c, n, r, w, known)
 			continue
 		}
 		out[i].Fits = true
@@ -184,7 +184,7 @@ func (l shortage) text() string {
 }
 
 // detail names the numbers behind a refusal, and what would have to change.
-func (s *Snapshot) detail(c *class, n *nodeState, r *refusal, w wording) (out []string) {
+func (s *Snapshot) detail(c *class, n *nodeState, r *refusal, w wording, known map[string]string) (out []string) {
 	switch r.plugin {
 	case taintToleration:
 		t := untolerated(n.node, &c.pod.Spec)
@@ -201,6 +201,10 @@ func (s *Snapshot) detail(c *class, n *nodeState, r *refusal, w wording) (out []
 				out = append(out, fmt.Sprintf("%s port %d of %s is taken", p.protocol, p.number, p.ip))
 			}
 		}
+	case nodeAffinity:
+		return affinityDetail(c.pod, n.node)
+	case interPodAffinity:
+		return s.interDetail(c, n, r, known)
 	case podTopologySpread:
 		return s.spreadDetail(c, n)
 	}
