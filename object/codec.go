@@ -65,9 +65,11 @@ func Decode(b []byte) (Object, error) {
 	if !ok {
 		return nil, fmt.Errorf("decode stored object: it does not begin with %q", magic)
 	}
-	var u runtime.Unknown
-	if err := u.Unmarshal(body); err != nil {
-		return nil, fmt.Errorf("decode stored object: %w", err)
+	u, ok := unknownOf(body)
+	if !ok {
+		if err := u.Unmarshal(body); err != nil {
+			return nil, fmt.Errorf("decode stored object: %w", err)
+		}
 	}
 	gvk := schema.FromAPIVersionAndKind(u.APIVersion, u.Kind)
 	k, ok := KindOf(gvk)
@@ -98,27 +100,78 @@ func Decode(b []byte) (Object, error) {
 // Payload is the protobuf of an object inside its stored bytes, which it shares. False for a kind that is stored as JSON, and for what is no
 // stored object.
 func Payload(b []byte) ([]byte, bool) {
-	rest, ok := bytes.CutPrefix(b, magic)
+	body, ok := bytes.CutPrefix(b, magic)
 	if !ok {
 		return nil, false
 	}
-	// runtime.Unknown: 1 the type, 2 the raw bytes, 3 their encoding, 4 their content type, which is empty for protobuf.
-	var raw []byte
-	for len(rest) > 0 {
-		n, kind, size := protowire.ConsumeTag(rest)
-		if size < 0 || kind != protowire.BytesType {
-			return nil, false
+	u, ok := unknownOf(body)
+	return u.Raw, ok && u.Raw != nil && u.ContentType == "" && u.ContentEncoding == ""
+}
+
+// unknownOf reads a runtime.Unknown without a copy of what is in it. False, with an Unknown that is empty, if it is not written as we and Kubernetes write
+// it: runtime.Unknown.Unmarshal says then whether it can be read.
+func unknownOf(b []byte) (u runtime.Unknown, ok bool) {
+	for len(b) > 0 {
+		n, v, size := field(b)
+		if size < 0 {
+			return runtime.Unknown{}, false
 		}
-		v, taken := protowire.ConsumeBytes(rest[size:])
-		if taken < 0 || n > 2 && len(v) > 0 {
-			return nil, false
+		switch n {
+		case 1:
+			for len(v) > 0 {
+				n, s, size := field(v)
+				switch {
+				case size < 0:
+					return runtime.Unknown{}, false
+				case n == 1:
+					u.APIVersion = string(s)
+				case n == 2:
+					u.Kind = string(s)
+				default:
+					return runtime.Unknown{}, false
+				}
+				v = v[size:]
+			}
+		case 2:
+			u.Raw = v
+		case 3:
+			u.ContentEncoding = string(v)
+		case 4:
+			u.ContentType = string(v)
+		default:
+			return runtime.Unknown{}, false
 		}
-		if n == 2 {
-			raw = v[:len(v):len(v)]
-		}
-		rest = rest[size+taken:]
+		b = b[size:]
 	}
-	return raw, raw != nil
+	return u, true
+}
+
+// field reads a field of bytes at the beginning of a message, and how much it takes there, which is negative if there is none. The bytes are shared.
+func field(b []byte) (n protowire.Number, v []byte, size int) {
+	n, kind, size := protowire.ConsumeTag(b)
+	if size < 0 || kind != protowire.BytesType {
+		return 0, nil, -1
+	}
+	v, taken := protowire.ConsumeBytes(b[size:])
+	if taken < 0 {
+		return 0, nil, -1
+	}
+	return n, v[:len(v):len(v)], size + taken
+}
+
+// ShareFields makes an object that was just decoded from stored bytes share with them the sets of fields of its managers, which are a good part of most
+// objects. The bytes must not change as long as the object is used.
+func ShareFields(o Object, stored []byte) {
+	managers := o.GetManagedFields()
+	for i := range managers {
+		f := managers[i].FieldsV1
+		if f == nil || len(f.Raw) == 0 {
+			continue
+		}
+		if at := bytes.Index(stored, f.Raw); at >= 0 {
+			f.Raw = stored[at : at+len(f.Raw) : at+len(f.Raw)]
+		}
+	}
 }
 
 // EncodeJSON returns an object's JSON with apiVersion and kind. It does not change o.
