@@ -49,7 +49,7 @@ func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
 		return
 	}
 	if p, ok := ch.New.(*corev1.Pod); ok && p.Spec.NodeName == "" {
-		if p.DeletionTimestamp == nil && !podEnded(p) && (ch.Old == nil || !equality.Semantic.DeepEqual(ch.Old.(*corev1.Pod).Spec, p.Spec)) {
+		if p.DeletionTimestamp == nil && !podEnded(p) && !ofOthers(v, p) && (ch.Old == nil || !equality.Semantic.DeepEqual(ch.Old.(*corev1.Pod).Spec, p.Spec)) {
 			emit(schedulingKey)
 		}
 		return
@@ -74,6 +74,21 @@ func concernsOthers(ch Change) bool {
 		return true
 	}
 	return (was.DeletionTimestamp == nil) != (is.DeletionTimestamp == nil) || !maps.Equal(was.Labels, is.Labels)
+}
+
+// ofOthers tells whether a pod waits for a scheduler that is none of the profiles: each look at those that wait takes longer the more there are.
+func ofOthers(v View, p *corev1.Pod) bool {
+	name := p.Spec.SchedulerName
+	if name == "" || name == corev1.DefaultSchedulerName {
+		return false
+	}
+	o, _ := v.Get(scheduler.ProfilesKey)
+	profiles, ok := o.(*corev1.ConfigMap)
+	if !ok {
+		return true
+	}
+	_, ours := profiles.Data[name]
+	return !ours
 }
 
 func emitIfUnbound(v View, emit func(object.Key)) {
