@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	// room is how many bytes of garbage are always allowed, least and most what GOGC may become.
+	// room is how many bytes of garbage are always allowed, least and most what GOGC may become, hurried the most of a process that is busy: one that
+	// allocates as much as lives within a second. Each collection takes a processor from its requests, and one of two is much.
 	room        = 128 << 20
 	least, most = 30, 100
+	hurried     = 400
 	// interval is how often it is looked at; the share changes by steps, not with each byte.
 	interval = time.Second
 	step     = 10
@@ -59,7 +61,7 @@ func Run(ctx context.Context) {
 			return
 		}
 		at := now()
-		if next := percent(at.live); next != share {
+		if next := percent(at.live, at.allocated-last.allocated); next != share {
 			debug.SetGCPercent(next)
 			share = next
 		}
@@ -75,10 +77,14 @@ func Run(ctx context.Context) {
 	}
 }
 
-// percent is what GOGC should be while so many bytes live: room beside them, in steps.
-func percent(live uint64) int {
-	p := most
-	if live > room {
+// percent is what GOGC should be while so many bytes live and so many were allocated since the last look: room beside them, in steps.
+func percent(live, allocated uint64) int {
+	top := most
+	if allocated > live {
+		top = hurried
+	}
+	p := top
+	if live*uint64(top) > room*100 {
 		p = int(room * 100 / live)
 	}
 	return max(least, p/step*step)

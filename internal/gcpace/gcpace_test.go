@@ -4,11 +4,14 @@ import "testing"
 
 func TestPercent(t *testing.T) {
 	for _, c := range []struct {
-		live uint64
-		want int
-	}{{0, 100}, {64 << 20, 100}, {128 << 20, 100}, {140 << 20, 90}, {256 << 20, 50}, {300 << 20, 40}, {1 << 30, 30}, {1 << 40, 30}} {
-		if got := percent(c.live); got != c.want {
-			t.Errorf("GOGC for %d MiB is %d, want %d", c.live>>20, got, c.want)
+		live, allocated uint64
+		want            int
+	}{
+		{0, 0, 100}, {64 << 20, 0, 100}, {128 << 20, 0, 100}, {140 << 20, 0, 90}, {256 << 20, 0, 50}, {300 << 20, 0, 40}, {1 << 30, 0, 30}, {1 << 40, 0, 30},
+		{20 << 20, 10 << 20, 100}, {20 << 20, 30 << 20, 400}, {50 << 20, 60 << 20, 250}, {140 << 20, 500 << 20, 90}, {1 << 30, 2 << 30, 30},
+	} {
+		if got := percent(c.live, c.allocated); got != c.want {
+			t.Errorf("GOGC for %d MiB, of which %d MiB are new, is %d, want %d", c.live>>20, c.allocated>>20, got, c.want)
 		}
 	}
 }
