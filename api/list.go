@@ -84,13 +84,14 @@ func (s *Server) collect(r *http.Request, t target, o listOptions) (page, error)
 	}
 	p := onePage(view, from, t, o)
 	if forgotten(view) {
-		return page{}, expired(o, from)
+		return page{}, expired(o, from.After)
 	}
 	return p, nil
 }
 
-// onePage reads a page from a view, behind a place.
-func onePage(view View, from string, t target, o listOptions) page {
+// onePage reads the page of a view that a token asks for, which is empty for the first one.
+func onePage(view View, at pageToken, t target, o listOptions) page {
+	from := at.After
 	p := page{meta: listMeta{rev: formatRev(view.Rev())}}
 	// A name in the selector is a read of one object: rollout status, wait and describe ask like this.
 	if name, ok := o.sel.fields.RequiresExactMatch("metadata.name"); ok && (t.namespace != "" || !t.kind.Namespaced) && from == "" {
@@ -123,28 +124,33 @@ func onePage(view View, from string, t target, o listOptions) page {
 			if !o.sel.everything() {
 				break
 			}
+			if at.Left > 0 {
+				more = max(1, at.Left-o.Limit)
+				break
+			}
 			continue
 		}
 		p.add(x, value)
 		last = x
 	}
 	if more > 0 {
-		p.meta.next = pageToken{Rev: view.Rev(), After: place(last)}.encode()
+		next := pageToken{Rev: view.Rev(), After: place(last)}
 		if o.sel.everything() {
-			p.meta.remaining = &more
+			p.meta.remaining, next.Left = &more, more
 		}
+		p.meta.next = next.encode()
 	}
 	return p
 }
 
-// page returns the view of a page and the place after which it begins.
-func (s *Server) page(r *http.Request, o listOptions) (View, string, error) {
+// page returns the view of a page and where it begins.
+func (s *Server) page(r *http.Request, o listOptions) (View, pageToken, error) {
 	if o.Continue != "" {
 		return s.nextPage(r, o)
 	}
 	view, err := s.fresh(r.Context(), o.ResourceVersion)
 	if err != nil {
-		return nil, "", err
+		return nil, pageToken{}, err
 	}
 	if o.exact() {
 		rev, err := parseRev(o.ResourceVersion)
@@ -154,9 +160,9 @@ func (s *Server) page(r *http.Request, o listOptions) (View, string, error) {
 		if errors.Is(err, ErrCompacted) {
 			err = expired(o, "")
 		}
-		return view, "", err
+		return view, pageToken{}, err
 	}
-	return view, "", nil
+	return view, pageToken{}, nil
 }
 
 // exact tells whether a list wants the state of its resource version and no later one. Who asks for a first page and says nothing wants that too:
@@ -166,25 +172,26 @@ func (o listOptions) exact() bool {
 		o.ResourceVersionMatch == "" && o.Limit > 0 && o.ResourceVersion != "" && o.ResourceVersion != "0"
 }
 
-// nextPage returns the view and the place of a continue token, which may be of another server.
-func (s *Server) nextPage(r *http.Request, o listOptions) (View, string, error) {
+// nextPage returns the view and the content of a continue token, which may be of another server.
+func (s *Server) nextPage(r *http.Request, o listOptions) (View, pageToken, error) {
 	t, err := readToken(o.Continue)
 	switch {
 	case err != nil:
-		return nil, "", err
+		return nil, t, err
 	case o.ResourceVersion != "" && o.ResourceVersion != "0":
-		return nil, "", badRequest("specifying resource version is not allowed when using continue")
+		return nil, t, badRequest("specifying resource version is not allowed when using continue")
 	case t.Rev == 0:
-		return s.cfg.Store.View(), t.After, nil
+		t.Left = 0 // that was another state
+		return s.cfg.Store.View(), t, nil
 	}
 	if err := s.await(r.Context(), t.Rev); err != nil {
-		return nil, "", err
+		return nil, t, err
 	}
 	view, err := s.at(s.cfg.Store.View(), t.Rev)
 	if errors.Is(err, ErrCompacted) {
 		err = expired(o, t.After)
 	}
-	return view, t.After, err
+	return view, t, err
 }
 
 // listBody encodes a list as agreed, as parts to be sent one after another. The parts are shared bytes.

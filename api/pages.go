@@ -21,6 +21,9 @@ import (
 type pageToken struct {
 	Rev   uint64 `json:"rv"`
 	After string `json:"after"`
+	// Left is how many objects follow in that state, if the whole of it is listed and that is known: to count them at each page would take longer than
+	// to list them.
+	Left int64 `json:"left,omitempty"`
 }
 
 // place orders objects as View.List yields them: by their paths in the store.
