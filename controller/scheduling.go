@@ -115,7 +115,7 @@ func (c scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, erro
 	if len(pods) == 0 {
 		return Result{}, nil
 	}
-	slices.SortStableFunc(pods, queueOrder)
+	inQueue(pods)
 	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), claims: claimBinding{View: v, now: now, writes: map[object.Key]object.Object{}}, told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}, passed: map[object.Key]bool{}}
 	for _, d := range decisions(v, profiles, pods) {
 		for _, q := range d.Unnominated {
@@ -146,15 +146,34 @@ func decisions(v View, profiles scheduler.Profiles, pods []*corev1.Pod) []schedu
 	return out
 }
 
-// queueOrder is kube-scheduler's (priority, then age); pods of one owner stand together in the order of their slots.
-func queueOrder(a, b *corev1.Pod) int {
-	return cmp.Or(
-		cmp.Compare(priority(b), priority(a)),
-		a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
-		cmp.Compare(a.Namespace, b.Namespace),
-		cmp.Compare(ownerName(a), ownerName(b)),
-		cmp.Compare(slotOf(a), slotOf(b)),
-	)
+// queued is a pod with what its place in the queue depends on, read once: thousands come together.
+type queued struct {
+	pod      *corev1.Pod
+	priority int32
+	owner    string
+	slot, at int
+}
+
+// inQueue orders pods as kube-scheduler's queue does (priority, then age); pods of one owner stand together in the order of their slots.
+func inQueue(pods []*corev1.Pod) {
+	list := make([]queued, len(pods))
+	for i, p := range pods {
+		list[i] = queued{pod: p, priority: priority(p), owner: ownerName(p), slot: slotOf(p), at: i}
+	}
+	slices.SortFunc(list, queued.compare)
+	for i := range list {
+		pods[i] = list[i].pod
+	}
+}
+
+func (q queued) compare(o queued) int {
+	if q.priority != o.priority {
+		return cmp.Compare(o.priority, q.priority)
+	}
+	if n := q.pod.CreationTimestamp.Compare(o.pod.CreationTimestamp.Time); n != 0 {
+		return n
+	}
+	return cmp.Or(cmp.Compare(q.pod.Namespace, o.pod.Namespace), cmp.Compare(q.owner, o.owner), cmp.Compare(q.slot, o.slot), cmp.Compare(q.at, o.at))
 }
 
 func priority(p *corev1.Pod) int32 {
