@@ -81,12 +81,12 @@ func (m *model) revoke(id int64) {
 	m.at[m.rev] = maps.Clone(m.keys)
 }
 
-// byFirst is an index function for the test: a row for the value's first letter.
+// byFirst is an index function for the test: a row for the value's first letter, and a counted one.
 func byFirst(r *Record) []string {
 	if len(r.Value) == 0 {
 		return nil
 	}
-	return []string{string(r.Value[:1]) + "/" + r.Key}
+	return []string{string(r.Value[:1]) + "/" + r.Key, Counted + string(r.Value[:1])}
 }
 
 // sink is a raft.SnapshotSink in memory.
@@ -506,6 +506,18 @@ func check(t *rapid.T, v *View, want map[string]row) {
 	}
 	if !slices.Equal(rows, wantRows) {
 		t.Fatalf("index rows %v, want %v", rows, wantRows)
+	}
+	counts, wantCounts := map[string]int{}, map[string]int{}
+	for r, n := range v.Tally(Counted) {
+		counts[string(r.Value[:1])] += n
+	}
+	for _, w := range want {
+		if w.value != "" {
+			wantCounts[w.value[:1]]++
+		}
+	}
+	if !maps.Equal(counts, wantCounts) {
+		t.Fatalf("counted rows %v, want %v", counts, wantCounts)
 	}
 }
 
