@@ -3,6 +3,7 @@ package explain_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -145,6 +146,19 @@ func TestOfNode(t *testing.T) {
 	}
 	if _, ok := explain.OfNode(v, "n9"); ok {
 		t.Error("there is a node n9")
+	}
+}
+
+// TestOfNodePreempts tells whose places pods of a higher priority would take.
+func TestOfNodePreempts(t *testing.T) {
+	const owned = "ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: o, uid: u, controller: true}]"
+	v := state(t, nodes+`
+{apiVersion: v1, kind: Pod, metadata: {name: urgent, `+owned+`}, spec: {priority: 9, nodeName: n1, containers: [{name: c, image: i, resources: {requests: {cpu: 1}}}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: cheap, `+owned+`}, spec: {priority: 1, nodeName: n2, containers: [{name: c, image: i, resources: {requests: {cpu: 800m}}}]}}
+`)
+	got, _ := explain.OfNode(v, "n1")
+	if len(got.Moves) != 1 || got.Moves[0].Node != "" || got.Moves[0].Nominated != "n2" || !slices.Equal(got.Moves[0].Victims, []string{"default/cheap"}) {
+		t.Errorf("got %+v", got.Moves)
 	}
 }
 

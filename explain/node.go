@@ -24,10 +24,11 @@ type Node struct {
 // Moved is a pod that would be made anew.
 type Moved struct {
 	Pod string `json:"pod"`
-	// Node is where; empty if it would fit nowhere, as Message tells. Victims would have to go for it.
-	Node    string   `json:"node,omitempty"`
-	Message string   `json:"message,omitempty"`
-	Victims []string `json:"victims,omitempty"`
+	// Node is where; empty if it would fit nowhere now, as Message tells. If Victims went, it would fit on the node Nominated.
+	Node      string   `json:"node,omitempty"`
+	Message   string   `json:"message,omitempty"`
+	Nominated string   `json:"nominated,omitempty"`
+	Victims   []string `json:"victims,omitempty"`
 	// Held is why a drain would not evict the pod now: its PodDisruptionBudget.
 	Held string `json:"held,omitempty"`
 	// Stays tells that the pod would not be made anew while the node is only not heard of: one of a StatefulSet may still run there.
@@ -58,7 +59,7 @@ func OfNode(v View, node string) (Node, bool) {
 	profiles, _ := scheduler.ReadProfiles(v) // what cannot be read is told where it is used
 	b := budgets{v: v, used: map[string]int32{}}
 	for _, d := range scheduler.NewSnapshotFor(v, profiles).Without(node) {
-		m := Moved{Pod: name(d.Pod), Node: d.Node, Message: d.Message, Held: b.hold(d.Pod)}
+		m := Moved{Pod: name(d.Pod), Node: d.Node, Message: d.Message, Nominated: d.Nominated, Held: b.hold(d.Pod)}
 		if owner := metav1.GetControllerOfNoCopy(d.Pod); owner != nil {
 			m.Stays = owner.Kind == "StatefulSet"
 		}

@@ -243,11 +243,17 @@ func (s *Server) build() error {
 	return err
 }
 
+// measuredView is a state with what its pods were measured to use, for profiles that score that. Only the leader knows.
+type measuredView struct {
+	*cluster.View
+	sequencer.Usages
+}
+
 // reconcile serves what is ours and not Kubernetes'.
 func (s *Server) reconcile() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", gitdoor.Reconcile(s.commits, s.cfg.Log))
-	why := explaindoor.New(func() explain.View { return cluster.NewView(s.store.View()) })
+	why := explaindoor.New(func() explain.View { return measuredView{cluster.NewView(s.store.View()), s.measuring.usages()} })
 	mux.Handle(explaindoor.Prefix, why)
 	mux.Handle(explaindoor.Rebalance, why)
 	return mux

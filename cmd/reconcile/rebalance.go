@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -86,6 +87,9 @@ func printNode(w io.Writer, n explain.Node, node, output string) error {
 	held, stay := 0, 0
 	for _, m := range n.Moves {
 		where := cmp.Or(m.Node, "nowhere")
+		if m.Nominated != "" {
+			where, m.Message = m.Nominated, "once these would be gone: "+strings.Join(m.Victims, ", ")
+		}
 		if m.Held != "" {
 			held++
 		}
