@@ -11,6 +11,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"reconcile/object"
@@ -97,8 +99,18 @@ type budgetRun struct {
 
 func (r *budgetRun) run(live *policyv1.PodDisruptionBudget) {
 	st := *live.Status.DeepCopy()
+	r.b.Status = st
+	expected, healthy, err := r.wanted(live)
+	if err != nil {
+		// Nothing may be evicted while the number is not known; the rest of the status stays as it was.
+		r.tell("CalculateExpectedPodCountFailed", "Failed to calculate the number of expected pods: "+err.Error())
+		r.b.Status.DisruptionsAllowed = 0
+		r.b.Status.Conditions = allowedCondition(live, metav1.Condition{Status: metav1.ConditionFalse, Reason: policyv1.SyncFailedReason, Message: err.Error(),
+			ObservedGeneration: st.ObservedGeneration}, r.now)
+		return
+	}
 	st.ObservedGeneration = live.Generation
-	st.ExpectedPods, st.DesiredHealthy = r.wanted(live)
+	st.ExpectedPods, st.DesiredHealthy = expected, healthy
 	st.DisruptedPods = r.underWay(live.Status.DisruptedPods)
 	st.CurrentHealthy = 0
 	for _, p := range r.pods {
@@ -110,51 +122,91 @@ func (r *budgetRun) run(live *policyv1.PodDisruptionBudget) {
 	if st.ExpectedPods > 0 {
 		st.DisruptionsAllowed = max(0, st.CurrentHealthy-st.DesiredHealthy)
 	}
-	st.Conditions = allowedCondition(live, st.DisruptionsAllowed, r.now)
+	c := metav1.Condition{Status: metav1.ConditionFalse, Reason: policyv1.InsufficientPodsReason, ObservedGeneration: live.Generation}
+	if st.DisruptionsAllowed > 0 {
+		c.Status, c.Reason = metav1.ConditionTrue, policyv1.SufficientPodsReason
+	}
+	st.Conditions = allowedCondition(live, c, r.now)
 	r.b.Status = st
+}
+
+func (r *budgetRun) tell(reason, message string) {
+	r.res.Events = append(r.res.Events, Event{Regarding: r.b, Type: corev1.EventTypeWarning, Reason: reason, Message: message, Component: "controllermanager"})
 }
 
 // wanted are how many pods there should be, and how many of them must stay healthy. Shares are of what the pods' owners ask for, and
 // are rounded up.
-func (r *budgetRun) wanted(b *policyv1.PodDisruptionBudget) (expected, healthy int32) {
+func (r *budgetRun) wanted(b *policyv1.PodDisruptionBudget) (expected, healthy int32, err error) {
 	switch most, least := b.Spec.MaxUnavailable, b.Spec.MinAvailable; {
 	case most != nil:
-		expected = r.asked(b)
-		return expected, max(0, expected-int32(share(most, int(expected))))
+		expected, err = r.asked(b)
+		return expected, max(0, expected-int32(share(most, int(expected)))), err
 	case least != nil && least.Type == intstr.Int:
-		return int32(len(r.pods)), least.IntVal
+		return int32(len(r.pods)), least.IntVal, nil
 	case least != nil:
-		expected = r.asked(b)
-		return expected, int32(share(least, int(expected)))
+		expected, err = r.asked(b)
+		return expected, int32(share(least, int(expected))), err
 	}
-	return int32(len(r.pods)), 0
+	return int32(len(r.pods)), 0, nil
 }
 
-// asked is the sum of the sizes of what owns the pods.
-func (r *budgetRun) asked(b *policyv1.PodDisruptionBudget) int32 {
-	sizes := map[object.Key]int32{}
-	alone := 0
+// asked is the sum of the sizes of what owns the pods. The error is in Kubernetes' words.
+func (r *budgetRun) asked(b *policyv1.PodDisruptionBudget) (int32, error) {
+	sizes, seen, alone := map[types.UID]int32{}, map[types.UID]bool{}, false
 	for _, p := range r.pods {
-		key := TopOwner(r.v, p)
-		if key == (object.Key{}) {
-			alone++
+		ref := metav1.GetControllerOfNoCopy(p)
+		if ref == nil {
+			alone = true
 			continue
 		}
-		if o, ok := r.v.Get(key); ok {
-			sizes[key] = sizeOf(o)
+		if seen[ref.UID] {
+			continue
 		}
+		seen[ref.UID] = true
+		owner, err := r.scaled(p, ref)
+		if err != nil {
+			return 0, err
+		}
+		sizes[owner.GetUID()] = sizeOf(owner)
 	}
-	if alone > 0 {
-		r.res.Events = append(r.res.Events, Event{Regarding: b, Type: corev1.EventTypeWarning, Reason: "UnmanagedPods", Component: "controllermanager",
-			Message: fmt.Sprintf("%d pods selected by this PodDisruptionBudget have no controller. Use a number for minAvailable with such pods", alone)})
+	if alone {
+		r.tell("UnmanagedPods", fmt.Sprintf("Pods selected by this PodDisruptionBudget (selector: %v) were found to be unmanaged. As a result, the status of the PDB cannot be calculated "+
+			"correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.", b.Spec.Selector))
 	}
 	n := int32(0)
 	for size := range maps.Values(sizes) {
 		n += size
 	}
-	return n
+	return n, nil
 }
 
+// scaled is what says how many pods like this one there shall be: its controller, or the Deployment of that if it is there.
+func (r *budgetRun) scaled(p *corev1.Pod, ref *metav1.OwnerReference) (object.Object, error) {
+	gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
+	k, known := object.KindOf(gvk)
+	switch {
+	case !known:
+		return nil, fmt.Errorf("no matches for kind %q in version %q", gvk.Kind, gvk.GroupVersion())
+	case !k.Scale:
+		return nil, fmt.Errorf("%s does not implement the scale subresource", k.GroupResource())
+	}
+	at := func(resource string, ref *metav1.OwnerReference) (object.Object, bool) {
+		o, ok := r.v.Get(object.Key{Resource: resource, Namespace: p.Namespace, Name: ref.Name})
+		return o, ok && o.GetUID() == ref.UID
+	}
+	o, ok := at(k.Resource, ref)
+	if !ok {
+		return nil, fmt.Errorf("found no controllers for pod %q", p.Name)
+	}
+	if up := metav1.GetControllerOfNoCopy(o); up != nil && up.Kind == "Deployment" && k.Resource == "replicasets" {
+		if d, ok := at("deployments", up); ok {
+			return d, nil
+		}
+	}
+	return o, nil
+}
+
+// sizeOf is how many pods an object asks for.
 func sizeOf(o object.Object) int32 {
 	var n *int32
 	switch o := o.(type) {
@@ -198,13 +250,9 @@ func (r *budgetRun) underWay(had map[string]metav1.Time) map[string]metav1.Time 
 	return out
 }
 
-// allowedCondition tells in a condition whether a pod may be evicted now.
-func allowedCondition(b *policyv1.PodDisruptionBudget, allowed int32, now time.Time) []metav1.Condition {
-	c := metav1.Condition{Type: policyv1.DisruptionAllowedCondition, Status: metav1.ConditionFalse, Reason: policyv1.InsufficientPodsReason,
-		ObservedGeneration: b.Generation, LastTransitionTime: metav1.NewTime(now.Truncate(time.Second))}
-	if allowed > 0 {
-		c.Status, c.Reason = metav1.ConditionTrue, policyv1.SufficientPodsReason
-	}
+// allowedCondition is the budget's conditions with the one that tells whether a pod may be evicted now.
+func allowedCondition(b *policyv1.PodDisruptionBudget, c metav1.Condition, now time.Time) []metav1.Condition {
+	c.Type, c.LastTransitionTime = policyv1.DisruptionAllowedCondition, metav1.NewTime(now.Truncate(time.Second))
 	var out []metav1.Condition
 	for _, had := range b.Status.Conditions {
 		if had.Type != c.Type {

@@ -333,7 +333,13 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 		for o := range w.state.List("poddisruptionbudgets", "") {
 			s := o.(*policyv1.PodDisruptionBudget).Status
 			fmt.Fprintf(b, "%s allowed=%d healthy=%d/%d expected=%d going=%d %s=%s\n", o.GetName(), s.DisruptionsAllowed, s.CurrentHealthy, s.DesiredHealthy, s.ExpectedPods,
-				len(s.DisruptedPods), s.Conditions[0].Status, s.Conditions[0].Reason)
+				len(s.DisruptedPods), s.Conditions[0].Status, strings.TrimSpace(s.Conditions[0].Reason+" "+s.Conditions[0].Message))
+		}
+	case "budgetevents":
+		for o := range w.state.List("events", "") {
+			if e := o.(*corev1.Event); e.InvolvedObject.Kind == "PodDisruptionBudget" {
+				fmt.Fprintf(b, "%s %s %s: %s\n", e.Type, e.Reason, e.InvolvedObject.Name, e.Message)
+			}
 		}
 	case "owners":
 		for o := range w.state.List("pods", "") {
