@@ -20,6 +20,9 @@ import (
 // maxRefusalEvents is how many pods of one owner that fit nowhere get an event of their own in one run, which people look for; the rest share one.
 const maxRefusalEvents = 500
 
+// retryUnplaced is after how long pods that fit nowhere are looked at again though nothing happened that could matter to them, as kube-scheduler does.
+const retryUnplaced = 5 * time.Minute
+
 // schedulingKey is the one key of the scheduling step: it looks at all pods without a node at once.
 var schedulingKey = object.Key{Resource: "pods"}
 
@@ -29,9 +32,11 @@ type scheduling struct{ extensions []*scheduler.Extension }
 
 func (scheduling) Name() string { return "scheduler" }
 
-// Watches names what the scheduler's rules look at: pods and nodes, the volumes of pods that wait for them, and the profiles.
+// Watches names what the scheduler's rules look at: pods and nodes, the volumes of pods that wait for them, the labels of namespaces that terms
+// of pods select by, and the profiles.
 func (scheduling) Watches() []string {
-	return []string{"pods", "nodes", "configmaps", "persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes"}
+	return []string{"pods", "nodes", "configmaps", "namespaces", "persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes", "csidrivers",
+		"csistoragecapacities", "volumeattachments"}
 }
 
 func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
@@ -43,7 +48,7 @@ func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
 		return
 	}
 	if ch.Key.Resource != "pods" {
-		if ch.Key.Resource != "configmaps" || ch.Key == scheduler.ProfilesKey {
+		if mayMakeRoom(ch) {
 			emitIfUnbound(v, emit)
 		}
 		return
@@ -58,6 +63,21 @@ func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
 		// Each pod that a step binds is such a change: whether somebody waits is looked at once, by the next step.
 		emit(schedulingKey)
 	}
+}
+
+// mayMakeRoom tells whether a change of neither a pod nor a node may let a pod find a node.
+func mayMakeRoom(ch Change) bool {
+	switch ch.Key.Resource {
+	case "configmaps":
+		return ch.Key == scheduler.ProfilesKey
+	case "namespaces":
+		return ch.Old != nil && ch.New != nil && !maps.Equal(ch.Old.GetLabels(), ch.New.GetLabels())
+	case "csidrivers", "csistoragecapacities":
+		return ch.New != nil
+	case "volumeattachments":
+		return ch.New == nil
+	}
+	return true
 }
 
 // concernsOthers tells whether a change of a bound pod may let another pod find a node: it gives back what it had, it has other
@@ -128,6 +148,9 @@ func (c scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, erro
 		}
 	}
 	s.summarize()
+	if len(s.res.Unplaced) > 0 {
+		s.res.Wake = now.Add(retryUnplaced)
+	}
 	if o, ok := v.Get(scheduler.ProfilesKey); ok && fault != nil {
 		s.event(o, corev1.DefaultSchedulerName, corev1.EventTypeWarning, "InvalidProfile", fault.Error())
 	}
