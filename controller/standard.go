@@ -21,6 +21,7 @@ func standard(cfg Config) []Controller {
 		jobs{admit: cfg.AdmitPod},
 		statefulSets{admit: cfg.AdmitPod},
 		daemonSets{admit: cfg.AdmitPod},
+		ephemeralVolumes{},
 		volumes{},
 		volumeProtection{},
 		scheduling{extensions: cfg.Extensions},
