@@ -230,6 +230,13 @@ func (a *Agent) begin(pod *corev1.Pod, w *worker) {
 	}()
 }
 
+// life is the context of Run.
+func (a *Agent) life() context.Context {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ctx
+}
+
 // retire forgets a worker that has nothing left to do, unless something came in for it meanwhile: in one step, so that a pod that comes
 // back finds either a worker that will look at it or none.
 func (a *Agent) retire(w *worker) bool {
@@ -287,6 +294,12 @@ func (r podReceiver) Replace(list []object.Object) {
 	for _, w := range gone {
 		w.set(nil, true)
 	}
+	// Those that are known come first: what has ended leaves its room to those that are not.
+	for _, o := range list {
+		if pod, ok := o.(*corev1.Pod); ok {
+			r.a.tell(pod)
+		}
+	}
 	for _, o := range list {
 		r.Upsert(o)
 	}
@@ -302,8 +315,8 @@ func (r podReceiver) Upsert(o object.Object) {
 		return
 	}
 	w := newWorker(r.a, pod)
-	if no := r.a.refuse(pod); no.reason != "" {
-		w.have.Evicted, w.have.Reason, w.refused, w.retry = no.message, no.reason, true, w.seen.Add(refusalRest)
+	if no := r.a.refuse(r.a.life(), pod); no.reason != "" {
+		w.have.Evicted, w.have.Reason, w.refused, w.retry = no.told(), no.reason, true, w.seen.Add(refusalRest)
 		r.a.podLog(pod).Warn("pod refused", "reason", no.message)
 		r.a.events.tell(pod, "", corev1.EventTypeWarning, no.reason, "%s", no.message)
 	}

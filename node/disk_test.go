@@ -88,7 +88,7 @@ func TestDiskPressure(t *testing.T) {
 		l.server.Put(critical)
 		l.server.Put(pod("second", container("c", "sleep")))
 		time.Sleep(10 * time.Second)
-		if s := phase("second"); s.Phase != corev1.PodFailed || s.Reason != "Evicted" || s.Message != "The node had condition: [DiskPressure]. " {
+		if s := phase("second"); s.Phase != corev1.PodFailed || s.Reason != "Evicted" || s.Message != "Pod was rejected: The node had condition: [DiskPressure]. " {
 			t.Errorf("a new pod: %s %s %q", s.Phase, s.Reason, s.Message)
 		}
 		if !slices.Contains(l.server.Events("second"), "Evicted") || len(l.of("uid-second")) > 0 {

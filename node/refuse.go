@@ -1,45 +1,69 @@
 package node
 
 import (
+	"context"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"reconcile/object"
 )
 
 // refusalRest is how long the agent waits before it tells of a refusal: an owner that makes another pod at once makes one a second then, and not as
 // many as the server can take.
 const refusalRest = time.Second
 
-// refusal is why a pod that the agent has not seen before is not taken: the reason and the message of its status. The zero value takes it.
+// lookTimeout is for how long a pod's coming may wait for a look at the node as the servers have it.
+const lookTimeout = 5 * time.Second
+
+// refusal is why a pod that the agent has not seen before is not taken: the reason in its status, and the message, which the status has behind
+// "Pod was rejected: ". The zero value takes it.
 type refusal struct{ reason, message string }
 
-// refuse judges a pod that the agent has not seen before, as the kubelet does: a node whose disk is too full takes critical pods only, and two pods
-// cannot have one port of the node, which the scheduler sees to but for pods that name their node. A pod that ends anyway is none to refuse.
-func (a *Agent) refuse(pod *corev1.Pod) refusal {
+// told is the message as a kubelet writes it into the status.
+func (r refusal) told() string { return "Pod was rejected: " + r.message }
+
+// refuse judges a pod that the agent has not seen before, as the kubelet does: a node whose disk is too full takes critical pods only, and no node
+// takes what it has no room for or what may not be on it. The scheduler sees to that but for pods that name their node. A pod that ends anyway is
+// none to refuse. It may ask a server for the node.
+func (a *Agent) refuse(ctx context.Context, pod *corev1.Pod) refusal {
 	switch {
 	case pod.DeletionTimestamp != nil || ended(pod):
+		return refusal{}
 	case a.disk.pressed() != "" && !critical(pod):
 		return refusal{reasonEvicted, "The node had condition: [DiskPressure]. "}
-	case a.portTaken(pod):
-		return refusal{reasonPorts, "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"}
 	}
-	return refusal{}
-}
-
-// portTaken tells whether a pod that runs here, or is about to, has a port of the node that this one wants.
-func (a *Agent) portTaken(pod *corev1.Pod) bool {
-	wants := hostPorts(pod)
-	if len(wants) == 0 {
-		return false
-	}
+	key := object.Key{Resource: "nodes", Name: a.cfg.NodeName}
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, w := range a.workers {
-		if other := w.holding(); other != nil && overlap(wants, hostPorts(other)) {
-			return true
+	n := a.nodes[key]
+	a.mu.Unlock()
+	others := a.holding()
+	no := fits(pod, n, others)
+	if n != nil && (no.reason == "" || no.reason == reasonPorts) {
+		return no
+	}
+	// Pods and nodes come by two ways: a label that a pod was placed by may be known a moment after the pod.
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	if o, err := a.cfg.Source.Get(ctx, key); err == nil {
+		if fresh, ok := o.(*corev1.Node); ok {
+			return fits(pod, fresh, others)
 		}
 	}
-	return false
+	return no
+}
+
+// holding are the pods that run here, or are about to, and have a claim to what they asked of the node.
+func (a *Agent) holding() []*corev1.Pod {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []*corev1.Pod
+	for _, w := range a.workers {
+		if p := w.holding(); p != nil {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // holding is the worker's pod as long as it has a claim to what it asked of the node; nil after.
@@ -50,44 +74,4 @@ func (w *worker) holding() *corev1.Pod {
 		return nil
 	}
 	return w.want
-}
-
-// hostPorts are the ports of the node that a pod asks for.
-func hostPorts(pod *corev1.Pod) []corev1.ContainerPort {
-	var out []corev1.ContainerPort
-	add := func(c *corev1.Container) {
-		for _, p := range c.Ports {
-			if p.HostPort > 0 {
-				out = append(out, p)
-			}
-		}
-	}
-	for i := range pod.Spec.Containers {
-		add(&pod.Spec.Containers[i])
-	}
-	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; isSidecar(c) {
-			add(c)
-		}
-	}
-	return out
-}
-
-// overlap tells whether two pods cannot both have their ports: of one protocol and number, at one address of the node or one at all of them.
-func overlap(a, b []corev1.ContainerPort) bool {
-	anywhere := func(ip string) bool { return ip == "" || ip == "0.0.0.0" }
-	protocol := func(p corev1.Protocol) corev1.Protocol {
-		if p == "" {
-			return corev1.ProtocolTCP
-		}
-		return p
-	}
-	for _, x := range a {
-		for _, y := range b {
-			if x.HostPort == y.HostPort && protocol(x.Protocol) == protocol(y.Protocol) && (x.HostIP == y.HostIP || anywhere(x.HostIP) || anywhere(y.HostIP)) {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -16,10 +16,11 @@ import (
 // containerPrefix begins every container ID that is shown.
 const containerPrefix = "reconcile://"
 
-// The reasons in the status of a pod that the node ended, or never began because of a port.
+// Reasons in the status of a pod that the node ended or never began.
 const (
-	reasonEvicted = "Evicted"
-	reasonPorts   = "NodePorts"
+	reasonEvicted  = "Evicted"
+	reasonPorts    = "NodePorts"
+	reasonDeadline = "DeadlineExceeded"
 )
 
 // Phase is a pod's phase as Kubernetes computes it. Once ended a pod stays so.
@@ -93,7 +94,7 @@ func Status(pod *corev1.Pod, have Have, in StatusInput) corev1.PodStatus {
 	switch {
 	case have.Evicted != "":
 		s.Reason, s.Message = cmp.Or(have.Reason, reasonEvicted), have.Evicted
-	case s.Phase != corev1.PodFailed || s.Reason != reasonEvicted && s.Reason != reasonPorts:
+	case !ended(pod): // one that has ended keeps what was told of its end
 		s.Reason, s.Message = "", ""
 	}
 	s.HostIP, s.HostIPs = in.HostIP, []corev1.HostIP{{IP: in.HostIP}}

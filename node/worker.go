@@ -151,7 +151,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 	if w.have.Gone && (w.have.Orphan || w.deleted) {
 		return time.Time{}
 	}
+	late := w.deadline(now)
 	actions, next := Decide(w.pod, w.have, now)
+	next = earlier(next, late)
 	for _, act := range actions {
 		if act.Verb == Delete && now.Before(w.retry) {
 			next = earlier(next, w.retry)
@@ -353,6 +355,28 @@ func (w *worker) measure(now time.Time) time.Time {
 		}
 	})
 	return now.Add(usageInterval)
+}
+
+// deadline ends a pod that has been on the node for longer than its activeDeadlineSeconds, and returns when that will be.
+func (w *worker) deadline(now time.Time) time.Time {
+	most := w.pod.Spec.ActiveDeadlineSeconds
+	if most == nil || w.have.Evicted != "" || w.have.Orphan || w.have.Ending || w.pod.DeletionTimestamp != nil || ended(w.pod) {
+		return time.Time{}
+	}
+	start := w.seen
+	if s := w.pod.Status.StartTime; s != nil {
+		start = s.Time
+	}
+	if end := start.Add(time.Duration(*most) * time.Second); now.Before(end) {
+		return end
+	}
+	if phase := Phase(w.pod, w.have); phase == corev1.PodSucceeded || phase == corev1.PodFailed {
+		return time.Time{} // it has ended by itself, which is not written yet
+	}
+	const message = "Pod was active on the node longer than the specified deadline"
+	w.have.Evicted, w.have.Reason = message, reasonDeadline
+	w.a.events.tell(w.pod, "", corev1.EventTypeNormal, reasonDeadline, message)
+	return time.Time{}
 }
 
 // spawn does something beside the worker; what it returns is called in the worker.

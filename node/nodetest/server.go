@@ -154,6 +154,13 @@ func (s *Server) Put(o object.Object) {
 	s.put(object.Copy(o))
 }
 
+// Hide stores an object that followers do not hear of: who asks for it gets it.
+func (s *Server) Hide(o object.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.m[object.KeyOf(o)] = object.Copy(o)
+}
+
 func (s *Server) put(o object.Object) object.Object {
 	s.rev++
 	o.SetResourceVersion(strconv.Itoa(s.rev))
