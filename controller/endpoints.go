@@ -193,7 +193,7 @@ func resolvePorts(svc *corev1.Service, p *corev1.Pod) ([]discoveryv1.EndpointPor
 	return out, len(out) > 0 || len(svc.Spec.Ports) == 0
 }
 
-// targetPort finds the number of a service port at a pod; a name is looked up among its containers' ports.
+// targetPort finds the number of a service port at a pod; a name is looked up among the ports of its containers and sidecars.
 func targetPort(sp *corev1.ServicePort, p *corev1.Pod) (int32, bool) {
 	if sp.TargetPort.StrVal == "" {
 		if sp.TargetPort.IntVal == 0 {
@@ -204,13 +204,20 @@ func targetPort(sp *corev1.ServicePort, p *corev1.Pod) (int32, bool) {
 	if n, err := strconv.Atoi(sp.TargetPort.StrVal); err == nil {
 		return int32(n), true
 	}
-	for _, list := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
-		for i := range list {
-			for _, cp := range list[i].Ports {
-				if cp.Name == sp.TargetPort.StrVal && cp.Protocol == sp.Protocol {
-					return cp.ContainerPort, true
-				}
-			}
+	find := func(c *corev1.Container) int {
+		return slices.IndexFunc(c.Ports, func(cp corev1.ContainerPort) bool {
+			return cp.Name == sp.TargetPort.StrVal && cp.Protocol == sp.Protocol
+		})
+	}
+	for i := range p.Spec.Containers {
+		if at := find(&p.Spec.Containers[i]); at >= 0 {
+			return p.Spec.Containers[i].Ports[at].ContainerPort, true
+		}
+	}
+	for i := range p.Spec.InitContainers {
+		c := &p.Spec.InitContainers[i]
+		if at := find(c); at >= 0 && isSidecar(p, c.Name) {
+			return c.Ports[at].ContainerPort, true
 		}
 	}
 	return 0, false
