@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -65,7 +66,28 @@ func validateWith(o, old object.Object, r rules) field.ErrorList {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
 	unconditional(in, was)
-	return r.update(in, was)
+	faults := r.update(in, was)
+	return append(untold(metaFaults(in, was), faults), faults...)
+}
+
+// metaFaults are what is wrong with a change of the metadata, whatever the kind: Kubernetes asks it of all, and the validation of most kinds asks it again.
+func metaFaults(in, was runtime.Object) field.ErrorList {
+	n, err := meta.Accessor(in)
+	if err != nil {
+		return field.ErrorList{field.InternalError(field.NewPath("metadata"), err)}
+	}
+	old, err := meta.Accessor(was)
+	if err != nil {
+		return field.ErrorList{field.InternalError(field.NewPath("metadata"), err)}
+	}
+	return apivalidation.ValidateObjectMetaAccessorUpdate(n, old, field.NewPath("metadata"))
+}
+
+// untold are the faults that others do not name.
+func untold(faults, others field.ErrorList) field.ErrorList {
+	return slices.DeleteFunc(faults, func(f *field.Error) bool {
+		return slices.ContainsFunc(others, func(o *field.Error) bool { return o.Field == f.Field && o.Detail == f.Detail })
+	})
 }
 
 // ValidateKept returns the faults of a replacement that sets what only the server sets: PrepareUpdate would take it away silently. What is already

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -93,6 +94,14 @@ var known = []difference{
 	{"an apply of the status of a service that there is not: kube-apiserver makes the service, and no status; for all other kinds both answer 404", `/services/[^/]+/status`, func(peer, ours string) bool {
 		return (strings.HasPrefix(peer, "201 ") || strings.HasPrefix(peer, "422 ")) && strings.HasPrefix(ours, "404 ")
 	}},
+	{"a creation with an address that cannot be had and with other faults: kube-apiserver tells of the address alone", `/services(\?|$)`, sameBut("422", "failed to allocate IP")},
+	{"a list whose elements have lost their keys cannot be owned: the words are those of the step that found it", `/serviceaccounts`, sameBut("500", "element that omits all key fields")},
+	{"who applies a scale that others have set so before: kube-apiserver writes the others' entry twice, once for replicas", `/(replicationcontrollers|replicasets|deployments|statefulsets)`, func(peer, ours string) bool {
+		return sameDocs(peer, ours, joinManagers, joinManagers)
+	}},
+	{"a quantity that could be shorter is stored as it was sent and the next time in short, which counts as a change in kube-apiserver", `/persistentvolumeclaims/long`, func(peer, ours string) bool {
+		return sameDocs(peer, ours, func([]map[string]any) {}, func([]map[string]any) {})
+	}},
 	{"a creation under a name that is taken, with an address that cannot be had: kube-apiserver tells of the address first", `/services(\?|$)`, func(peer, ours string) bool {
 		return strings.HasPrefix(peer, "422 ") && strings.Contains(peer, "failed to allocate IP") && strings.HasPrefix(ours, "409 ") && strings.Contains(ours, `"AlreadyExists"`)
 	}},
@@ -100,7 +109,7 @@ var known = []difference{
 	{"a precondition of a namespace's deletion: the refusal of both is a conflict, ours has the words that kube-apiserver has for all other kinds", `/namespaces/[^/]+$`, sameBut("409", `: Precondition failed: `)},
 	{"a table without rows, of a kind without columns of its own: null and an empty list", "", sameAfter(func(s string) string { return strings.Replace(s, `"rows": null`, `"rows": []`, 1) })},
 	{"a conflict tells where the object is kept: services and endpoints of kube-apiserver are kept under other names than theirs", "", sameAfter(func(s string) string {
-		return strings.NewReplacer("/registry/services/specs/", "/registry/services/", "/registry/services/endpoints/", "/registry/endpoints/").Replace(s)
+		return strings.NewReplacer("/services/specs/", "/services/", "/services/endpoints/", "/endpoints/").Replace(s)
 	})},
 	{"who scales a workload to nothing is not kept by kube-apiserver, which leaves out a zero", `/(replicationcontrollers|replicasets|deployments|statefulsets)`, func(peer, ours string) bool {
 		return sameDocs(peer, ours, withoutScalers, withoutScalers)
@@ -123,6 +132,58 @@ var noAnnotations = []string{`"annotations": \{`, `"deprecated\.daemonset\.templ
 // sameAfter tells whether both answers are the same after a change of their texts.
 func sameAfter(change func(string) string) func(peer, ours string) bool {
 	return func(peer, ours string) bool { return change(peer) == change(ours) }
+}
+
+// joinManagers joins the entries of one manager in all managedFields.
+func joinManagers(docs []map[string]any) {
+	for _, d := range docs {
+		joinIn(d)
+	}
+}
+
+func joinIn(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		if entries, ok := v["managedFields"].([]any); ok {
+			v["managedFields"] = joined(entries)
+		}
+		for _, in := range v {
+			joinIn(in)
+		}
+	case []any:
+		for _, in := range v {
+			joinIn(in)
+		}
+	}
+}
+
+func joined(entries []any) []any {
+	var out []any
+	at := map[string]map[string]any{}
+	for _, e := range entries {
+		m, _ := e.(map[string]any)
+		delete(m, "time")
+		id := fmt.Sprint(m["manager"], m["operation"], m["apiVersion"], m["subresource"])
+		if first, ok := at[id]; ok {
+			merge(first, m)
+			continue
+		}
+		at[id] = m
+		out = append(out, m)
+	}
+	return out
+}
+
+// merge puts b's documents into a.
+func merge(a, b map[string]any) {
+	for k, v := range b {
+		in, isDoc := v.(map[string]any)
+		if had, ok := a[k].(map[string]any); ok && isDoc {
+			merge(had, in)
+		} else {
+			a[k] = v
+		}
+	}
 }
 
 func sameConflictWithNobody(peer, ours string) bool {

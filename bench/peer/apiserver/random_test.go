@@ -141,7 +141,7 @@ func (d draw) patch(k kind, name string) step {
 		o["status"] = k.status(d)
 	case sub == 1 && k.scale:
 		s.path += "/scale"
-		o = doc{"metadata": doc{"name": k.named(name)}, "spec": doc{"replicas": one[any](d, 0, 1, 2, -1, "x")}}
+		o = doc{"metadata": doc{"name": k.named(name)}, "spec": doc{"replicas": one[any](d, 1, 2, 3, -1, "x")}}
 	}
 	delete(o, "apiVersion")
 	delete(o, "kind")
