@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -126,13 +127,19 @@ func spaceFor(dir string) error {
 	return nil
 }
 
-// tell prints what came of the specs, and writes the page. Its error says that specs failed that are not known to.
+// tell prints what came of the specs, and writes the page. Its error says that the run was not what it should be.
 func (o options) tell(sets []set, reports []string, took time.Duration) error {
 	specs, err := readReports(reports)
 	if err != nil {
 		return err
 	}
-	results := sort(sets, specs)
+	var focus *regexp.Regexp
+	if o.focus != "" {
+		if focus, err = regexp.Compile(o.focus); err != nil {
+			return fmt.Errorf("-focus: %w", err)
+		}
+	}
+	results := sort(sets, specs, focus)
 	unexpected := show(os.Stdout, results, took)
 	if o.write != "" {
 		if err := writePage(o.write, results, o.commit); err != nil {
@@ -140,7 +147,7 @@ func (o options) tell(sets []set, reports []string, took time.Duration) error {
 		}
 	}
 	if unexpected > 0 {
-		return fmt.Errorf("%d specs failed that are not known to: the first lines of each are above, all of it is in the folder of -keep", unexpected)
+		return fmt.Errorf("%d things are wrong: the first lines of each are above, all of it is in the folder of -keep", unexpected)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -36,7 +37,7 @@ func TestReportToPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	results := sort([]set{s}, specs)
+	results := sort([]set{s}, specs, nil)
 	var said strings.Builder
 	if n := show(&said, results, 0); n != 1 {
 		t.Errorf("%d specs failed unexpectedly, want b alone: %s", n, said.String())
@@ -128,7 +129,7 @@ func TestRunsOfSeveralCommits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := sort([]set{{owner: "cli"}}, specs)[0].section("commit 1")
+	got := sort([]set{{owner: "cli"}}, specs, nil)[0].section("commit 1")
 	want := `
 ## cli
 
@@ -159,6 +160,45 @@ Passed at commit 2:
 `
 	if got != want {
 		t.Errorf("the section is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestRunThatProvesLittle: a run is not well that did not come to its specs, that judged none, or by which a set is out of date.
+func TestRunThatProvesLittle(t *testing.T) {
+	report := filepath.Join(t.TempDir(), "junit.xml")
+	if err := os.WriteFile(report, []byte(junit), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	specs, err := readReport(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		rules, focus string
+		wrong        int
+		said         string
+	}{
+		{"focus sig-cli. [abc]\nskip sig-cli. d # part 9\nfails sig-cli. [bc] # known\n", "", 0, "passed 1, failed 2"},
+		{"focus sig-cli. [abcdg]\nskip sig-cli. d # part 9\nfails sig-cli. [bc] # known\n", "", 1, "NOT RUN [sig-cli] g [Conformance]: the time of the run was over"},
+		{"focus sig-cli. [abc]\nfails sig-cli. [bc] # known\n", "sig-cli. d", 1, "NOT RUN [sig-cli] d"},
+		{"focus sig-cli. [abc]\nfails sig-cli. [abc] # known\n", "", 1, "PASSED, and its set says that it fails (known): take the line out of sets/cli.txt: [sig-cli] a"},
+	} {
+		s, err := parseSet("cli", tc.rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var focus *regexp.Regexp
+		if tc.focus != "" {
+			focus = regexp.MustCompile(tc.focus)
+		}
+		var said strings.Builder
+		if n := show(&said, sort([]set{s}, specs, focus), 0); n != tc.wrong || !strings.Contains(said.String(), tc.said) {
+			t.Errorf("%s: %d things wrong, want %d and %q:\n%s", tc.rules, n, tc.wrong, tc.said, said.String())
+		}
+	}
+	var said strings.Builder
+	if n := show(&said, sort([]set{{owner: "cli"}}, nil, nil), 0); n != 1 || !strings.Contains(said.String(), "no spec was judged") {
+		t.Errorf("a run of nothing: %d, %s", n, said.String())
 	}
 }
 

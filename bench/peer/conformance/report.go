@@ -112,6 +112,8 @@ func (s spec) said() string {
 type result struct {
 	owner                       string
 	passed, failed, left, known []verdict
+	// missed are those of left that were to be run and were not, mended those of passed that their set says fail.
+	missed, mended []verdict
 }
 
 // verdict is one spec with what is to be told about it: why it was left out, or failed.
@@ -120,8 +122,12 @@ type verdict struct {
 	seconds       float64
 }
 
-// sort deals the specs of the sets out. known are those that failed as their set says.
-func sort(sets []set, specs []spec) []result {
+// overtime is why a spec was not run that nothing speaks against.
+const overtime = "the time of the run was over"
+
+// sort deals the specs of the sets out. known are those that failed as their set says. focus is what was chosen instead of the sets' own choices, nil if
+// nothing was.
+func sort(sets []set, specs []spec, focus *regexp.Regexp) []result {
 	var out []result
 	for _, s := range sets {
 		r := result{owner: s.owner}
@@ -135,9 +141,16 @@ func sort(sets []set, specs []spec) []result {
 			switch {
 			case sp.Status == "passed":
 				r.passed = append(r.passed, v)
+				if known {
+					v.why = why
+					r.mended = append(r.mended, v)
+				}
 			case sp.Status == "skipped" || sp.Status == "pending":
-				v.why = cmp.Or(reason, sp.said(), "the time of the run was over")
+				v.why = cmp.Or(reason, sp.said(), overtime)
 				r.left = append(r.left, v)
+				if v.why == overtime && s.chooses(sp.Name, focus) {
+					r.missed = append(r.missed, v)
+				}
 			case known:
 				v.why = why
 				r.known = append(r.known, v)
@@ -154,9 +167,10 @@ func sort(sets []set, specs []spec) []result {
 	return out
 }
 
-// show prints the figures of each owner and what failed, and returns how many failed that are not known to.
+// show prints the figures of each owner and what is wrong, and returns how much is: specs that failed and are not known to, that were to be run and were
+// not, that pass though their set says they fail, and a run that judged nothing.
 func show(w io.Writer, results []result, took time.Duration) int {
-	unexpected := 0
+	unexpected, judged := 0, 0
 	for _, r := range results {
 		fmt.Fprintf(w, "%s: %s\n", r.owner, r.figures())
 		for _, v := range r.failed {
@@ -165,7 +179,18 @@ func show(w io.Writer, results []result, took time.Duration) int {
 		for _, v := range r.known {
 			fmt.Fprintf(w, "  failed as known %s: %s\n", v.name, v.why)
 		}
-		unexpected += len(r.failed)
+		for _, v := range r.missed {
+			fmt.Fprintf(w, "  NOT RUN %s: %s\n", v.name, v.why)
+		}
+		for _, v := range r.mended {
+			fmt.Fprintf(w, "  PASSED, and its set says that it fails (%s): take the line out of sets/%s.txt: %s\n", v.why, r.owner, v.name)
+		}
+		unexpected += len(r.failed) + len(r.missed) + len(r.mended)
+		judged += len(r.passed) + len(r.failed) + len(r.known)
+	}
+	if judged == 0 {
+		fmt.Fprintln(w, "no spec was judged")
+		unexpected++
 	}
 	fmt.Fprintf(w, "within %s\n", took.Round(time.Second))
 	return unexpected

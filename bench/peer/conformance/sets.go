@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -21,6 +22,14 @@ type set struct {
 	focus []string
 	skip  []rule
 	fails []rule
+}
+
+// chooses tells whether a spec is to be run: by the set's own choice, or by focus if that is not nil.
+func (s set) chooses(name string, focus *regexp.Regexp) bool {
+	if focus != nil {
+		return focus.MatchString(name)
+	}
+	return slices.ContainsFunc(s.focus, func(pattern string) bool { return regexp.MustCompile(pattern).MatchString(name) })
 }
 
 // find returns the reason of the first rule that matches a spec's name.
