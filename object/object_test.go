@@ -3,6 +3,7 @@ package object
 import (
 	"errors"
 	"math/rand"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,6 +50,20 @@ func TestRoundTrip(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestResourceNames: keys have no group, so a resource's name must be its own, and have no dot: RESOURCE.GROUP is for kinds that users define.
+func TestResourceNames(t *testing.T) {
+	seen := map[string]Kind{}
+	for _, k := range Kinds() {
+		if other, ok := seen[k.Resource]; ok {
+			t.Errorf("%s and %s are both kept under %s", k, other, k.Resource)
+		}
+		if strings.ContainsAny(k.Resource, "./") {
+			t.Errorf("%s is kept under %q", k, k.Resource)
+		}
+		seen[k.Resource] = k
 	}
 }
 
