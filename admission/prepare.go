@@ -36,19 +36,22 @@ func PrepareCreate(o object.Object, uid types.UID, now time.Time) {
 	if r.begin != nil {
 		r.begin(o, now)
 	}
-	namespaceLabel(o)
+	r.mark(o)
 }
 
-// namespaceLabel is the label that every namespace has.
-func namespaceLabel(o object.Object) {
-	if ns, ok := o.(*corev1.Namespace); ok {
-		labels := make(map[string]string, len(ns.Labels)+1)
-		for k, v := range ns.Labels {
-			labels[k] = v
-		}
-		labels[corev1.LabelMetadataName] = ns.Name
-		ns.Labels = labels
+// mark writes what every object of the kind has.
+func (r rules) mark(o object.Object) {
+	if r.always != nil {
+		r.always(o)
 	}
+}
+
+// namespaceLabel gives a namespace the label with its name.
+func namespaceLabel(o object.Object) {
+	labels := make(map[string]string, len(o.GetLabels())+1)
+	maps.Copy(labels, o.GetLabels())
+	labels[corev1.LabelMetadataName] = o.GetName()
+	o.SetLabels(labels)
 }
 
 // PrepareUpdate makes a replacement of old ready to be stored: what a client may not change is taken from old (UID, creation
@@ -64,7 +67,7 @@ func PrepareUpdate(o, old object.Object) {
 		r.keep(o, old)
 	}
 	PrepareGeneration(o, old)
-	namespaceLabel(o)
+	r.mark(o)
 }
 
 // PrepareStatusUpdate makes a write of the status subresource ready to be stored: everything but the status and, for most kinds, the metadata that a
@@ -76,9 +79,8 @@ func PrepareStatusUpdate(o, old object.Object, now time.Time) {
 	labels, notes, managed, owners, finalizers := o.GetLabels(), o.GetAnnotations(), o.GetManagedFields(), o.GetOwnerReferences(), o.GetFinalizers()
 	assign(o, next)
 	o.SetManagedFields(managed)
-	switch _, isNode := o.(*corev1.Node); {
-	case isNode:
-		// Agents report labels and annotations with their status, as kubelets do; they add and never take away.
+	switch {
+	case r.reportsMeta:
 		o.SetLabels(over(o.GetLabels(), labels))
 		o.SetAnnotations(over(o.GetAnnotations(), notes))
 	case !r.strictStatus:
@@ -88,7 +90,7 @@ func PrepareStatusUpdate(o, old object.Object, now time.Time) {
 		o.SetFinalizers(finalizers)
 	}
 	KeepGitOwner(o, old)
-	namespaceLabel(o)
+	r.mark(o)
 	if r.keepStatus != nil {
 		r.keepStatus(o, old, now)
 	}
@@ -97,7 +99,7 @@ func PrepareStatusUpdate(o, old object.Object, now time.Time) {
 // KeepReported takes from the stored object the metadata that comes with the report of a status, where who reports may not change it or has perhaps not
 // seen it: an agent, or who names no version. Nodes are different: their agents report labels and annotations. It changes o.
 func KeepReported(o, old object.Object) {
-	if _, isNode := o.(*corev1.Node); isNode {
+	if r, _ := rulesFor(o); r.reportsMeta {
 		return
 	}
 	o.SetLabels(old.GetLabels())
@@ -148,27 +150,30 @@ func Complete(o, old object.Object, now time.Time) error {
 	if r.counts {
 		o.SetGeneration(1)
 	}
-	switch o := o.(type) {
-	case *corev1.Pod:
-		// The template's defaults were filled in with its owner; what is left is what only a pod has.
-		PodDefaults(o)
-		defaultTolerations(o)
-		if o.Status.Phase == "" {
-			o.Status.Phase = corev1.PodPending
-		}
-		if o.Status.QOSClass == "" {
-			o.Status.QOSClass = qos.ComputePodQOS(o)
-		}
+	if r.finish != nil {
+		r.finish(o)
 		return nil
-	case *corev1.Namespace:
-		PrepareCreate(o, o.UID, now)
-	default:
-		if r.begin != nil {
-			r.begin(o, now)
-		}
 	}
+	if r.begin != nil {
+		r.begin(o, now)
+	}
+	r.mark(o)
 	Default(o)
 	return nil
+}
+
+// finishPod completes a pod that a controller made of a template: the template's defaults were filled in with its owner, and what is left is what only a
+// pod has.
+func finishPod(o object.Object) {
+	p := o.(*corev1.Pod)
+	PodDefaults(p)
+	defaultTolerations(p)
+	if p.Status.Phase == "" {
+		p.Status.Phase = corev1.PodPending
+	}
+	if p.Status.QOSClass == "" {
+		p.Status.QOSClass = qos.ComputePodQOS(p)
+	}
 }
 
 // PodDefaults fills in what Kubernetes defaults in pods and not in their templates: requests from limits, enableServiceLinks. It changes p, and
@@ -187,12 +192,9 @@ func PodDefaults(p *corev1.Pod) {
 }
 
 // completeGeneration sets the generation of a controller's update. A controller writes annotations beside the status, which
-// does not count; it changes no pod's specification but by binding it, which does not count either.
+// does not count.
 func completeGeneration(o, old object.Object) {
-	if _, isPod := o.(*corev1.Pod); isPod {
-		return
-	}
-	if r, k := rulesFor(o); r.counts && k.Status && specChanged(o, old) {
+	if r, k := rulesFor(o); r.counts && !r.countsClients && k.Status && specChanged(o, old) {
 		o.SetGeneration(old.GetGeneration() + 1)
 	}
 }

@@ -11,5 +11,5 @@ func Reset(k object.Kind, subresource string) []string {
 	case subresource == "status":
 		return append([]string{"spec"}, rulesOf(k.Resource).statusKeeps...)
 	}
-	return specialWrites[k.Resource+"/"+subresource].reset
+	return ownWrites[k.Resource][subresource].reset
 }

@@ -38,6 +38,15 @@ type rules struct {
 	updateKeeps []string
 	// statusKeeps are the fields besides the specification that a write of the status does not change.
 	statusKeeps []string
+	// always writes what every object of the kind has; it is called with each write.
+	always func(o object.Object)
+	// finish completes what a controller makes of a template, instead of begin and defaults.
+	finish func(o object.Object)
+	// countsClients tells that only clients' changes of the specification make the generation grow: controllers change no pod's but by binding it.
+	countsClients bool
+	// reportsMeta tells that a write of the status brings labels and annotations: agents report a node's with its status, as kubelets do; they add and
+	// never take away.
+	reportsMeta bool
 	// ends are the fields by which an object is deleted one day: in an object of git they are git's, like its deletion, whether or not a file sets them.
 	ends []string
 	// named is told who asks for a creation.

@@ -79,6 +79,7 @@ func namespaceRules() rules {
 			ns.Spec.Finalizers = append(slices.Clip(ns.Spec.Finalizers), corev1.FinalizerKubernetes)
 		}
 	}
+	r.always = namespaceLabel
 	r.keep = func(o, old object.Object) {
 		o.(*corev1.Namespace).Spec.Finalizers = old.(*corev1.Namespace).Spec.Finalizers
 	}
@@ -87,7 +88,7 @@ func namespaceRules() rules {
 
 func nodeRules() rules {
 	r := checks(validation.ValidateNode, both(validation.ValidateNode, validation.ValidateNodeUpdate), validation.ValidateNodeUpdate)
-	r.bornWithStatus = true
+	r.bornWithStatus, r.reportsMeta = true, true
 	r.begin = func(o object.Object, _ time.Time) {
 		// What runs on it is not known to be ready before its agent says so; a controller takes the taint away.
 		n := o.(*corev1.Node)
@@ -131,6 +132,7 @@ func podRules() rules {
 		}
 	}
 	r.statusKeeps = []string{"metadata.deletionTimestamp", "metadata.ownerReferences"}
+	r.finish, r.countsClients = finishPod, true
 	return warns(r, warnOfPod)
 }
 

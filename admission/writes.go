@@ -37,13 +37,17 @@ func WriteOf(k object.Kind, subresource string) (Write, bool) {
 	case "status":
 		return Write{Prepare: PrepareStatusUpdate, Validate: ValidateStatus, Status: true}, k.Status
 	}
-	w, ok := specialWrites[k.Resource+"/"+subresource]
+	w, ok := ownWrites[k.Resource][subresource]
 	return w, ok
 }
 
-// specialWrites are the subresources of single kinds.
-var specialWrites = map[string]Write{
-	"certificatesigningrequests/approval": {
+// ownWrites are the ways to change an object by subresources that only its kind has, by resource. They are a part of the kinds' rules that stands apart
+// because it asks for the others.
+var ownWrites = map[string]map[string]Write{"certificatesigningrequests": requestWrites, "namespaces": namespaceWrites, "pods": podWrites}
+
+// requestWrites are the ways to change certificate requests by subresources of their own.
+var requestWrites = map[string]Write{
+	"approval": {
 		Prepare: prepareApproval,
 		Validate: func(o, old object.Object) field.ErrorList {
 			return validateWith(o, old, checks[*certificates.CertificateSigningRequest](nil, certificatesvalidation.ValidateCertificateSigningRequestApprovalUpdate, nil))
@@ -51,7 +55,11 @@ var specialWrites = map[string]Write{
 		Status: true,
 		reset:  []string{"spec", "status.certificate"},
 	},
-	"namespaces/finalize": {
+}
+
+// namespaceWrites are the ways to change namespaces by subresources of their own.
+var namespaceWrites = map[string]Write{
+	"finalize": {
 		reset: []string{"status"},
 		Prepare: func(o, old object.Object, _ time.Time) {
 			KeepGitOwner(o, old)
@@ -63,12 +71,16 @@ var specialWrites = map[string]Write{
 			return validateWith(o, old, checks(nil, validation.ValidateNamespaceFinalizeUpdate, nil))
 		},
 	},
+}
+
+// podWrites are the ways to change pods by subresources of their own.
+var podWrites = map[string]Write{
 	// A binding is served as a creation; what it makes of the pod is written by this.
-	"pods/binding": {Prepare: func(o, old object.Object, _ time.Time) {
+	"binding": {Prepare: func(o, old object.Object, _ time.Time) {
 		KeepGitOwner(o, old)
 		keepMeta(o, old)
 	}},
-	"pods/resize": {
+	"resize": {
 		Prepare: func(o, old object.Object, _ time.Time) {
 			prepareResize(o.(*corev1.Pod), old.(*corev1.Pod))
 			KeepGitOwner(o, old)
@@ -80,7 +92,7 @@ var specialWrites = map[string]Write{
 			}, nil))
 		},
 	},
-	"pods/ephemeralcontainers": {
+	"ephemeralcontainers": {
 		Prepare: func(o, old object.Object, _ time.Time) {
 			p := o.(*corev1.Pod)
 			added := p.Spec.EphemeralContainers

@@ -53,11 +53,12 @@ func resourcesOf(k object.Kind) []apiResource {
 		verbs = verbsSingle
 	}
 	out := []apiResource{{k.Resource, k.Singular, k.Namespaced, k.GVK, k.ShortNames, k.Categories, verbs}}
-	for _, sub := range subresources {
-		if sub.of == k.GroupResource() {
-			gvk := schema.GroupVersionKind{Group: sub.group, Version: sub.version, Kind: sub.kind}
-			out = append(out, apiResource{k.Resource + "/" + sub.name, "", k.Namespaced, gvk, nil, nil, sub.verbs})
+	for _, sub := range k.Subresources {
+		body := sub.Body
+		if body.Empty() {
+			body = k.GVK
 		}
+		out = append(out, apiResource{k.Resource + "/" + sub.Name, "", k.Namespaced, body, nil, nil, deeds[sub.Does].verbs})
 	}
 	if k.Scale {
 		gvk := schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}

@@ -4,7 +4,7 @@
 // what is served at once, and streams. It keeps no state but a bounded cache of encoded bytes, its metrics and its queue. It knows storage only through Store and Writer (store.go), which the caller gives it;
 // nothing in the path of a request knows a kind by name: what differs between kinds is a row of data (object.Kind), of rules
 // (admission) or of columns (package table). What is asked and never stored is a row of actions (actions.go); a subresource that only
-// one kind has is a row of subresources (server.go).
+// one kind has stands in the kind's row, with the name of a deed (deeds.go).
 //
 // How data passes through: a request is authenticated (its client certificate), authorised (authz), routed to a verb of a
 // resource; a read takes a view of the store, a write is decoded strictly, defaulted, converted to the stored version, given its

@@ -172,8 +172,7 @@ func classOf(u authz.User) class {
 
 // longRunning tells whether a request stays open for as long as it is wanted: such are not counted.
 func longRunning(r *http.Request, t target) bool {
-	switch t.subresource {
-	case "attach", "exec", "log", "portforward", "proxy":
+	if sub, ok := t.kind.Subresource(t.subresource); ok && deeds[sub.Does].long {
 		return true
 	}
 	return t.verb(r.Method) == "watch"

@@ -101,12 +101,8 @@ func knownSubresource(t target) bool {
 	if t.subresource == "status" || t.subresource == "scale" {
 		return true
 	}
-	for _, sub := range subresources {
-		if sub.of == t.groupResource() && sub.name == t.subresource {
-			return true
-		}
-	}
-	return false
+	_, ok := t.kind.Subresource(t.subresource)
+	return ok
 }
 
 func metricVerb(r *http.Request, t target) string {

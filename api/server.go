@@ -9,10 +9,7 @@ import (
 	"strings"
 	"time"
 
-	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"reconcile/authz"
 	"reconcile/object"
@@ -191,10 +188,8 @@ func (s *Server) handler(method string, t target) resourceHandler {
 	case t.subresource == "scale" && t.kind.Scale:
 		return map[string]resourceHandler{http.MethodGet: s.getScale, http.MethodPut: s.updateScale, http.MethodPatch: s.patchScale}[method]
 	case t.subresource != "":
-		for _, sub := range subresources {
-			if sub.of == t.groupResource() && sub.name == t.subresource {
-				return sub.handlers(s)[method]
-			}
+		if sub, ok := t.kind.Subresource(t.subresource); ok {
+			return deeds[sub.Does].handlers(s)[method]
 		}
 		return nil
 	case t.name == "":
@@ -216,66 +211,4 @@ func (s *Server) handler(method string, t target) resourceHandler {
 	return map[string]resourceHandler{
 		http.MethodGet: s.get, http.MethodPut: s.update, http.MethodPatch: s.patch, http.MethodDelete: s.delete,
 	}[method]
-}
-
-// subresource is one that only one kind has.
-type subresource struct {
-	of   schema.GroupResource
-	name string
-	// group, version and kind are those of the body, as discovery tells them.
-	group, version, kind string
-	verbs                []string
-	handlers             func(*Server) map[string]resourceHandler
-}
-
-// subresources is the table of what is peculiar to a kind.
-var subresources = []subresource{
-	{corev1.Resource("pods"), "attach", "", "v1", "PodAttachOptions", []string{"create", "get"}, tunnels("attach")},
-	{corev1.Resource("pods"), "binding", "", "v1", "Binding", []string{"create"}, func(s *Server) map[string]resourceHandler {
-		return map[string]resourceHandler{http.MethodPost: s.bind}
-	}},
-	{certificatesv1.Resource("certificatesigningrequests"), "approval", "certificates.k8s.io", "v1", "CertificateSigningRequest", verbsStatus, objectWrites},
-	{corev1.Resource("namespaces"), "finalize", "", "v1", "Namespace", []string{"update"}, func(s *Server) map[string]resourceHandler {
-		return map[string]resourceHandler{http.MethodPut: s.update}
-	}},
-	{corev1.Resource("nodes"), "proxy", "", "v1", "NodeProxyOptions", verbsProxy, proxies},
-	{corev1.Resource("pods"), "ephemeralcontainers", "", "v1", "Pod", verbsStatus, objectWrites},
-	{corev1.Resource("pods"), "eviction", "policy", "v1", "Eviction", []string{"create"}, func(s *Server) map[string]resourceHandler {
-		return map[string]resourceHandler{http.MethodPost: s.evict}
-	}},
-	{corev1.Resource("pods"), "exec", "", "v1", "PodExecOptions", []string{"create", "get"}, tunnels("exec")},
-	{corev1.Resource("pods"), "log", "", "v1", "Pod", []string{"get"}, func(s *Server) map[string]resourceHandler {
-		return map[string]resourceHandler{http.MethodGet: s.logs}
-	}},
-	{corev1.Resource("pods"), "portforward", "", "v1", "PodPortForwardOptions", []string{"create", "get"}, tunnels("portForward")},
-	{corev1.Resource("pods"), "proxy", "", "v1", "PodProxyOptions", verbsProxy, proxies},
-	{corev1.Resource("pods"), "resize", "", "v1", "Pod", verbsStatus, objectWrites},
-	{corev1.Resource("serviceaccounts"), "token", "authentication.k8s.io", "v1", "TokenRequest", []string{"create"}, func(s *Server) map[string]resourceHandler {
-		return map[string]resourceHandler{http.MethodPost: s.requestToken}
-	}},
-	{corev1.Resource("services"), "proxy", "", "v1", "ServiceProxyOptions", verbsProxy, proxies},
-}
-
-// verbsProxy are what a proxy passes on: every method.
-var verbsProxy = []string{"create", "delete", "get", "patch", "update"}
-
-// objectWrites serves a subresource that is the object itself, of which a part may be changed.
-func objectWrites(s *Server) map[string]resourceHandler {
-	return map[string]resourceHandler{http.MethodGet: s.get, http.MethodPut: s.update, http.MethodPatch: s.patch}
-}
-
-// proxies serves a subresource that passes requests on.
-func proxies(s *Server) map[string]resourceHandler {
-	return map[string]resourceHandler{
-		http.MethodGet: s.proxy, http.MethodHead: s.proxy, http.MethodPost: s.proxy, http.MethodPut: s.proxy,
-		http.MethodPatch: s.proxy, http.MethodDelete: s.proxy, http.MethodOptions: s.proxy,
-	}
-}
-
-// tunnels serves a subresource whose connection is tunnelled to the agent under a kubelet's path.
-func tunnels(path string) func(*Server) map[string]resourceHandler {
-	return func(s *Server) map[string]resourceHandler {
-		h := func(w http.ResponseWriter, r *http.Request, t target) error { return s.stream(w, r, t, path) }
-		return map[string]resourceHandler{http.MethodGet: h, http.MethodPost: h}
-	}
 }

@@ -62,6 +62,8 @@ type Kind struct {
 	Status bool
 	// Scale tells whether the kind has a scale subresource.
 	Scale bool
+	// Subresources are the others, in the order of their names.
+	Subresources []Subresource
 	// Orphans tells that a deletion which names no propagation policy leaves the dependents, as old clients expect of the kind.
 	Orphans bool
 	// OrphansWarning is what Kubernetes warns of then, empty for nothing.

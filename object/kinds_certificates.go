@@ -8,7 +8,7 @@ import (
 // certificatesKinds are the kinds of the group certificates.
 var certificatesKinds = []Kind{
 	{GVK: certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest"), Resource: "certificatesigningrequests", Singular: "certificatesigningrequest", ShortNames: []string{"csr"},
-		Status: true, Selectable: csrFields, make: of[certificatesv1.CertificateSigningRequest]},
+		Status: true, Selectable: csrFields, Subresources: requestSubresources, make: of[certificatesv1.CertificateSigningRequest]},
 }
 
 func csrFields(o Object, set fields.Set) {
