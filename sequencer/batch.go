@@ -143,12 +143,7 @@ func (b *batch) run(o *cluster.Overlay, triggers []controller.Trigger) (err erro
 
 // verdicts are what all requests of the batch are told, but for the revision. written are the changes as they were sealed.
 func (b *batch) verdicts(written []controller.Change) []verdict {
-	changed, gone := byKey(written), map[object.Key]uint64{}
-	for i, ch := range written {
-		if ch.New == nil {
-			gone[ch.Key] = b.head.rev + 1 + uint64(i) // as seal counts
-		}
-	}
+	changed, gone := byKey(written), removals(b.head.rev, written)
 	out := b.answers
 	for i, j := range b.jobs {
 		outcome := b.outcome

@@ -2,13 +2,15 @@
 // over TLS. Tests of api, of client and of the command line use it.
 //
 // It owns a copy-on-write tree of objects and the list of their changes. It has the store's contract (a revision of its own for
-// every write, immutable shared objects, watches that resume anywhere) and the sequencer's for single writes; it runs no controllers.
+// every write, immutable shared objects, watches that resume anywhere) and writes by the sequencer's own function; it runs no controllers. Suite holds
+// it and the real store against the same contract.
 package apitest
 
 import (
 	"context"
-	"fmt"
 	"iter"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,13 +18,14 @@ import (
 
 	"github.com/google/btree"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/admission"
 	"reconcile/api"
 	"reconcile/cluster"
+	"reconcile/controller"
+	"reconcile/controller/memview"
 	"reconcile/object"
 	"reconcile/sequencer"
 )
@@ -227,77 +230,95 @@ func (w *watch) poll() ([]cluster.Event, <-chan struct{}, error) {
 	return out, w.s.woken, nil
 }
 
-// Submit implements api.Writer: all of a request's operations or none.
+// Submit implements api.Writer, with the very function of the sequencer, but for what follows: there are no controllers. What they do for a deletion to
+// come to an end is done at once.
 func (s *Store) Submit(_ context.Context, r sequencer.Request) (sequencer.Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var res sequencer.Result
-	for _, op := range r.Ops {
-		o, err := s.apply(op, r.DryRun)
-		if err != nil {
-			return sequencer.Result{}, err
-		}
-		res.Objects = append(res.Objects, o)
+	res, written, err := sequencer.Write(reader{view{s.rev, s.rows.Clone()}}, &r, ranges, time.Now())
+	if err != nil || r.DryRun {
+		return res, err
 	}
-	res.Rev = s.rev
+	for _, ch := range written {
+		if ch.New == nil {
+			s.drop(ch.Old)
+		} else {
+			s.put(ch.New)
+		}
+	}
+	for _, ch := range written {
+		if ch.New != nil && ch.New.GetDeletionTimestamp() != nil {
+			s.end(ch.New)
+		}
+	}
 	return res, nil
 }
 
-func (s *Store) apply(op sequencer.Op, dry bool) (object.Object, error) {
-	k, ok := object.KindOfResource(op.Key.Resource)
-	if !ok {
-		return nil, fmt.Errorf("no kind %s", op.Key.Resource)
+// ranges are those of a small cluster.
+var ranges = admission.Ranges{Services: netip.MustParsePrefix("10.96.0.0/16")}
+
+// end does what controllers do with an object that is being deleted: nothing holds up its dependents, and a namespace is emptied.
+func (s *Store) end(o object.Object) {
+	o = object.Copy(o)
+	o.SetFinalizers(slices.DeleteFunc(o.GetFinalizers(), func(f string) bool {
+		return f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
+	}))
+	if ns, ok := o.(*corev1.Namespace); ok && s.empty(ns.Name) {
+		ns.Spec.Finalizers = nil
 	}
-	have, found := s.rows.Get(row{path: op.Key.Path()})
-	if op.Verb == sequencer.Create {
-		if found {
-			return nil, apierrors.NewAlreadyExists(k.GroupResource(), op.Key.Name)
-		}
-		return s.write(op.Object, dry), nil
+	if controller.Finished(o) {
+		s.drop(o)
 	}
-	if !found {
-		return nil, apierrors.NewNotFound(k.GroupResource(), op.Key.Name)
-	}
-	if op.UID != "" && op.UID != string(have.obj.GetUID()) || op.ResourceVersion != "" && op.ResourceVersion != have.obj.GetResourceVersion() {
-		return nil, apierrors.NewConflict(k.GroupResource(), op.Key.Name,
-			fmt.Errorf("the object has been modified; please apply your changes to the latest version and try again"))
-	}
-	if op.Verb == sequencer.Update {
-		// As the sequencer does, which takes what this write may not change from what is stored.
-		how, ok := admission.WriteOf(k, op.Subresource)
-		if !ok {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s have no subresource %q that can be written", k.Resource, op.Subresource))
-		}
-		o := object.Copy(op.Object)
-		how.Prepare(o, have.obj, time.Now())
-		return s.write(o, dry), nil
-	}
-	if op.Verb != sequencer.Delete {
-		return s.write(op.Object, dry), nil
-	}
-	grace := int64(0)
-	if p, ok := have.obj.(*corev1.Pod); ok && p.Spec.NodeName != "" {
-		grace = 30
-		if op.GracePeriodSeconds != nil {
-			grace = *op.GracePeriodSeconds
-		}
-	}
-	if grace > 0 || len(have.obj.GetFinalizers()) > 0 {
-		o := object.Copy(have.obj)
-		now := metav1.Now()
-		o.SetDeletionTimestamp(&now)
-		o.SetDeletionGracePeriodSeconds(&grace)
-		return s.write(o, dry), nil
-	}
-	if dry {
-		return have.obj, nil
-	}
-	return s.drop(have.obj), nil
 }
 
-func (s *Store) write(o object.Object, dry bool) object.Object {
-	if dry {
-		return object.Copy(o)
+// empty deletes what is in a namespace, and tells whether nothing is left.
+func (s *Store) empty(namespace string) bool {
+	var all []object.Object
+	for _, k := range object.Kinds() {
+		if k.Namespaced {
+			all = slices.AppendSeq(all, view{s.rev, s.rows}.List(k.Resource, namespace))
+		}
 	}
-	return s.put(o)
+	left := false
+	for _, o := range all {
+		next, gone := controller.BeginDelete(o, controller.DeleteOptions{}, time.Now())
+		switch {
+		case gone:
+			s.drop(o)
+			continue
+		case next != nil:
+			s.put(next)
+		}
+		left = true
+	}
+	return !left
 }
+
+// reader is a view with the questions that only controllers ask, which are answered by looking at everything.
+type reader struct{ view }
+
+func (r reader) all() *memview.State {
+	var list []object.Object
+	r.rows.Ascend(func(x row) bool {
+		list = append(list, x.obj)
+		return true
+	})
+	return memview.New(list...)
+}
+
+// Owned implements cluster.Reader.
+func (r reader) Owned(owner types.UID) iter.Seq[object.Object] { return r.all().Owned(owner) }
+
+// PodsOn implements cluster.Reader.
+func (r reader) PodsOn(node string) iter.Seq[*corev1.Pod] { return r.all().PodsOn(node) }
+
+// Orphans implements cluster.Reader.
+func (r reader) Orphans(resource, namespace string) iter.Seq[object.Object] {
+	return r.all().Orphans(resource, namespace)
+}
+
+// Unbound implements cluster.Reader.
+func (r reader) Unbound() iter.Seq[*corev1.Pod] { return r.all().Unbound() }
+
+// Alike implements cluster.Reader.
+func (r reader) Alike(owner types.UID) iter.Seq2[object.Alike, int] { return r.all().Alike(owner) }

@@ -61,6 +61,7 @@ var rooms = map[string]room{
 	"internal/testcluster":     {[]string{everything}, "a harness"},
 	"internal/vmtest":          {[]string{everything}, "a harness"},
 	"proxy/proxytest":          {[]string{everything}, "a harness"},
+	"api/apitest":              {[]string{everything}, "a harness"},
 	"node/runtime/runtimetest": {[]string{everything}, "a harness"},
 	"internal/netnstest":       {[]string{everything}, "a harness"},
 	"internal/faulttest":       {[]string{everything}, "a harness"},
