@@ -31,7 +31,7 @@ type Limits struct {
 	// among Connections once they have begun.
 	Streams, StreamsOfUser int
 	// StreamAnswer is for how long a node's agent may take to begin an exec, attach or port-forward, StreamIdle for how long nothing may be said on
-	// one by either side, and StreamSilence, which is of three minutes at least where people may hold up their terminals, for how long the system of
+	// one by either side, and StreamSilence (of logs and proxied requests, too), which is of three minutes at least where people may hold up their terminals, for how long the system of
 	// either side may confirm nothing: a machine that went without a word, or whose network did.
 	StreamAnswer, StreamIdle, StreamSilence time.Duration
 }
@@ -89,6 +89,7 @@ func HTTPServer(ctx context.Context, c Config, h http.Handler) *http.Server {
 		// WriteByteTimeout ends a connection whose client takes nothing, whatever deadlines its streams have; later than these, so that their
 		// ends are known for what they are.
 		HTTP2:       &http.HTTP2Config{SendPingTimeout: l.Ping, PingTimeout: l.Pong, WriteByteTimeout: 2 * writes},
+		ConnContext: withConn,
 		ConnState:   bounded(l.Connections, c.Log),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),

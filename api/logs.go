@@ -99,6 +99,8 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return apierrors.NewServiceUnavailable(err.Error())
 	}
+	r, end := s.keepVigil(r, "log")
+	defer end()
 	u := url.URL{Scheme: "https", Host: addr, Path: "/containerLogs/" + pod.Namespace + "/" + pod.Name + "/" + container, RawQuery: q.Encode()}
 	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -108,6 +110,8 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, t target) error {
 	transport := &http.Transport{
 		TLSClientConfig: cfg, DisableKeepAlives: true,
 		DialContext: (&net.Dialer{Timeout: agentDial}).DialContext, TLSHandshakeTimeout: agentDial,
+		// An agent answers when it has found the log, whether or not there is a line in it.
+		ResponseHeaderTimeout: s.cfg.Limits.StreamAnswer,
 	}
 	res, err := transport.RoundTrip(req)
 	if err != nil {
@@ -131,11 +135,22 @@ func waiting(pod *corev1.Pod, container string) string {
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for _, c := range list {
 			if c.Name == container && c.State.Waiting != nil && c.LastTerminationState.Terminated == nil {
-				return c.State.Waiting.Reason
+				return waitingWords(c.State.Waiting.Reason)
 			}
 		}
 	}
 	return ""
+}
+
+// waitingWords are the words of a kubelet for why there is no log yet.
+func waitingWords(reason string) string {
+	switch reason {
+	case "ErrImagePull":
+		return "image can't be pulled"
+	case "ImagePullBackOff":
+		return "trying and failing to pull image"
+	}
+	return reason
 }
 
 // agentError turns an agent's refusal into a Status.

@@ -59,6 +59,8 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, t target) error {
 		http.Redirect(w, r, r.URL.Path+"/", http.StatusMovedPermanently)
 		return nil
 	}
+	r, end := s.keepVigil(r, "proxy")
+	defer end()
 	rp := httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(p *httputil.ProxyRequest) {

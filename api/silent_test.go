@@ -2,9 +2,13 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -92,6 +96,92 @@ func TestSilentMachines(t *testing.T) {
 				t.Error("the other side heard something else than the end")
 			} else if ne := (net.Error)(nil); errors.As(err, &ne) && ne.Timeout() {
 				t.Error("the other side still waits")
+			}
+		})
+	}
+}
+
+// TestSilentMachinesOfAnswers: an answer that goes on, as a followed log's, ends when the client's machine or the one that it comes from loses its network
+// without a word.
+func TestSilentMachinesOfAnswers(t *testing.T) {
+	lab := netnstest.New(t)
+	lan := lab.Switch("lan")
+	server := lab.Machine("server").Attach(lan, "eth0", "192.168.80.1/24")
+	user := lab.Machine("user").Attach(lan, "eth0", "192.168.80.2/24")
+	node := lab.Machine("node").Attach(lan, "eth0", "192.168.80.3/24")
+	behind, err := node.Listen("192.168.80.3:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if http.NewResponseController(w).Flush() == nil {
+			<-r.Context().Done() // it has nothing to say
+		}
+	}))
+	agent.Listener.Close()
+	agent.Listener = behind
+	agent.Start()
+	defer agent.Close()
+	s := &Server{cfg: Config{Log: slog.New(slog.DiscardHandler), Limits: Limits{StreamSilence: 3 * time.Second}.filled()}}
+	for _, c := range []struct {
+		name string
+		lost *netnstest.Machine
+	}{{"client", user}, {"node", node}} {
+		t.Run(c.name, func(t *testing.T) {
+			defer lab.Heal()
+			ln, err := server.Listen("192.168.80.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			over := make(chan error, 1)
+			began := make(chan struct{})
+			h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				r, end := s.keepVigil(r, "log")
+				defer end()
+				req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, agent.URL, http.NoBody)
+				if err != nil {
+					over <- err
+					return
+				}
+				transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+					derr := server.Do(func() error { conn, err = (&net.Dialer{}).DialContext(ctx, network, address); return err })
+					return conn, derr
+				}}
+				res, err := transport.RoundTrip(req)
+				if err != nil {
+					over <- err
+					return
+				}
+				defer res.Body.Close()
+				close(began)
+				_, err = io.Copy(io.Discard, res.Body)
+				over <- err
+			})
+			srv := HTTPServer(t.Context(), s.cfg, h)
+			go func() { _ = srv.Serve(ln) }() // it ends with an error when it is closed
+			defer srv.Close()
+			var conn net.Conn
+			if err := user.Do(func() error { conn, err = net.Dial("tcp", ln.Addr().String()); return err }); err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-began:
+			case err := <-over:
+				t.Fatal(err)
+			}
+			lab.Cut(c.lost, server)
+			lab.Cut(server, c.lost)
+			select {
+			case err := <-over:
+				if err == nil {
+					t.Error("the answer came to its end")
+				}
+			case <-time.After(30 * time.Second):
+				t.Fatal("the answer is still open")
 			}
 		})
 	}

@@ -58,16 +58,22 @@ func silent(c net.Conn, limit time.Duration) bool {
 	if t == nil {
 		return false
 	}
+	since, open := heardFrom(t)
+	return !open || since > limit
+}
+
+// heardFrom is for how long the system on the other side has confirmed nothing. It answers false for a connection that is closed.
+func heardFrom(t *net.TCPConn) (since time.Duration, open bool) {
 	raw, err := t.SyscallConn()
 	if err != nil {
-		return true
+		return 0, false
 	}
 	var info *unix.TCPInfo
 	cerr := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
 	if cerr != nil || err != nil {
-		return true // it is closed
+		return 0, false
 	}
-	return time.Duration(min(info.Last_ack_recv, info.Last_data_recv))*time.Millisecond > limit
+	return time.Duration(min(info.Last_ack_recv, info.Last_data_recv)) * time.Millisecond, true
 }
 
 // tcpOf is the TCP connection below a connection, nil if there is none.
@@ -75,6 +81,6 @@ func tcpOf(c net.Conn) *net.TCPConn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
-	t, _ := c.(*net.TCPConn)
+	t, _ := c.(*net.TCPConn) // nil of what is nil
 	return t
 }

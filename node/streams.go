@@ -153,5 +153,8 @@ func (a *Agent) Logs(ctx context.Context, namespace, pod, container string, o st
 		}
 		return true
 	}
-	return stream.ReadLog(ctx, c.Config.LogPath, o, ended, w)
+	if o.Previous {
+		return stream.ReadLog(ctx, c.Config.LogPath, o, ended, w)
+	}
+	return stream.AwaitLog(ctx, c.Config.LogPath, o, ended, w)
 }

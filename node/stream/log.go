@@ -15,6 +15,32 @@ import (
 // pollInterval is how often a followed log is looked at.
 const pollInterval = 50 * time.Millisecond
 
+// AwaitLog is ReadLog of a container that has begun: one that has written nothing yet may have no log, which is as an empty one.
+func AwaitLog(ctx context.Context, path string, o LogOptions, ended func() bool, w io.Writer) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for told := false; ; told = true {
+		over := ended() // asked before looking, as in ReadLog
+		err := ReadLog(ctx, path, o, ended, w)
+		if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if !told {
+			if _, err := w.Write(nil); err != nil {
+				return err
+			}
+		}
+		if !o.Follow || over {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
 // ReadLog writes a log in the CRI format, its rotated files first, as LogOptions ask. With Follow it goes on until ended says that
 // no more will come, or ctx ends. A missing log is ErrNotFound, before anything is written.
 func ReadLog(ctx context.Context, path string, o LogOptions, ended func() bool, w io.Writer) error {
@@ -27,6 +53,9 @@ func ReadLog(ctx context.Context, path string, o LogOptions, ended func() bool, 
 	}
 	r := &logReader{o: o, w: w, left: o.LimitBytes}
 	defer func() { _ = f.Close() }()
+	if _, err := w.Write(nil); err != nil { // who follows learns that there is a log, though there may be no line in it for long
+		return err
+	}
 	skip, err := r.skip(path, f)
 	if err != nil {
 		return err

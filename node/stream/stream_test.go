@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -252,6 +253,49 @@ func TestFollowLog(t *testing.T) {
 	expect("last\n")
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// told counts what is written, the empty writes too, which send the header of an answer.
+type told struct {
+	bytes.Buffer
+	began chan struct{}
+	once  sync.Once
+}
+
+func (w *told) Write(b []byte) (int, error) {
+	w.once.Do(func() { close(w.began) })
+	return w.Buffer.Write(b)
+}
+
+// TestLogOfWhatHasJustBegun: a container that has written nothing yet has an empty log, and who follows it is told at once that there is one.
+func TestLogOfWhatHasJustBegun(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	running := func() bool { return false }
+	w := &told{began: make(chan struct{})}
+	if err := stream.AwaitLog(t.Context(), path, stream.LogOptions{Tail: -1}, running, w); err != nil || w.Len() > 0 {
+		t.Errorf("no log yet: %q, %v", w.String(), err)
+	}
+	w = &told{began: make(chan struct{})}
+	ended := make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		done <- stream.AwaitLog(t.Context(), path, stream.LogOptions{Tail: -1, Follow: true}, func() bool {
+			select {
+			case <-ended:
+				return true
+			default:
+				return false
+			}
+		}, w)
+	}()
+	<-w.began
+	if err := os.WriteFile(path, []byte("2026-01-01T00:00:00Z stdout F one\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	close(ended)
+	if err := <-done; err != nil || w.String() != "one\n" {
+		t.Errorf("followed: %q, %v", w.String(), err)
 	}
 }
 
