@@ -360,6 +360,7 @@ func (s suite) addresses() {
 }
 
 func (s suite) pods() {
+	s.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}) // a pod of a node that there is not is cleaned up
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"}, Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
 	key := object.Key{Resource: "pods", Namespace: "default", Name: "p"}
 	made, ok := s.create(object.Copy(pod)).(*corev1.Pod)
