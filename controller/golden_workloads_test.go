@@ -418,6 +418,9 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 			s := rc.Status
 			fmt.Fprintf(b, "%s gen=%d/%d replicas=%d/%d ready=%d available=%d labeled=%d\n", rc.Name, s.ObservedGeneration, rc.Generation, s.Replicas, *rc.Spec.Replicas,
 				s.ReadyReplicas, s.AvailableReplicas, s.FullyLabeledReplicas)
+			for _, c := range s.Conditions {
+				fmt.Fprintf(b, "  %s=%s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
+			}
 		}
 	default:
 		return false

@@ -102,8 +102,8 @@ func (m *match) some(resource string, fits func(object.Object) bool) string {
 	return pick(m, names...)
 }
 
-// TestVolumes compares volumes and claims that come, name each other, are bound, used, released and go. At most one claim of a class waits, and no
-// two volumes are of one size: which of equal ones Kubernetes takes is chance.
+// TestVolumes compares volumes and claims that come, name each other, are bound, used, released and go. At most one claim of a class waits, no
+// two volumes are of one size, and no two are kept for one claim: which of equal ones Kubernetes takes is chance.
 func TestVolumes(t *testing.T) {
 	made := 0
 	play(t, 40, func(m *match) {
@@ -176,7 +176,13 @@ func (m *match) newVolume(made *int) bool {
 		pv.Annotations = map[string]string{"pv.kubernetes.io/provisioned-by": "disks.example.org"}
 	}
 	if m.flip(4) {
-		pv.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: "default", Name: fmt.Sprintf("c%d", *made+m.rng.IntN(3))}
+		name := fmt.Sprintf("c%d", *made+m.rng.IntN(3))
+		if !slices.ContainsFunc(m.a.list("persistentvolumes"), func(o object.Object) bool {
+			r := o.(*corev1.PersistentVolume).Spec.ClaimRef
+			return r != nil && r.Name == name
+		}) {
+			pv.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: "default", Name: name}
+		}
 	}
 	m.say("volume %s: %d GiB, %q, %v, %s, kept for %v", pv.Name, size, pv.Spec.StorageClassName, pv.Spec.AccessModes, pv.Spec.PersistentVolumeReclaimPolicy, pv.Spec.ClaimRef)
 	m.make(pv)
