@@ -73,8 +73,15 @@ func (endpoints) Keys(v View, ch Change, emit func(object.Key)) {
 	}
 }
 
-// emitZoned emits the services of the pods of a node whose zone is another than before.
+// emitZoned emits the services of the pods of a node whose zone is another than before, and those whose endpoints zones share if the shares change.
 func emitZoned(v View, ch Change, emit func(object.Key)) {
+	if zoneFactsOf(ch.Old) != zoneFactsOf(ch.New) {
+		for o := range v.List("services", "") {
+			if sharesZones(o.(*corev1.Service)) {
+				emit(object.KeyOf(o))
+			}
+		}
+	}
 	zone := func(o object.Object) string {
 		if o == nil {
 			return ""
@@ -252,7 +259,7 @@ func endpointOf(v View, svc *corev1.Service, p *corev1.Pod) discoveryv1.Endpoint
 
 // hintsFor tells for which nodes and zones an endpoint is, by the service's trafficDistribution.
 func hintsFor(svc *corev1.Service, e *discoveryv1.Endpoint) *discoveryv1.EndpointHints {
-	if svc.Spec.TrafficDistribution == nil {
+	if svc.Spec.TrafficDistribution == nil || sharesZones(svc) {
 		return nil
 	}
 	h := &discoveryv1.EndpointHints{}

@@ -55,6 +55,25 @@ func packSlices(v View, svc *corev1.Service, groups []*portGroup, res *Result) {
 			res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(s)})
 		}
 	}
+	if sharesZones(svc) {
+		hintSlices(v, svc, existing, res)
+	}
+}
+
+// hintSlices gives the slices that res puts the hints of a service whose zones share its endpoints.
+func hintSlices(v View, svc *corev1.Service, existing []*discoveryv1.EndpointSlice, res *Result) {
+	had, byType := map[string]*discoveryv1.EndpointSlice{}, map[discoveryv1.AddressType][]*discoveryv1.EndpointSlice{}
+	for _, s := range existing {
+		had[s.Name] = s
+	}
+	for _, o := range res.Put {
+		if s, ok := o.(*discoveryv1.EndpointSlice); ok {
+			byType[s.AddressType] = append(byType[s.AddressType], s)
+		}
+	}
+	for _, t := range slices.Sorted(maps.Keys(byType)) {
+		res.Events = append(res.Events, shareZones(v, svc, byType[t], had)...)
+	}
 }
 
 // unused are the slices for ports that no group has: one of them serves a new group, instead of one going and one coming.
