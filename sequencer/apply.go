@@ -100,6 +100,9 @@ func (a applier) create(o *cluster.Overlay, op *Op) error {
 	if err := admission.CheckNamespace(o, obj); err != nil {
 		return err
 	}
+	if err := admission.CheckSubject(obj); err != nil {
+		return err
+	}
 	uid := obj.GetUID()
 	if uid == "" {
 		uid = uuid.NewUUID()
