@@ -37,6 +37,7 @@ import (
 //	unready POD                                    has a pod fail its readiness probe
 //	label NODE KEY[=VALUE] · taint NODE [KEY=EFFECT]   changes a node
 //	grant BUDGET                                   lets one pod be evicted, whose eviction does not begin
+//	own CHILD OWNER [blocks]                       makes an object another one's owner
 //	csr NAME signer=S … · approve NAME · deny NAME   a certificate request, and the decision about it
 //	show WHAT                                      prints objects
 func TestGolden(t *testing.T) {
@@ -171,12 +172,7 @@ func goldenDeployment(d *datadriven.TestData) string {
 }
 
 func (w *world) goldenDelete(d *datadriven.TestData) error {
-	parts := strings.Split(d.CmdArgs[0].Key, "/")
-	key := object.Key{Resource: parts[0], Name: parts[len(parts)-1]}
-	if len(parts) == 3 {
-		key.Namespace = parts[1]
-	}
-	return w.delete(key, controller.DeleteOptions{PropagationPolicy: val(d, "policy", "")})
+	return w.delete(keyOf(d.CmdArgs[0].Key), controller.DeleteOptions{PropagationPolicy: val(d, "policy", "")})
 }
 
 // advance moves the clock from wake to wake.

@@ -64,6 +64,8 @@ func (w *world) workload(d *datadriven.TestData) error {
 		return w.grant(d.CmdArgs[0].Key)
 	case "bare":
 		w.bare = true
+	case "own":
+		return w.own(d)
 	case "csr":
 		return w.request(d)
 	case "approve", "deny":
@@ -76,6 +78,38 @@ func (w *world) workload(d *datadriven.TestData) error {
 		w.t.Fatalf("unknown command %s", d.Cmd)
 	}
 	return nil
+}
+
+// own makes an object the owner of another one, by its present UID: own CHILD OWNER [blocks].
+func (w *world) own(d *datadriven.TestData) error {
+	child, ok := w.state.Get(keyOf(d.CmdArgs[0].Key))
+	if !ok {
+		return fmt.Errorf("%s is not there", d.CmdArgs[0].Key)
+	}
+	owner, ok := w.state.Get(keyOf(d.CmdArgs[1].Key))
+	if !ok {
+		return fmt.Errorf("%s is not there", d.CmdArgs[1].Key)
+	}
+	gvk := owner.GetObjectKind().GroupVersionKind()
+	ref := metav1.OwnerReference{APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind, Name: owner.GetName(), UID: owner.GetUID()}
+	if has(d, "blocks") {
+		yes := true
+		ref.BlockOwnerDeletion = &yes
+	}
+	c := object.Copy(child)
+	c.SetOwnerReferences(append(slices.Clone(c.GetOwnerReferences()), ref))
+	w.state.Put(c)
+	return nil
+}
+
+// keyOf reads RESOURCE/[NAMESPACE/]NAME.
+func keyOf(path string) object.Key {
+	parts := strings.Split(path, "/")
+	key := object.Key{Resource: parts[0], Name: parts[len(parts)-1]}
+	if len(parts) == 3 {
+		key.Namespace = parts[1]
+	}
+	return key
 }
 
 // grant notes in a budget that the first of its pods may be evicted, as the eviction subresource does.
@@ -149,11 +183,7 @@ func (w *world) changeNode(d *datadriven.TestData) error {
 
 // patch merges a document into an object, as a JSON merge patch does.
 func (w *world) patch(path, doc string) error {
-	parts := strings.Split(path, "/")
-	key := object.Key{Resource: parts[0], Name: parts[len(parts)-1]}
-	if len(parts) == 3 {
-		key.Namespace = parts[1]
-	}
+	key := keyOf(path)
 	o, ok := w.state.Get(key)
 	if !ok {
 		return fmt.Errorf("%s is not there", key)
@@ -290,6 +320,23 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 		}
 	case "storage":
 		w.showStorage(b)
+	case "ends":
+		for o := range w.state.List("namespaces", "") {
+			for _, c := range o.(*corev1.Namespace).Status.Conditions {
+				fmt.Fprintf(b, "%s %s=%s %s: %s\n", o.GetName(), c.Type, c.Status, c.Reason, c.Message)
+			}
+		}
+	case "owned":
+		for o := range w.state.List("configmaps", "") {
+			fmt.Fprintf(b, "%s/%s", o.GetNamespace(), o.GetName())
+			for _, r := range o.GetOwnerReferences() {
+				fmt.Fprintf(b, " of %s %s", r.Kind, r.Name)
+			}
+			if o.GetDeletionTimestamp() != nil {
+				fmt.Fprintf(b, " going %v", o.GetFinalizers())
+			}
+			b.WriteByte('\n')
+		}
 	case "tokens":
 		w.showTokens(b)
 	case "csrs":

@@ -11,16 +11,11 @@ import (
 
 // TestJobTakesItsPodBack takes a Job's pod its owner away, and then its labels: the Job adopts it, and lets it go.
 func TestJobTakesItsPodBack(t *testing.T) {
-	w := newWorld(t)
-	w.node("n1", "8", "8Gi", nil)
-	if err := w.apply(`apiVersion: batch/v1
+	w := withOne(t, `apiVersion: batch/v1
 kind: Job
 metadata: {name: j, namespace: default}
 spec: {parallelism: 2, completions: 4, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}
-`); err != nil {
-		t.Fatal(err)
-	}
-	w.settle()
+`)
 	pods := func() (keys []object.Key) {
 		for o := range w.state.List("pods", "default") {
 			keys = append(keys, object.KeyOf(o))

@@ -10,9 +10,7 @@ import (
 
 // TestNoEntryReplacesAnObject: what takes the name of an object that goes comes in the entry after the one that removes it.
 func TestNoEntryReplacesAnObject(t *testing.T) {
-	w := newWorld(t)
-	w.node("n1", "4", "8Gi", nil)
-	if err := w.apply(`apiVersion: apps/v1
+	w := withOne(t, `apiVersion: apps/v1
 kind: StatefulSet
 metadata: {name: db}
 spec:
@@ -20,10 +18,7 @@ spec:
   template:
     metadata: {labels: {app: db}}
     spec: {containers: [{name: c, image: v1}]}
-`); err != nil {
-		t.Fatal(err)
-	}
-	w.settle()
+`)
 	key := object.Key{Resource: "pods", Namespace: "default", Name: "db-0"}
 	o, ok := w.state.Get(key)
 	if !ok {

@@ -56,6 +56,18 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// withOne is a world of one node, and what came of a document.
+func withOne(t testing.TB, doc string) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.node("n1", "8", "8Gi", nil)
+	if err := w.apply(doc); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	return w
+}
+
 // settle runs Settle until nothing is due any more. New claims get volumes at once, since the scheduler waits for them.
 func (w *world) settle(more ...controller.Trigger) controller.Outcome {
 	w.settleOnce(more...)
