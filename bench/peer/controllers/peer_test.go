@@ -27,6 +27,7 @@ import (
 	"k8s.io/kubernetes/pkg/controller/deployment"
 	"k8s.io/kubernetes/pkg/controller/job"
 	"k8s.io/kubernetes/pkg/controller/replicaset"
+	"k8s.io/kubernetes/pkg/controller/replication"
 	"k8s.io/kubernetes/pkg/controller/statefulset"
 
 	"reconcile/admission"
@@ -69,10 +70,11 @@ func newPeer(t *testing.T) *peer {
 		t.Fatal(err)
 	}
 	rs := replicaset.NewReplicaSetController(ctx, apps.ReplicaSets(), core.Pods(), p.client, replicaset.BurstReplicas)
+	rc := replication.NewReplicationManager(ctx, core.Pods(), core.ReplicationControllers(), p.client, replication.BurstReplicas)
 	ss := statefulset.NewStatefulSetController(ctx, core.Pods(), apps.StatefulSets(), core.PersistentVolumeClaims(), apps.ControllerRevisions(), p.client)
 	f.Start(ctx.Done())
 	for _, run := range []func(){
-		func() { d.Run(ctx, 1) }, func() { j.Run(ctx, 1) }, func() { c.Run(ctx, 1) }, func() { rs.Run(ctx, 1) }, func() { ss.Run(ctx, 1) }, func() { ds.Run(ctx, 1) },
+		func() { d.Run(ctx, 1) }, func() { j.Run(ctx, 1) }, func() { c.Run(ctx, 1) }, func() { rs.Run(ctx, 1) }, func() { rc.Run(ctx, 1) }, func() { ss.Run(ctx, 1) }, func() { ds.Run(ctx, 1) },
 	} {
 		p.running.Go(run)
 	}
@@ -208,7 +210,7 @@ func (p *peer) remove(gvr schema.GroupVersionResource, ns, name string, opts met
 
 // owned are the resources of what objects of a resource own.
 func owned(resource string) []string {
-	return map[string][]string{"cronjobs": {"jobs"}, "jobs": {"pods"}, "deployments": {"replicasets"}, "replicasets": {"pods"},
+	return map[string][]string{"cronjobs": {"jobs"}, "jobs": {"pods"}, "deployments": {"replicasets"}, "replicasets": {"pods"}, "replicationcontrollers": {"pods"},
 		"statefulsets": {"pods", "controllerrevisions", "persistentvolumeclaims"}, "pods": {"persistentvolumeclaims"}}[resource]
 }
 

@@ -30,7 +30,7 @@ func podLine(s side, p *corev1.Pod, anywhere bool) string {
 	if ref := metav1.GetControllerOf(p); ref != nil {
 		owner = ref.Kind
 		switch ref.Kind {
-		case "ReplicaSet":
+		case "ReplicaSet", "ReplicationController":
 			place += " " + p.Spec.Containers[0].Image
 			if n, ok := p.Annotations[corev1.PodDeletionCost]; ok {
 				place += " #" + n
@@ -172,6 +172,11 @@ func show(s side, times, anywhere, progress bool) string {
 		add("replicaset %s: revision %s (%s), wants %s of %s/%s, %d replicas, %d ready, %d available, %s terminating", rs.Spec.Template.Spec.Containers[0].Image,
 			notes["deployment.kubernetes.io/revision"], notes["deployment.kubernetes.io/revision-history"], number(rs.Spec.Replicas), notes["deployment.kubernetes.io/desired-replicas"],
 			notes["deployment.kubernetes.io/max-replicas"], rs.Status.Replicas, rs.Status.ReadyReplicas, rs.Status.AvailableReplicas, number(rs.Status.TerminatingReplicas))
+	}
+	for _, o := range s.list("replicationcontrollers") {
+		rc := o.(*corev1.ReplicationController)
+		add("replicationcontroller wants %s, generation %d, %d replicas, %d labelled, %d ready, %d available", number(rc.Spec.Replicas), rc.Status.ObservedGeneration,
+			rc.Status.Replicas, rc.Status.FullyLabeledReplicas, rc.Status.ReadyReplicas, rc.Status.AvailableReplicas)
 	}
 	for _, o := range s.list("jobs") {
 		add("%s", jobLine(o.(*batchv1.Job), times))

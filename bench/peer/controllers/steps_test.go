@@ -580,15 +580,29 @@ func TestProgressDeadline(t *testing.T) {
 
 // TestReplicaSet compares a ReplicaSet with pods that it did not make: it adopts and releases them by their labels.
 func TestReplicaSet(t *testing.T) {
-	labels := map[string]string{"app": "x"}
+	playReplicas(t, "replicasets", func(m *match, labels map[string]string) object.Object {
+		return &appsv1.ReplicaSet{Spec: appsv1.ReplicaSetSpec{Replicas: ref(int32(m.rng.IntN(5))), Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template(labels, "v1", corev1.RestartPolicyAlways),
+			MinReadySeconds: pick(m, int32(0), 0, 5)}}
+	}, func(o object.Object, size int32) { o.(*appsv1.ReplicaSet).Spec.Replicas = &size })
+}
+
+// TestReplicationController compares a ReplicationController in the same way.
+func TestReplicationController(t *testing.T) {
+	playReplicas(t, "replicationcontrollers", func(m *match, labels map[string]string) object.Object {
+		own := template(labels, "v1", corev1.RestartPolicyAlways)
+		return &corev1.ReplicationController{Spec: corev1.ReplicationControllerSpec{Replicas: ref(int32(m.rng.IntN(5))), Selector: labels, Template: &own, MinReadySeconds: pick(m, int32(0), 0, 5)}}
+	}, func(o object.Object, size int32) { o.(*corev1.ReplicationController).Spec.Replicas = &size })
+}
+
+// playReplicas plays courses with one object that keeps a number of pods.
+func playReplicas(t *testing.T, resource string, first func(*match, map[string]string) object.Object, resize func(object.Object, int32)) {
 	strays := 0
 	play(t, 40, func(m *match) {
 		strays = 0
-		rs := &appsv1.ReplicaSet{Spec: appsv1.ReplicaSetSpec{Replicas: ref(int32(m.rng.IntN(5))), Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template(labels, "v1", corev1.RestartPolicyAlways),
-			MinReadySeconds: pick(m, int32(0), 0, 5)}}
-		rs.Name = "x"
-		m.say("make %+v", rs.Spec)
-		m.make(rs)
+		o := first(m, map[string]string{"app": "x"})
+		o.SetName("x")
+		m.say("make %+v", o)
+		m.make(o)
 	}, func(m *match) {
 		for done := false; !done; {
 			switch n := m.rng.IntN(14); {
@@ -605,7 +619,7 @@ func TestReplicaSet(t *testing.T) {
 			case n == 9 || n == 10:
 				size := int32(m.rng.IntN(7))
 				m.say("replicas %d", size)
-				m.edit("replicasets", "x", func(o object.Object) { o.(*appsv1.ReplicaSet).Spec.Replicas = &size })
+				m.edit(resource, "x", func(o object.Object) { resize(o, size) })
 				done = true
 			case n == 11:
 				strays++

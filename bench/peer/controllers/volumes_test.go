@@ -175,6 +175,12 @@ func (m *match) newVolume(made *int) bool {
 	if m.flip(3) {
 		pv.Annotations = map[string]string{"pv.kubernetes.io/provisioned-by": "disks.example.org"}
 	}
+	if m.flip(2) {
+		pv.Labels = map[string]string{"disk": pick(m, "fast", "slow")}
+	}
+	if m.flip(4) {
+		pv.Spec.VolumeMode = ref(corev1.PersistentVolumeBlock)
+	}
 	if m.flip(4) {
 		name := fmt.Sprintf("c%d", *made+m.rng.IntN(3))
 		if !slices.ContainsFunc(m.a.list("persistentvolumes"), func(o object.Object) bool {
@@ -184,7 +190,7 @@ func (m *match) newVolume(made *int) bool {
 			pv.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: "default", Name: name}
 		}
 	}
-	m.say("volume %s: %d GiB, %q, %v, %s, kept for %v", pv.Name, size, pv.Spec.StorageClassName, pv.Spec.AccessModes, pv.Spec.PersistentVolumeReclaimPolicy, pv.Spec.ClaimRef)
+	m.say("volume %s: %d GiB, %q, %v, %s, kept for %v, %v, block %v", pv.Name, size, pv.Spec.StorageClassName, pv.Spec.AccessModes, pv.Spec.PersistentVolumeReclaimPolicy, pv.Spec.ClaimRef, pv.Labels, pv.Spec.VolumeMode != nil)
 	m.make(pv)
 	return true
 }
@@ -203,7 +209,13 @@ func (m *match) newClaim(made *int) bool {
 	if m.flip(4) {
 		c.Spec.VolumeName = m.some("persistentvolumes", func(object.Object) bool { return true })
 	}
-	m.say("claim %s: %s of %q, %v, names %q", c.Name, c.Spec.Resources.Requests.Storage(), class, c.Spec.AccessModes, c.Spec.VolumeName)
+	if m.flip(4) {
+		c.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"disk": pick(m, "fast", "slow")}}
+	}
+	if m.flip(4) {
+		c.Spec.VolumeMode = ref(corev1.PersistentVolumeBlock)
+	}
+	m.say("claim %s: %s of %q, %v, names %q, selects %v, block %v", c.Name, c.Spec.Resources.Requests.Storage(), class, c.Spec.AccessModes, c.Spec.VolumeName, c.Spec.Selector, c.Spec.VolumeMode != nil)
 	m.make(c)
 	return true
 }
