@@ -70,7 +70,8 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, t target) error {
 		return notServed()
 	}
 	// Only a list may be of all namespaces.
-	if t.action.namespaced != (t.namespace != "") && !(t.action.namespaced && t.action.reads && t.name == "") {
+	everywhere := t.action.namespaced && t.action.reads && t.name == ""
+	if t.action.namespaced != (t.namespace != "") && !everywhere {
 		return notServed()
 	}
 	if _, err := negotiate(r, true); err != nil {

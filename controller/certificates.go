@@ -276,8 +276,8 @@ func kubeletServing(req *x509.CertificateRequest, usages []certificatesv1.KeyUsa
 
 var (
 	errNotNodes = errors.New("subject organization is not system:nodes")
-	errNotNode  = errors.New("subject common name does not begin with system:node:")
-	errEmail    = errors.New("Email subjectAltNames are not allowed")
+	errNotNode  = errors.New("subject common name does not begin with system:node:") //nolint:staticcheck // Kubernetes' words
+	errEmail    = errors.New("Email subjectAltNames are not allowed")                //nolint:staticcheck // Kubernetes' words
 	errURI      = errors.New("URI subjectAltNames are not allowed")
 )
 
