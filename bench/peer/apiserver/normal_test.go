@@ -38,8 +38,10 @@ var (
 	address = regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`)
 	// generated is the end of a name that the server made up: the courses' stems end in "gen-".
 	generated = regexp.MustCompile(`\b([A-Za-z0-9-]*(?:gen-|Bad_))[a-z0-9]{5}\b`)
-	ages      = regexp.MustCompile(`^(\d+[smhd])+$`)
-	ports     = regexp.MustCompile(`^3[0-2]\d\d\d$`)
+	// listed is a node port in a row of a table.
+	listed = regexp.MustCompile(`:(3[0-2]\d\d\d)/(TCP|UDP|SCTP)\b`)
+	ages   = regexp.MustCompile(`^(\d+[smhd])+$`)
+	ports  = regexp.MustCompile(`^3[0-2]\d\d\d$`)
 )
 
 // text normalises a string.
@@ -53,6 +55,10 @@ func (n *normal) text(s string) string {
 	s = uids.ReplaceAllStringFunc(s, func(v string) string { return n.symbol("uid", v) })
 	s = current.ReplaceAllString(s, "current: <revision>")
 	s = quoted.ReplaceAllString(s, "$1<revision>")
+	s = listed.ReplaceAllStringFunc(s, func(v string) string {
+		m := listed.FindStringSubmatch(v)
+		return ":" + n.symbol("port", m[1]) + "/" + m[2]
+	})
 	s = address.ReplaceAllStringFunc(s, func(v string) string { return n.symbol("address", v) })
 	return generated.ReplaceAllStringFunc(s, func(v string) string {
 		return n.symbol("name "+v[:len(v)-5], v)
