@@ -178,7 +178,6 @@ func decode(r *raftstore.Record) any {
 	if err != nil {
 		return fmt.Errorf("read the stored %s at revision %d: %w", k, r.ModRev, err)
 	}
-	object.ShareFields(o, r.Value) // which live as long, and never change
 	return o
 }
 

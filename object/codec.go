@@ -159,21 +159,6 @@ func field(b []byte) (n protowire.Number, v []byte, size int) {
 	return n, v[:len(v):len(v)], size + taken
 }
 
-// ShareFields makes an object that was just decoded from stored bytes share with them the sets of fields of its managers, which are a good part of most
-// objects. The bytes must not change as long as the object is used.
-func ShareFields(o Object, stored []byte) {
-	managers := o.GetManagedFields()
-	for i := range managers {
-		f := managers[i].FieldsV1
-		if f == nil || len(f.Raw) == 0 {
-			continue
-		}
-		if at := bytes.Index(stored, f.Raw); at >= 0 {
-			f.Raw = stored[at : at+len(f.Raw) : at+len(f.Raw)]
-		}
-	}
-}
-
 // EncodeJSON returns an object's JSON with apiVersion and kind. It does not change o.
 func EncodeJSON(o Object) ([]byte, error) {
 	k, err := KindOfObject(o)

@@ -2,12 +2,8 @@ package object
 
 import (
 	"bytes"
-	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"pgregory.net/rapid"
 )
@@ -46,38 +42,4 @@ func TestUnknown(t *testing.T) {
 			t.Fatalf("%q is read as %+v, want %+v", b, got, want)
 		}
 	})
-}
-
-// TestShareFields: the sets of fields of an object become those in its stored bytes, of which a change shows, and stay what they say.
-func TestShareFields(t *testing.T) {
-	t.Parallel()
-	fields := func(s string) *metav1.FieldsV1 { return &metav1.FieldsV1{Raw: []byte(s)} }
-	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "b", ManagedFields: []metav1.ManagedFieldsEntry{
-		{Manager: "x", FieldsV1: fields(`{"f:data":{"f:x":{}}}`)}, {Manager: "y"}, {Manager: "z", FieldsV1: fields(`{"f:data":{}}`)}, {Manager: "0", FieldsV1: fields("")}}}}
-	stored, err := Encode(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := Decode(stored)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := o.DeepCopyObject()
-	ShareFields(o, stored)
-	if !equality.Semantic.DeepEqual(o, before) {
-		t.Fatalf("it became %v, was %v", o, before)
-	}
-	copied := Copy(o)
-	for i := range stored {
-		stored[i] = '!'
-	}
-	for i, want := range []string{"!!!", "", "!!!", ""} {
-		f := o.GetManagedFields()[i].FieldsV1
-		if got := f != nil && strings.HasPrefix(string(f.Raw), "!!!"); got != (want != "") {
-			t.Errorf("the fields of manager %d are shared: %v", i, got)
-		}
-	}
-	if !equality.Semantic.DeepEqual(copied, before) {
-		t.Error("a copy of the object shares its fields with the stored bytes")
-	}
 }
