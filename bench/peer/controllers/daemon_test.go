@@ -153,6 +153,9 @@ func (m *match) dropNode(name string) bool {
 	if found {
 		m.say("%s leaves", name)
 		m.a.(*peer).forget(name)
+		// Ours keeps a pod that no agent has seen for a while, as Kubernetes' collector of pods does: the node may be about to join.
+		m.wait(30 * time.Second)
+		m.wait(15 * time.Second)
 	}
 	return found
 }

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"reconcile/admission"
 	"reconcile/controller"
 	"reconcile/controller/memview"
@@ -30,6 +33,15 @@ func newOurs(t *testing.T) *ours {
 	w := &ours{t: t, set: set, state: memview.New(), wakes: map[controller.Trigger]time.Time{}}
 	w.run(time.Now(), set.Resync(w.state))
 	return w
+}
+
+// host adds a node for what the test's kubelet runs: pods of a node that is not there are removed. It has no room, so that our scheduler places
+// nothing, and comes from the future, so that nobody waits to hear of it.
+func (w *ours) host(name string) {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(time.Now().AddDate(100, 0, 0))}}
+	n.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	w.state.Put(n)
 }
 
 // overlay tells Settle what it takes away from the state that it began with.

@@ -65,6 +65,9 @@ func play(t *testing.T, steps int, begin func(m *match), step func(m *match)) {
 			synctest.Test(t, func(t *testing.T) {
 				m := &match{t: t, rng: rand.New(rand.NewPCG(uint64(seed), 1)), a: newPeer(t), b: newOurs(t)}
 				begin(m)
+				if !m.daemons {
+					m.b.(*ours).host("n")
+				}
 				m.wait(pause)
 				m.compare()
 				for range steps {
@@ -94,6 +97,9 @@ func (m *match) wait(d time.Duration) {
 func (m *match) compare() {
 	want, got := m.both()
 	if want != got {
+		if len(m.a.list("statefulsets")) > 0 {
+			m.look() // the race may be lost twice
+		}
 		// Kubernetes looks up to two seconds late at deadlines (it adds one, and its times keep fractions), and one at Jobs.
 		m.wait(2500 * time.Millisecond)
 		want, got = m.both()
@@ -215,8 +221,11 @@ func waiting(p *corev1.Pod) bool {
 func going(p *corev1.Pod) bool { return p.DeletionTimestamp != nil && !ended(p) }
 func alive(p *corev1.Pod) bool { return p.DeletionTimestamp == nil && !ended(p) }
 
-// place binds a pod that no scheduler has bound.
+// place binds a pod that no scheduler has bound; its kubelet has seen it.
 func place(p *corev1.Pod) {
+	if p.Status.StartTime == nil {
+		p.Status.StartTime = ref(metav1.Now())
+	}
 	if p.Spec.NodeName == "" {
 		p.Spec.NodeName = "n"
 	}
