@@ -32,7 +32,7 @@ func TestFinishedJobsOfGit(t *testing.T) {
 		if tc.ofGit {
 			j.Annotations = map[string]string{object.AnnotationSource: "cluster"}
 			j.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: object.GitManager("cluster"), Operation: metav1.ManagedFieldsOperationApply,
-				FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(tc.sets)}}}
+				FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(tc.sets)}}
 		}
 		w.state.Put(j)
 		w.settle()
