@@ -312,4 +312,31 @@ func (p *peer) delete(o object.Object, grace *int64) {
 	}
 }
 
-func (p *peer) settle(time.Time) { synctest.Wait() }
+func (p *peer) settle(time.Time) {
+	for synctest.Wait(); p.sweep(); synctest.Wait() {
+	}
+}
+
+// sweep removes what a controller has made for an owner that was gone by then, and tells whether there was any: the garbage collector's part too.
+func (p *peer) sweep() (found bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for owner, children := range map[string]string{"replicasets": "pods", "replicationcontrollers": "pods", "jobs": "pods", "deployments": "replicasets"} {
+		there := map[types.UID]bool{}
+		for _, o := range p.items(owner) {
+			there[o.GetUID()] = true
+		}
+		k, _ := object.KindOfResource(owner)
+		for _, child := range p.items(children) {
+			ref := metav1.GetControllerOf(child)
+			if ref == nil || ref.Kind != k.GVK.Kind || there[ref.UID] || child.GetDeletionTimestamp() != nil {
+				continue
+			}
+			found = true
+			if err := p.remove(gvrOf(children), "default", child.GetName(), metav1.DeleteOptions{}); err != nil {
+				p.t.Fatal(err)
+			}
+		}
+	}
+	return found
+}
