@@ -63,12 +63,13 @@ func (apiService) Keys(_ View, ch Change, emit func(object.Key)) {
 }
 
 func (c apiService) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
-	if ns, ok := v.Get(object.Key{Resource: "namespaces", Name: key.Namespace}); !ok || ns.GetDeletionTimestamp() != nil {
+	ns, ok := v.Get(object.Key{Resource: "namespaces", Name: key.Namespace})
+	if !ok || ns.GetDeletionTimestamp() != nil {
 		return Result{Wake: now.Add(retryError)}, nil
 	}
 	servers, wake := liveServers(v, now)
 	res := Result{Wake: wake}
-	svc := c.service(v, servers)
+	svc := c.service(v, ns, servers)
 	res.Put = append(res.Put, svc)
 	byPort := map[uint16][]string{}
 	var ports []uint16
@@ -124,14 +125,14 @@ func apiLabels() map[string]string {
 	return map[string]string{"component": "apiserver", "provider": "kubernetes"}
 }
 
-func (c apiService) service(v View, servers []netip.AddrPort) *corev1.Service {
+func (c apiService) service(v View, ns object.Object, servers []netip.AddrPort) *corev1.Service {
 	target := int32(6443)
 	if len(servers) > 0 {
 		target = int32(servers[0].Port())
 	}
 	ip := c.services.Masked().Addr().Next().String()
 	single, internal := corev1.IPFamilyPolicySingleStack, corev1.ServiceInternalTrafficPolicyCluster
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: kubernetesKey.Name, Namespace: kubernetesKey.Namespace, UID: HashUID("service", c.cluster, "kubernetes"), Labels: apiLabels()}}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: kubernetesKey.Name, Namespace: kubernetesKey.Namespace, UID: HashUID("service", c.cluster, "kubernetes", again(v, ns)), Labels: apiLabels()}}
 	if o, ok := v.Get(kubernetesKey); ok {
 		svc = object.Copy(o).(*corev1.Service)
 	}
@@ -145,7 +146,7 @@ func (c apiService) service(v View, servers []netip.AddrPort) *corev1.Service {
 
 func putAPIEndpoints(v View, svc *corev1.Service, ports []uint16, byPort map[uint16][]string, res *Result) {
 	key := object.Key{Resource: "endpoints", Namespace: kubernetesKey.Namespace, Name: kubernetesKey.Name}
-	ep := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace, UID: HashUID("endpoints", string(svc.UID)),
+	ep := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace, UID: HashUID("endpoints", string(svc.UID), again(v, svc)),
 		Labels: map[string]string{discoveryv1.LabelSkipMirror: "true"}}}
 	if o, ok := v.Get(key); ok {
 		ep = object.Copy(o).(*corev1.Endpoints)
@@ -171,7 +172,7 @@ func putAPISlices(v View, svc *corev1.Service, ports []uint16, byPort map[uint16
 		}
 		kept[name] = true
 		key := object.Key{Resource: "endpointslices", Namespace: kubernetesKey.Namespace, Name: name}
-		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: key.Namespace, UID: HashUID("endpointslice", string(svc.UID), name),
+		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: key.Namespace, UID: HashUID("endpointslice", string(svc.UID), name, again(v, svc)),
 			Labels: map[string]string{discoveryv1.LabelServiceName: kubernetesKey.Name}}}
 		if o, ok := v.Get(key); ok {
 			s = object.Copy(o).(*discoveryv1.EndpointSlice)

@@ -37,7 +37,8 @@ func (c dnsService) Reconcile(v View, key object.Key, now time.Time) (Result, er
 	if _, ok := v.Get(key); ok {
 		return Result{}, nil
 	}
-	if ns, ok := v.Get(object.Key{Resource: "namespaces", Name: key.Namespace}); !ok || ns.GetDeletionTimestamp() != nil {
+	ns, ok := v.Get(object.Key{Resource: "namespaces", Name: key.Namespace})
+	if !ok || ns.GetDeletionTimestamp() != nil {
 		return Result{Wake: now.Add(retryError)}, nil
 	}
 	addr := c.services.Masked().Addr()
@@ -47,7 +48,7 @@ func (c dnsService) Reconcile(v View, key object.Key, now time.Time) (Result, er
 	ip := addr.String()
 	single, internal := corev1.IPFamilyPolicySingleStack, corev1.ServiceInternalTrafficPolicyCluster
 	return Result{Put: []object.Object{&corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace, UID: HashUID("service", c.cluster, key.Name),
+		ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace, UID: HashUID("service", c.cluster, key.Name, again(v, ns)),
 			Labels: map[string]string{"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}},
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeClusterIP, ClusterIP: ip, ClusterIPs: []string{ip}, SessionAffinity: corev1.ServiceAffinityNone,

@@ -65,7 +65,7 @@ func (endpointMirror) Reconcile(v View, key object.Key, _ time.Time) (Result, er
 		for i, want := range mirrorSlices(ep) {
 			// The slices of one object are numbered: what changes in it changes as few of them as can be.
 			want.Name = childName(ep.Name, ep.UID, i)
-			want.UID = HashUID("endpointslice", string(ep.UID), want.Name)
+			want.UID = HashUID("endpointslice", string(ep.UID), want.Name, again(v, ep))
 			for _, s := range had {
 				if s.Name == want.Name {
 					next := object.Copy(s)

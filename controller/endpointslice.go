@@ -101,7 +101,7 @@ func packGroup(v View, svc *corev1.Service, g *portGroup, existing []*discoveryv
 	}
 	var out []*discoveryv1.EndpointSlice
 	for _, had := range existing {
-		s := sliceFor(svc, g, had.Name, had)
+		s := sliceFor(v, svc, g, had.Name, had)
 		for _, e := range had.Endpoints {
 			if e.TargetRef == nil {
 				continue
@@ -121,7 +121,7 @@ func packGroup(v View, svc *corev1.Service, g *portGroup, existing []*discoveryv
 		i := slices.IndexFunc(out, func(s *discoveryv1.EndpointSlice) bool { return len(s.Endpoints) < maxPerSlice })
 		if i < 0 {
 			i = len(out)
-			out = append(out, sliceFor(svc, g, namer.next(), nil))
+			out = append(out, sliceFor(v, svc, g, namer.next(), nil))
 		}
 		out[i].Endpoints = append(out[i].Endpoints, e)
 	}
@@ -132,16 +132,16 @@ func packGroup(v View, svc *corev1.Service, g *portGroup, existing []*discoveryv
 	if len(out) > 0 {
 		return out[:1]
 	}
-	return []*discoveryv1.EndpointSlice{sliceFor(svc, g, namer.next(), nil)}
+	return []*discoveryv1.EndpointSlice{sliceFor(v, svc, g, namer.next(), nil)}
 }
 
-func sliceFor(svc *corev1.Service, g *portGroup, name string, had *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+func sliceFor(v View, svc *corev1.Service, g *portGroup, name string, had *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{}
 	if had != nil {
 		s = object.Copy(had)
 	} else {
 		s.Name, s.GenerateName, s.Namespace = name, svc.Name+"-", svc.Namespace
-		s.UID = HashUID("endpointslice", string(svc.UID), name)
+		s.UID = HashUID("endpointslice", string(svc.UID), name, again(v, svc))
 		s.OwnerReferences = []metav1.OwnerReference{serviceOwner(svc)}
 	}
 	s.AddressType = discoveryv1.AddressTypeIPv4
@@ -180,7 +180,7 @@ func (s *sliceNamer) next() string {
 // packEndpoints keeps the Endpoints object of old, with the first thousand addresses.
 func packEndpoints(v View, svc *corev1.Service, groups []*portGroup, res *Result) {
 	key := object.Key{Resource: "endpoints", Namespace: svc.Namespace, Name: svc.Name}
-	ep := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: svc.Name, Namespace: svc.Namespace, UID: HashUID("endpoints", string(svc.UID))}}
+	ep := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: svc.Name, Namespace: svc.Namespace, UID: HashUID("endpoints", string(svc.UID), again(v, svc))}}
 	if o, ok := v.Get(key); ok {
 		ep = object.Copy(o).(*corev1.Endpoints)
 	}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"reconcile/object"
 )
 
 // alphabet is Kubernetes' for generated names: no vowels and nothing that looks like another sign.
@@ -19,6 +21,15 @@ func HashUID(parts ...string) types.UID {
 	s[8] = s[8]&0x3f | 0x80
 	h := hex.EncodeToString(s[:16])
 	return types.UID(h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:])
+}
+
+// again tells apart, in a UID, what is made under one name one time after another: what is made again after somebody deleted it is another object, and
+// who deleted it waits for another UID. It is empty for what is made together with its owner, so that a forecast names the very object.
+func again(v View, owner object.Object) string {
+	if owner.GetResourceVersion() == "" {
+		return ""
+	}
+	return strconv.FormatUint(v.Rev(), 10)
 }
 
 // slotSuffix is the five signs behind the name of the owner's child in a slot.

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,14 +40,9 @@ func (c namespaceDefaults) Reconcile(v View, key object.Key, _ time.Time) (Resul
 		return Result{}, nil
 	}
 	var res Result
-	// What is made again after a deletion is another object.
-	again := ""
-	if ns.GetResourceVersion() != "" {
-		again = strconv.FormatUint(v.Rev(), 10)
-	}
 	account := object.Key{Resource: "serviceaccounts", Namespace: key.Name, Name: "default"}
 	if _, there := v.Get(account); !there {
-		sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account.Name, Namespace: account.Namespace, UID: HashUID("serviceaccount", c.cluster, string(ns.GetUID()), again)}}
+		sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account.Name, Namespace: account.Namespace, UID: HashUID("serviceaccount", c.cluster, string(ns.GetUID()), again(v, ns))}}
 		sa.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ServiceAccount"))
 		res.Put = append(res.Put, sa)
 	}
@@ -56,7 +50,7 @@ func (c namespaceDefaults) Reconcile(v View, key object.Key, _ time.Time) (Resul
 		return res, nil
 	}
 	certificate := object.Key{Resource: "configmaps", Namespace: key.Name, Name: rootCAName}
-	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: certificate.Name, Namespace: certificate.Namespace, UID: HashUID("configmap", c.cluster, string(ns.GetUID()), again),
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: certificate.Name, Namespace: certificate.Namespace, UID: HashUID("configmap", c.cluster, string(ns.GetUID()), again(v, ns)),
 		Annotations: map[string]string{"kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. " +
 			"No other usage is guaranteed across distributions of Kubernetes clusters."}}}
 	cm.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
