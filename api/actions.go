@@ -206,15 +206,15 @@ func (s *Server) reviewOwnRules(w http.ResponseWriter, r *http.Request, t target
 		return badRequest("no namespace on request")
 	}
 	u := authz.UserFrom(r.Context())
-	var own []string
+	var own []authorizationv1.ResourceRule
 	for _, a := range actions() {
 		if authz.IsSelfReview(a.gvk.Group, a.resource) {
-			own = append(own, a.resource)
+			own = append(own, authorizationv1.ResourceRule{Verbs: []string{"create"}, APIGroups: []string{a.gvk.Group}, Resources: []string{a.resource}})
 		}
 	}
 	body.Status = authorizationv1.SubjectRulesReviewStatus{
 		Incomplete:       !u.In(authz.GroupMasters),
-		ResourceRules:    []authorizationv1.ResourceRule{{Verbs: []string{"create"}, APIGroups: []string{authenticationv1.GroupName, authorizationv1.GroupName}, Resources: own}},
+		ResourceRules:    own,
 		NonResourceRules: []authorizationv1.NonResourceRule{{Verbs: []string{"get"}, NonResourceURLs: []string{"/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version"}}},
 	}
 	if u.In(authz.GroupMasters) {
