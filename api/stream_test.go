@@ -104,7 +104,7 @@ func startAgent(t *testing.T) *apitest.Server { return startAgentWith(t, nil) }
 func startAgentWith(t *testing.T, change func(*api.Config)) *apitest.Server {
 	t.Helper()
 	s, ln := listenAsAgent(t, change)
-	srv := &http.Server{Handler: stream.Handler(echo{}, slog.New(slog.DiscardHandler)), ReadHeaderTimeout: time.Second}
+	srv := &http.Server{Handler: stream.Handler(echo{}, slog.New(slog.DiscardHandler)), ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
