@@ -18,17 +18,23 @@ import (
 // limitRangerNote is the annotation that says which resources a LimitRange has set.
 const limitRangerNote = "kubernetes.io/limit-ranger"
 
-// AdmitPod completes a new pod and refuses it (Forbidden) as Kubernetes' admission does before it looks at quotas: defaults, RuntimeClass, and what
+// AdmitPod completes a new pod and refuses it (Forbidden) as Kubernetes' admission does before it looks at quotas: defaults, its ServiceAccount, RuntimeClass, and what
 // the LimitRanges of its namespace give and bound. It changes p, and nothing that p may share; a second time it changes nothing. The type of the
 // view is a parameter so that the function is one for who declares a View of its own.
 func AdmitPod[V View](v V, p *corev1.Pod) error {
 	PodDefaults(p)
+	if err := DefaultAccount(v, p); err != nil {
+		return err
+	}
 	if err := DefaultRuntime(v, p); err != nil {
 		return err
 	}
 	DefaultResources(v, p)
 	return CheckLimits(v, p, nil)
 }
+
+// AdmitClaim refuses a new claim (Forbidden) that the LimitRanges of its namespace do not allow.
+func AdmitClaim[V View](v V, c *corev1.PersistentVolumeClaim) error { return CheckLimits(v, c, nil) }
 
 // DefaultResources gives the containers of a new pod the requests and limits that the LimitRanges of its namespace have for those who name none,
 // as Kubernetes' admission plugin LimitRanger does. It changes p, and nothing that p may share.

@@ -4,7 +4,6 @@ import (
 	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"reconcile/object"
@@ -29,33 +28,10 @@ func keptTwice(o object.Object) {
 			o.Spec.VolumeClaimTemplates[i].APIVersion, o.Spec.VolumeClaimTemplates[i].Kind = "v1", "PersistentVolumeClaim"
 		}
 	}
-	if t := podTemplate(o); t != nil {
+	if t := object.PodTemplate(o); t != nil {
 		oneAccount(&t.Spec)
 		t.Annotations = withoutInitContainers(t.Annotations)
 	}
-}
-
-// podTemplate is the template of the pods that an object makes, nil if it makes none.
-func podTemplate(o object.Object) *corev1.PodTemplateSpec {
-	switch o := o.(type) {
-	case *corev1.PodTemplate:
-		return &o.Template
-	case *corev1.ReplicationController:
-		return o.Spec.Template
-	case *appsv1.Deployment:
-		return &o.Spec.Template
-	case *appsv1.ReplicaSet:
-		return &o.Spec.Template
-	case *appsv1.StatefulSet:
-		return &o.Spec.Template
-	case *appsv1.DaemonSet:
-		return &o.Spec.Template
-	case *batchv1.Job:
-		return &o.Spec.Template
-	case *batchv1.CronJob:
-		return &o.Spec.JobTemplate.Spec.Template
-	}
-	return nil
 }
 
 // oneAccount makes the account's old name say what its new one says.

@@ -17,10 +17,8 @@ import (
 	"reconcile/object"
 )
 
-// TestKeptTwice demands that what Default makes of random objects is what Kubernetes' conversions to its internal types and back leave as it is: those
-// fill in the fields that it keeps under two names.
-func TestKeptTwice(t *testing.T) {
-	t.Parallel()
+// ofEachKind checks a property of random objects of each kind that this package knows.
+func ofEachKind(t *testing.T, property func(*rapid.T, object.Kind, object.Object)) {
 	codecs := serializer.NewCodecFactory(object.Scheme())
 	for _, k := range object.Kinds() {
 		if !Knows(k) {
@@ -32,54 +30,51 @@ func TestKeptTwice(t *testing.T) {
 				o := k.New()
 				fuzzer.FuzzerFor(metafuzzer.Funcs, rand.NewSource(rapid.Int64().Draw(rt, "seed")), codecs).Fill(o)
 				o.GetObjectKind().SetGroupVersionKind(k.GVK)
-				rolling(o)
-				Default(o)
-				in, err := toInternal(object.Copy(o))
-				if err != nil {
-					rt.Skip(err)
-				}
-				want := k.New()
-				if err := internal.Convert(in, want, nil); err != nil {
-					rt.Fatal(err)
-				}
-				want.GetObjectKind().SetGroupVersionKind(k.GVK)
-				if !equality.Semantic.DeepEqual(want, o) {
-					a, _ := object.EncodeJSON(want)
-					b, _ := object.EncodeJSON(o)
-					rt.Errorf("-Kubernetes +ours: %s", cmp.Diff(string(a), string(b)))
-				}
+				property(rt, k, o)
 			})
 		})
 	}
+}
+
+// TestKeptTwice demands that what Default makes of random objects is what Kubernetes' conversions to its internal types and back leave as it is: those
+// fill in the fields that it keeps under two names.
+func TestKeptTwice(t *testing.T) {
+	t.Parallel()
+	ofEachKind(t, func(rt *rapid.T, k object.Kind, o object.Object) {
+		rolling(o)
+		Default(o)
+		in, err := toInternal(object.Copy(o))
+		if err != nil {
+			rt.Skip(err)
+		}
+		want := k.New()
+		if err := internal.Convert(in, want, nil); err != nil {
+			rt.Fatal(err)
+		}
+		want.GetObjectKind().SetGroupVersionKind(k.GVK)
+		if !equality.Semantic.DeepEqual(want, o) {
+			a, _ := object.EncodeJSON(want)
+			b, _ := object.EncodeJSON(o)
+			rt.Errorf("-Kubernetes +ours: %s", cmp.Diff(string(a), string(b)))
+		}
+	})
 }
 
 // TestDefaultsOfWhatIsRead demands that defaults change nothing in what is read from the store, not even from nil to empty: Kubernetes fills them in
 // whenever it reads, and what compares exactly (validation of immutable fields, owners of fields) would otherwise see a change that nobody made.
 func TestDefaultsOfWhatIsRead(t *testing.T) {
 	t.Parallel()
-	codecs := serializer.NewCodecFactory(object.Scheme())
-	for _, k := range object.Kinds() {
-		if !Knows(k) {
-			continue
+	ofEachKind(t, func(rt *rapid.T, k object.Kind, o object.Object) {
+		known(rt, o)
+		o = asRead(rt, o) // an empty list that somebody sent is none then
+		Default(o)
+		read := asRead(rt, o)
+		again := object.Copy(read)
+		Default(again)
+		if !reflect.DeepEqual(read, again) {
+			rt.Errorf("-read +with defaults: %s", cmp.Diff(read, again))
 		}
-		t.Run(k.Resource, func(t *testing.T) {
-			t.Parallel()
-			rapid.Check(t, func(rt *rapid.T) {
-				o := k.New()
-				fuzzer.FuzzerFor(metafuzzer.Funcs, rand.NewSource(rapid.Int64().Draw(rt, "seed")), codecs).Fill(o)
-				o.GetObjectKind().SetGroupVersionKind(k.GVK)
-				known(rt, o)
-				o = asRead(rt, o) // an empty list that somebody sent is none then
-				Default(o)
-				read := asRead(rt, o)
-				again := object.Copy(read)
-				Default(again)
-				if !reflect.DeepEqual(read, again) {
-					rt.Errorf("-read +with defaults: %s", cmp.Diff(read, again))
-				}
-			})
-		})
-	}
+	})
 }
 
 // asRead is an object as it is read from the store.

@@ -11,12 +11,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	custommetricsv1beta2 "k8s.io/metrics/pkg/apis/custom_metrics/v1beta2"
+	externalmetricsv1beta1 "k8s.io/metrics/pkg/apis/external_metrics/v1beta1"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"reconcile/authz"
 )
 
-// action is a resource that is asked and never stored: by a POST, or, if reads, by a GET.
+// action is a resource that is asked and never stored: by a POST, or, if reads, by a GET. One without a name for the resource is each of its group, which
+// are not known beforehand, with what follows in the path.
 type action struct {
 	gvk        schema.GroupVersionKind
 	resource   string
@@ -43,10 +46,15 @@ func actions() []action {
 		{authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), "selfsubjectaccessreviews", false, false, (*Server).reviewOwnAccess},
 		{authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview"), "selfsubjectrulesreviews", false, false, (*Server).reviewOwnRules},
 		{authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), "subjectaccessreviews", false, false, (*Server).reviewAccess},
+		{custommetricsv1beta2.SchemeGroupVersion.WithKind("MetricValueList"), "", true, true, (*Server).objectMetrics},
+		{externalmetricsv1beta1.SchemeGroupVersion.WithKind("ExternalMetricValueList"), "", true, true, (*Server).externalMetrics},
 		{metricsv1beta1.SchemeGroupVersion.WithKind("NodeMetrics"), "nodes", false, true, (*Server).nodeUsage},
 		{metricsv1beta1.SchemeGroupVersion.WithKind("PodMetrics"), "pods", true, true, (*Server).podUsage},
 	}
 }
+
+// any tells whether it is each resource of its group.
+func (a action) any() bool { return a.resource == "" }
 
 func (a action) gvr() schema.GroupVersionResource {
 	return a.gvk.GroupVersion().WithResource(a.resource)
@@ -55,7 +63,7 @@ func (a action) gvr() schema.GroupVersionResource {
 // findAction finds the action of a path's resource, nil if it is none.
 func findAction(gvr schema.GroupVersionResource) *action {
 	all := actions()
-	if i := slices.IndexFunc(all, func(a action) bool { return a.gvr() == gvr }); i >= 0 {
+	if i := slices.IndexFunc(all, func(a action) bool { return a.gvr() == gvr || a.any() && a.gvk.GroupVersion() == gvr.GroupVersion() }); i >= 0 {
 		return &all[i]
 	}
 	return nil
@@ -66,7 +74,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, t target) error {
 	switch {
 	case !slices.Contains(t.action.verbs(), t.verb(r.Method)) || t.name != "" && !t.action.reads:
 		return notAllowed()
-	case t.subresource != "":
+	case t.subresource != "" && !t.action.any():
 		return notServed()
 	}
 	// Only a list may be of all namespaces.

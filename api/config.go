@@ -55,6 +55,8 @@ type Config struct {
 	Tokens Tokens
 	// Usage is what pods and nodes use, for metrics.k8s.io; nil is 503.
 	Usage func(context.Context) (Usage, error)
+	// CustomMetrics is what pods told of themselves, for custom.metrics.k8s.io and external.metrics.k8s.io; nil is 503.
+	CustomMetrics func(context.Context) (CustomMetrics, error)
 	// Git serves /git/; Reconcile serves /reconcile/v1/. Both find the user by authz.UserFrom(r.Context()) and decide themselves
 	// what anonymous users get. Either may be nil (404).
 	Git, Reconcile http.Handler

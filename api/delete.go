@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,6 +37,13 @@ func deleteOptions(r *http.Request) (*metav1.DeleteOptions, bool, error) {
 	}
 	if v := metav1.DeletionPropagation(q.Get("propagationPolicy")); v != "" && len(b) == 0 {
 		o.PropagationPolicy = &v
+	}
+	if v := q.Get("orphanDependents"); v != "" && len(b) == 0 {
+		orphan, err := strconv.ParseBool(v)
+		if err != nil {
+			return nil, false, badRequest("%v", err)
+		}
+		o.OrphanDependents = &orphan //nolint:staticcheck // old clients send it
 	}
 	return checkDelete(o, q["dryRun"])
 }
@@ -108,12 +116,7 @@ func (s *Server) deletion(r *http.Request, old object.Object, o *metav1.DeleteOp
 	if err := s.gitAllowsDelete(r, old); err != nil {
 		return sequencer.Op{}, err
 	}
-	op := sequencer.Op{Verb: sequencer.Delete, Key: object.KeyOf(old), GracePeriodSeconds: o.GracePeriodSeconds}
-	if o.PropagationPolicy != nil {
-		op.PropagationPolicy = string(*o.PropagationPolicy)
-	} else if k, err := object.KindOfObject(old); err == nil && k.Orphans && (o.OrphanDependents == nil || *o.OrphanDependents) { //nolint:staticcheck // old clients send it
-		op.PropagationPolicy = string(metav1.DeletePropagationOrphan)
-	}
+	op := sequencer.Op{Verb: sequencer.Delete, Key: object.KeyOf(old), GracePeriodSeconds: o.GracePeriodSeconds, PropagationPolicy: string(propagation(old, o))}
 	if p := o.Preconditions; p != nil {
 		if err := precondition(old, p); err != nil {
 			return sequencer.Op{}, err
@@ -126,6 +129,28 @@ func (s *Server) deletion(r *http.Request, old object.Object, o *metav1.DeleteOp
 		}
 	}
 	return op, nil
+}
+
+// propagation is what becomes of the dependents of an object that is deleted, "" for what its finalizers say: what the client asks for, else what an earlier
+// deletion began, else what its kind does (k8s.io/apiserver/pkg/registry/generic/registry).
+func propagation(old object.Object, o *metav1.DeleteOptions) metav1.DeletionPropagation {
+	began := func(f string) bool {
+		return f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
+	}
+	k, err := object.KindOfObject(old)
+	switch orphan := o.OrphanDependents; { //nolint:staticcheck // old clients send it
+	case orphan != nil && *orphan:
+		return metav1.DeletePropagationOrphan
+	case orphan != nil:
+		return metav1.DeletePropagationBackground
+	case o.PropagationPolicy != nil:
+		return *o.PropagationPolicy
+	case slices.ContainsFunc(old.GetFinalizers(), began):
+		return ""
+	case err == nil && k.Orphans:
+		return metav1.DeletePropagationOrphan
+	}
+	return ""
 }
 
 // precondition refuses a deletion of another object than the one that was meant, in Kubernetes' words. The sequencer judges it again.

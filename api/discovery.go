@@ -92,7 +92,7 @@ func groupVersions(kinds []object.Kind) []schema.GroupVersion {
 func actionsOf(gv schema.GroupVersion) []apiResource {
 	var out []apiResource
 	for _, a := range actions() {
-		if a.gvk.GroupVersion() == gv {
+		if a.gvk.GroupVersion() == gv && !a.any() {
 			singular := strings.ToLower(a.gvk.Kind)
 			if a.reads {
 				singular = "" // as metrics-server has it: "pod" is the pod, not what it uses
@@ -239,6 +239,12 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path str
 	if !ok {
 		http.NotFound(w, r)
 		return nil
+	}
+	if b, is, err := s.metricsDiscovery(r.Context(), path); is {
+		if err == nil {
+			send(w, r, http.StatusOK, mediaJSON, b)
+		}
+		return err
 	}
 	for _, c := range parseAccept(r.Header.Get("Accept")) {
 		if c.media != mediaJSON && c.media != "*/*" && c.media != "application/*" {

@@ -19,7 +19,7 @@ func TestEverydayWritesOnTheRealStore(t *testing.T) {
 		return err == nil
 	})
 	const (
-		pod      = `{"metadata":{"name":"p"},"spec":{"nodeSelector":{"no":"where"},"containers":[{"name":"c","image":"%s"}]}}`
+		pod      = `{"metadata":{"name":"p"},"spec":{"serviceAccountName":"default","nodeSelector":{"no":"where"},"containers":[{"name":"c","image":"%s"}]}}`
 		balanced = `{"metadata":{"name":"b"},"spec":{"type":"LoadBalancer","externalTrafficPolicy":"Local"%s,"selector":{"a":"b"},"ports":[{"port":80}]}}`
 	)
 	for _, x := range []struct {
@@ -36,7 +36,7 @@ func TestEverydayWritesOnTheRealStore(t *testing.T) {
 		{"PUT", "/api/v1/namespaces/n/finalize", "", `{"metadata":{"name":"n"},"spec":{"finalizers":[]}}`, 200, `"name":"n"`},
 		{"GET", "/api/v1/namespaces/n", "", ``, 404, `not found`},
 
-		// The file that made a pod replaces it, with another image too.
+		// The file that made a pod replaces it, with another image too; but for the account, which is filled in when a pod is made and no more (as in Kubernetes).
 		{"POST", "pods", "", fmt.Sprintf(pod, "i:1"), 201, `"tolerations":\[.*not-ready`},
 		{"PUT", "pods/p", "", fmt.Sprintf(pod, "i:1"), 200, `"tolerations":\[.*not-ready.*unreachable.*"generation":1|"generation":1.*"tolerations":\[.*not-ready.*unreachable`},
 		{"PUT", "pods/p", "", fmt.Sprintf(pod, "i:2"), 200, `"image":"i:2"`},

@@ -354,7 +354,7 @@ func (s *Server) applyScale(w http.ResponseWriter, r *http.Request, t target) er
 	}
 	done, _, err := s.applyUntilDone(w, r, whole, in)
 	if err != nil {
-		return err
+		return ofScale(err, t.kind.GVK.GroupVersion())
 	}
 	out, err := scaleOf(done.object)
 	if err != nil {
@@ -362,6 +362,23 @@ func (s *Server) applyScale(w http.ResponseWriter, r *http.Request, t target) er
 	}
 	s.sendPlain(w, r, http.StatusOK, out)
 	return nil
+}
+
+// ofScale words a conflict between managers in the version of a Scale: that is what the client has applied, whatever version the others wrote in.
+func ofScale(err error, version schema.GroupVersion) error {
+	var e *apierrors.StatusError
+	if !isManagerConflict(err) || !errors.As(err, &e) {
+		return err
+	}
+	words := strings.NewReplacer(" using "+version.String(), " using "+autoscalingv1.SchemeGroupVersion.String())
+	out := *e
+	out.ErrStatus = *e.ErrStatus.DeepCopy()
+	out.ErrStatus.Message = words.Replace(out.ErrStatus.Message)
+	for i := range out.ErrStatus.Details.Causes {
+		c := &out.ErrStatus.Details.Causes[i]
+		c.Message = words.Replace(c.Message)
+	}
+	return &out
 }
 
 // applied is the body and the parameters of an apply.

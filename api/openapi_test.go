@@ -15,6 +15,7 @@ func TestExplain(t *testing.T) {
 	k := newKubectl(t, s)
 	has(t, k.ok("", "explain", "deployment.spec.strategy.rollingUpdate.maxSurge"), "GROUP:      apps", "FIELD: maxSurge <IntOrString>", "maximum number of pods")
 	has(t, k.ok("", "explain", "hpa.spec.targetCPUUtilizationPercentage", "--api-version=autoscaling/v1"), "VERSION:    v1", "<integer>")
+	has(t, k.ok("", "explain", "pod.spec.restartPolicy"), "ENUM:", "OnFailure")
 	has(t, k.ok("", "explain", "pods", "--recursive", "--output=plaintext-openapiv2"), "KIND:     Pod", "terminationGracePeriodSeconds")
 	c := typed(t, s, true)
 	v2, err := c.Discovery().OpenAPISchema()

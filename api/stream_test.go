@@ -23,10 +23,12 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"reconcile/api"
 	"reconcile/api/apitest"
 	"reconcile/node/stream"
+	"reconcile/object"
 	"reconcile/pki"
 )
 
@@ -64,6 +66,12 @@ func (echo) Logs(ctx context.Context, _, _, container string, o stream.LogOption
 }
 
 // Dial answers one line on any port but 1.
+func (echo) Summary(context.Context) (*statsapi.Summary, error) { return nil, nil }
+
+func (echo) Counters(context.Context) (*object.NodeCounters, error) { return nil, nil }
+
+func (echo) PodMetrics(context.Context, []object.PodQuery) []object.PodSamples { return nil }
+
 func (echo) Metrics(context.Context) ([]byte, error) { return []byte("node_up 1\n"), nil }
 
 func (echo) Dial(_ context.Context, _, pod string, port int32) (net.Conn, error) {

@@ -38,19 +38,23 @@ func (s *Server) measurements(ctx context.Context, t target) (Usage, error) {
 	return u, nil
 }
 
+// measured is what a request for metrics of a resource of v1 needs: its options, with the selectors of that resource, the measurements, and the time.
+func (s *Server) measured(r *http.Request, t target, resource string) (opts listOptions, u Usage, now metav1.Time, err error) {
+	of := t
+	of.kind, _ = object.KindOfGVR(corev1.SchemeGroupVersion.WithResource(resource))
+	if opts, err = parseListOptions(of); err != nil {
+		return opts, nil, now, err
+	}
+	u, err = s.measurements(r.Context(), t)
+	return opts, u, metav1.NewTime(s.cfg.Now().Truncate(time.Second)), err
+}
+
 // podUsage serves pods of metrics.k8s.io: those of the cluster's that were measured.
 func (s *Server) podUsage(w http.ResponseWriter, r *http.Request, t target) error {
-	of := t
-	of.kind, _ = object.KindOfGVR(corev1.SchemeGroupVersion.WithResource("pods"))
-	opts, err := parseListOptions(of)
+	opts, u, now, err := s.measured(r, t, "pods")
 	if err != nil {
 		return err
 	}
-	u, err := s.measurements(r.Context(), t)
-	if err != nil {
-		return err
-	}
-	now := metav1.NewTime(s.cfg.Now().Truncate(time.Second))
 	measured := func(o object.Object) (m metricsv1beta1.PodMetrics, ok bool) {
 		used, ok := u.Usage(object.KeyOf(o))
 		if !ok {
@@ -89,17 +93,10 @@ func (s *Server) podUsage(w http.ResponseWriter, r *http.Request, t target) erro
 
 // nodeUsage serves nodes of metrics.k8s.io.
 func (s *Server) nodeUsage(w http.ResponseWriter, r *http.Request, t target) error {
-	of := t
-	of.kind, _ = object.KindOfGVR(corev1.SchemeGroupVersion.WithResource("nodes"))
-	opts, err := parseListOptions(of)
+	opts, u, now, err := s.measured(r, t, "nodes")
 	if err != nil {
 		return err
 	}
-	u, err := s.measurements(r.Context(), t)
-	if err != nil {
-		return err
-	}
-	now := metav1.NewTime(s.cfg.Now().Truncate(time.Second))
 	list := &metricsv1beta1.NodeMetricsList{TypeMeta: metav1.TypeMeta{APIVersion: metricsv1beta1.SchemeGroupVersion.String(), Kind: "NodeMetricsList"}, Items: []metricsv1beta1.NodeMetrics{}}
 	for o := range s.cfg.Store.View().List("nodes", "") {
 		used, ok := u.Node(o.GetName())

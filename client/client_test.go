@@ -82,7 +82,7 @@ func (r *receiver) signal() {
 // until waits for a condition.
 func (r *receiver) until(t *testing.T, what string, ok func(names []string, replaced int) bool) {
 	t.Helper()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		r.mu.Lock()
 		names, n := slices.Sorted(maps.Keys(r.have)), r.replaced

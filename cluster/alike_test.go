@@ -26,6 +26,7 @@ func TestAlikeCountsAsAWalkDoes(t *testing.T) {
 			name := fmt.Sprintf("p%d", random.IntN(6))
 			p := pod("d", name, []string{"", "n1"}[random.IntN(2)], []string{"", "o1", "o1", "o1", "o2", "o3"}[random.IntN(6)])
 			p.Labels = map[string]string{"app": []string{"x", "y"}[random.IntN(2)], "tier": "t"}
+			p.Spec.Containers = []corev1.Container{{Resources: asked()[random.IntN(8)]}}
 			p.Status.Phase = []corev1.PodPhase{corev1.PodRunning, corev1.PodRunning, corev1.PodFailed}[random.IntN(3)]
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: []corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionFalse}[random.IntN(2)]}}
 			if random.IntN(4) == 0 {
@@ -53,12 +54,10 @@ func sameCounts(t *testing.T, v *cluster.View) {
 	t.Helper()
 	all := naive{}
 	for o := range v.List("pods", "") {
-		if o.(*corev1.Pod).Status.Phase != corev1.PodFailed {
-			all[object.KeyOf(o).Path()] = o
-		}
+		all[object.KeyOf(o).Path()] = o
 	}
-	for _, owner := range []types.UID{"o1", "o2", "o3", "nobody"} {
-		if got, want := sorts(v.Alike(owner)), all.alike(owner); got != want {
+	for _, owner := range []types.UID{"o1", "o2", "o3", "nobody", ""} {
+		if got, want := sorts(v.Alike("d", owner)), all.alike("d", owner); got != want {
 			t.Fatalf("at revision %d of %s: %s, want %s", v.Rev(), owner, got, want)
 		}
 	}

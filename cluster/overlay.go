@@ -9,7 +9,6 @@ import (
 	"github.com/google/btree"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/object"
@@ -21,46 +20,31 @@ type Change struct {
 	Old, New object.Object
 }
 
-// Overlay is a Reader over a base with writes of its own on top, which its reads see at once. It has one user at a time. What it
-// costs follows from the number of its writes, not from the size of the base. It satisfies controller.Overlay.
+// Overlay is a Reader over a base with writes of its own on top, which its reads see at once. It has one user as long as it is written; what is
+// written no more may be read by several. What it costs follows from the number of its writes, not from the size of the base. It satisfies controller.Overlay.
 type Overlay struct {
 	base Reader
-	rows *btree.BTreeG[layer]
-	// index holds the same rows under "PREFIX PATH" as the store's index does.
-	index *btree.BTreeG[layer]
+	// written are the layers by key, rows the same by what finds them.
+	written map[object.Key]*layer
+	rows    *rows
 	// names are the names of all written keys: most objects of the base are told apart from them without making a path.
 	names map[string]struct{}
-	// sorts are the sorts of pods by their counted rows, with how many more there are than in the base.
-	sorts *btree.BTreeG[sort]
+	// sorts are the sorts of pods that were written, with how many more there are than in the base.
+	sorts *btree.BTreeG[object.Alike]
+	// counted is the pod that was counted last, and its sort: the next one is mostly made from the same template.
+	counted object.Alike
 	// kept are the keys whose statuses stay as they were written.
 	kept map[object.Key]struct{}
 }
 
-// layer is one written key: its new object, or nil for a deletion.
-type layer struct {
-	path string
-	key  object.Key
-	obj  object.Object
-}
-
-// sort is a counted row: one of its pods, and how many more there are than in the base.
-type sort struct {
-	row   string
-	alike object.Alike
-	more  int
-}
-
-func newSorts() *btree.BTreeG[sort] {
-	return btree.NewG(8, func(a, b sort) bool { return a.row < b.row })
-}
-
-func newLayers() *btree.BTreeG[layer] {
-	return btree.NewG(16, func(a, b layer) bool { return a.path < b.path })
+// newSorts is a table of sorts, whose Pods are how many more there are than in the base.
+func newSorts() *btree.BTreeG[object.Alike] {
+	return btree.NewG(8, func(a, b object.Alike) bool { return a.Sort < b.Sort })
 }
 
 // NewOverlay puts an empty overlay on base, which must not change while the overlay is used.
 func NewOverlay(base Reader) *Overlay {
-	return &Overlay{base: base, rows: newLayers(), index: newLayers(), sorts: newSorts(), names: map[string]struct{}{}}
+	return &Overlay{base: base, written: map[object.Key]*layer{}, rows: newRows(), sorts: newSorts(), names: map[string]struct{}{}}
 }
 
 // Rev is the base's revision.
@@ -71,51 +55,55 @@ func (o *Overlay) Base() Reader { return o.base }
 
 // Get returns one object.
 func (o *Overlay) Get(k object.Key) (object.Object, bool) {
-	if l, ok := o.rows.Get(layer{path: k.Path()}); ok {
+	if l, ok := o.written[k]; ok {
 		return l.obj, l.obj != nil
 	}
 	return o.base.Get(k)
 }
 
 // Put stores an object under its key. The overlay keeps obj: the caller must not change it afterwards.
-func (o *Overlay) Put(obj object.Object) {
-	k := object.KeyOf(obj)
-	l := layer{path: k.Path(), key: k, obj: obj}
-	old, had := o.rows.ReplaceOrInsert(l)
-	o.names[k.Name] = struct{}{}
-	o.recount(k, old.obj, had, obj)
-	prefixes := indexPrefixes(obj)
-	if had && old.obj != nil {
-		for _, prefix := range indexPrefixes(old.obj) {
-			if !slices.Contains(prefixes, prefix) { // the others are replaced: most objects keep their owner
-				o.index.Delete(layer{path: prefix + l.path})
-			}
-		}
-	}
-	for _, prefix := range prefixes {
-		o.index.ReplaceOrInsert(layer{path: prefix + l.path, key: k, obj: obj})
-	}
-}
+func (o *Overlay) Put(obj object.Object) { o.write(object.KeyOf(obj), obj, o.fromBase) }
 
 // Delete removes an object; it is no error if there is none.
-func (o *Overlay) Delete(k object.Key) {
-	o.names[k.Name] = struct{}{}
-	old, had := o.rows.ReplaceOrInsert(layer{path: k.Path(), key: k})
-	if had {
-		o.unindex(old)
+func (o *Overlay) Delete(k object.Key) { o.write(k, nil, o.fromBase) }
+
+// fromBase is the pod that the base has under a key.
+func (o *Overlay) fromBase(k object.Key) object.Object {
+	if k.Resource != "pods" {
+		return nil // nobody asks
 	}
-	o.recount(k, old.obj, had, nil)
+	old, _ := o.base.Get(k)
+	return old
 }
 
-// recount counts what becomes of a pod: old is what the overlay had of it, if it had anything.
-func (o *Overlay) recount(k object.Key, old object.Object, had bool, now object.Object) {
+// write puts an object, nil for none, under a key. before tells what a key that was not written before held.
+func (o *Overlay) write(k object.Key, obj object.Object, before func(object.Key) object.Object) {
+	l, had := o.written[k]
+	var old object.Object
+	if had {
+		old = l.obj
+	} else {
+		old = before(k)
+		l = &layer{path: k.Path(), key: k, since: len(o.written)}
+		o.written[k] = l
+		o.rows.put(l)
+		o.names[k.Name] = struct{}{}
+	}
+	o.recount(k, old, obj)
+	l.obj = obj
+	var prefixes []string
+	if obj != nil {
+		prefixes = indexPrefixes(obj)
+	}
+	o.rows.index(l, prefixes)
+}
+
+// recount counts what becomes of a pod that was old, nil for none.
+func (o *Overlay) recount(k object.Key, old, now object.Object) {
 	if k.Resource != "pods" {
 		return
 	}
-	if !had {
-		old, _ = o.base.Get(k)
-	}
-	if old != nil && now != nil && sameSort(old.(*corev1.Pod), now.(*corev1.Pod)) {
+	if old != nil && now != nil && object.SameSort(old.(*corev1.Pod), now.(*corev1.Pod)) {
 		return
 	}
 	if old != nil {
@@ -126,61 +114,65 @@ func (o *Overlay) recount(k object.Key, old object.Object, had bool, now object.
 	}
 }
 
-// sameSort tells quickly of two versions of a pod that they are counted alike; it may say no of some that are.
-func sameSort(a, b *corev1.Pod) bool {
-	x, y := metav1.GetControllerOfNoCopy(a), metav1.GetControllerOfNoCopy(b)
-	if x == nil || y == nil || x.UID != y.UID || a.Status.Phase != b.Status.Phase {
-		return false
-	}
-	was, is := object.AlikeOf(a), object.AlikeOf(b)
-	return was.Terminating == is.Terminating && was.Ready == is.Ready && maps.Equal(was.Labels, is.Labels)
-}
-
 func (o *Overlay) count(obj object.Object, n int) {
-	row := alikeRow(obj)
-	if row == "" {
-		return
+	p := obj.(*corev1.Pod)
+	if c := &o.counted; c.Example == nil || c.Example.Namespace != p.Namespace || !object.SameSort(c.Example, p) {
+		*c = object.Alike{Sort: object.SortOf(p), Example: p}
 	}
-	s, had := o.sorts.Get(sort{row: row})
+	sort := o.counted.Sort
+	s, had := o.sorts.Get(object.Alike{Sort: sort})
 	if !had {
-		s = sort{row: row, alike: object.AlikeOf(obj.(*corev1.Pod))}
+		s = object.Alike{Sort: sort}
 	}
-	s.more += n
+	if s.Pods += n; n > 0 || s.Example == nil {
+		s.Example = p
+	}
 	o.sorts.ReplaceOrInsert(s)
 }
 
-// Alike yields, of the pods that the owner controls and that have not ended, each sort that there is, and how many are of it.
-func (o *Overlay) Alike(owner types.UID) iter.Seq2[object.Alike, int] {
-	return func(yield func(object.Alike, int) bool) {
-		prefix := alikePrefix(owner)
-		more := map[string]sort{}
-		o.sorts.AscendGreaterOrEqual(sort{row: prefix}, func(s sort) bool {
-			if !strings.HasPrefix(s.row, prefix) {
+// Alike yields the sorts of a namespace's pods, or of those of them that owner controls if it is not empty.
+func (o *Overlay) Alike(namespace string, owner types.UID) iter.Seq[object.Alike] {
+	return func(yield func(object.Alike) bool) {
+		prefix := object.SortsOf(namespace, owner)
+		more := map[string]object.Alike{}
+		o.sorts.AscendGreaterOrEqual(object.Alike{Sort: prefix}, func(s object.Alike) bool {
+			if !strings.HasPrefix(s.Sort, prefix) {
 				return false
 			}
-			more[s.row] = s
+			more[s.Sort] = s
 			return true
 		})
-		for a, n := range o.base.Alike(owner) {
-			row := prefix + a.String()
-			n += more[row].more
-			delete(more, row)
-			if n > 0 && !yield(a, n) {
+		for a := range o.base.Alike(namespace, owner) {
+			if s, written := more[a.Sort]; written {
+				a.Pods += s.Pods
+				delete(more, a.Sort)
+			}
+			if a.Pods > 0 && !yield(a) {
 				return
 			}
 		}
-		for _, row := range slices.Sorted(maps.Keys(more)) {
-			if s := more[row]; s.more > 0 && !yield(s.alike, s.more) {
+		for _, sort := range slices.Sorted(maps.Keys(more)) {
+			if s := more[sort]; s.Pods > 0 && !yield(s) {
 				return
 			}
 		}
 	}
+}
+
+// Indexed yields the objects that are in a row.
+func (o *Overlay) Indexed(row object.Row) iter.Seq[object.Object] {
+	return merge(o, o.base.Indexed(row), o.indexed(rowPrefix(row)))
+}
+
+// indexed is what the overlay itself has under a prefix of the index.
+func (o *Overlay) indexed(prefix string) func() []layer {
+	return func() []layer { return o.rows.indexed(prefix) }
 }
 
 // Removed tells whether the overlay removes an object that the base has. To put another one under its key would show watchers a change
 // of one object into another.
 func (o *Overlay) Removed(k object.Key) bool {
-	l, written := o.rows.Get(layer{path: k.Path()})
+	l, written := o.written[k]
 	if !written || l.obj != nil {
 		return false
 	}
@@ -202,119 +194,111 @@ func (o *Overlay) KeepsStatus(k object.Key) bool {
 	return ok
 }
 
-func (o *Overlay) unindex(l layer) {
-	if l.obj == nil {
-		return
-	}
-	for _, prefix := range indexPrefixes(l.obj) {
-		o.index.Delete(layer{path: prefix + l.path})
-	}
-}
-
 // List yields the objects of a resource, in one namespace, or in all if namespace is empty.
 func (o *Overlay) List(resource, namespace string) iter.Seq[object.Object] {
-	return merge(o, o.base.List(resource, namespace), o.rows, object.PathPrefix(resource, namespace), 0)
+	own := func() []layer { return o.rows.list(resource, namespace) }
+	if o.rows.bare(resource, namespace) {
+		return merge(o, func(func(object.Object) bool) {}, own)
+	}
+	return func(yield func(object.Object) bool) {
+		found := false
+		base := func(yield func(object.Object) bool) {
+			for obj := range o.base.List(resource, namespace) {
+				if found = true; !yield(obj) {
+					return
+				}
+			}
+		}
+		if merge(o, base, own)(yield); !found {
+			o.rows.setBare(resource, namespace)
+		}
+	}
 }
 
 // Owned yields the objects whose metadata.ownerReferences name the UID, of every resource.
 func (o *Overlay) Owned(owner types.UID) iter.Seq[object.Object] {
-	prefix := ownerPrefix(owner)
-	return merge(o, o.base.Owned(owner), o.index, prefix, len(prefix))
+	return merge(o, o.base.Owned(owner), o.indexed(ownerPrefix(owner)))
 }
 
 // Orphans yields the pods or ReplicaSets of a namespace that no owner controls.
 func (o *Overlay) Orphans(resource, namespace string) iter.Seq[object.Object] {
-	prefix := orphanPrefix(resource, namespace)
-	return merge(o, o.base.Orphans(resource, namespace), o.index, prefix, len(prefix))
+	return merge(o, o.base.Orphans(resource, namespace), o.indexed(orphanPrefix(resource, namespace)))
 }
 
 // PodsOn yields the pods whose spec.nodeName is node.
 func (o *Overlay) PodsOn(node string) iter.Seq[*corev1.Pod] {
-	prefix := nodePrefix(node)
-	return merge(o, o.base.PodsOn(node), o.index, prefix, len(prefix))
+	return merge(o, o.base.PodsOn(node), o.indexed(nodePrefix(node)))
 }
 
 // Unbound yields the pods that have no node, and neither are terminating nor have ended.
 func (o *Overlay) Unbound() iter.Seq[*corev1.Pod] {
-	return merge(o, o.base.Unbound(), o.index, unboundPrefix, len(unboundPrefix))
+	return merge(o, o.base.Unbound(), o.indexed(unboundPrefix))
 }
 
 // Changes lists what differs from the base, in the order of paths. A key whose object came out as it was is left out.
 func (o *Overlay) Changes() []Change {
-	var out []Change
-	o.rows.Ascend(func(l layer) bool {
+	layers := o.rows.all()
+	out := make([]Change, 0, len(layers))
+	for _, l := range layers {
 		old, had := o.base.Get(l.key)
 		switch {
 		case !had && l.obj == nil, had && l.obj != nil && (old == l.obj || equality.Semantic.DeepEqual(old, l.obj)):
-			return true
+			continue
 		case !had:
 			old = nil
 		}
 		out = append(out, Change{Key: l.key, Old: old, New: l.obj})
-		return true
-	})
+	}
 	return out
 }
 
 // Written yields the keys that were written, in the order of paths.
 func (o *Overlay) Written() iter.Seq[object.Key] {
 	return func(yield func(object.Key) bool) {
-		o.rows.Ascend(func(l layer) bool { return yield(l.key) })
+		for _, l := range o.rows.all() {
+			if !yield(l.key) {
+				return
+			}
+		}
 	}
 }
 
 // Len is the number of keys that were written.
-func (o *Overlay) Len() int { return o.rows.Len() }
+func (o *Overlay) Len() int { return len(o.written) }
 
-// Apply writes the changes into the overlay, as when what was tried on one overlay is taken over into the one below.
+// Apply writes the changes into the overlay, as when what was tried on one overlay is taken over into the one below. They begin where its base ends.
 func (o *Overlay) Apply(changes []Change) {
 	for _, c := range changes {
-		if c.New == nil {
-			o.Delete(c.Key)
-		} else {
-			o.Put(c.New)
-		}
+		o.write(c.Key, c.New, func(object.Key) object.Object { return c.Old })
 	}
 }
 
-// merge yields the base's objects that the overlay has not written, and the tree's rows that begin with prefix, in the order of paths.
-// The path of a row is what follows its first skip bytes. The rows are taken at the start, so that the loop's body may write.
-func merge[T object.Object](o *Overlay, base iter.Seq[T], tree *btree.BTreeG[layer], prefix string, skip int) iter.Seq[T] {
+// merge yields the base's objects that the overlay has not written, and its own rows, in the order of paths.
+// The rows are taken at the start, so that the loop's body may write.
+func merge[T object.Object](o *Overlay, base iter.Seq[T], rows func() []layer) iter.Seq[T] {
 	return func(yield func(T) bool) {
-		var own []layer
-		tree.AscendGreaterOrEqual(layer{path: prefix}, func(l layer) bool {
-			if !strings.HasPrefix(l.path, prefix) {
-				return false
-			}
-			if l.obj != nil {
-				own = append(own, l)
-			}
-			return true
-		})
-		if o.rows.Len() == 0 {
+		own := rows()
+		start := len(o.written)
+		if start == 0 {
 			base(yield)
 			return
 		}
-		var written *btree.BTreeG[layer]
 		for obj := range base {
-			if written == nil {
-				// Not before there is something to compare with: after a clone the next writes copy what they touch.
-				written = o.rows.Clone()
-			}
 			if _, ok := o.names[obj.GetName()]; !ok && len(own) == 0 {
 				if !yield(obj) {
 					return
 				}
 				continue
 			}
-			path := object.KeyOf(obj).Path()
-			for len(own) > 0 && own[0].path[skip:] < path {
-				if !yieldLayer(own[0], yield) {
-					return
+			key := object.KeyOf(obj)
+			if len(own) > 0 {
+				for path := key.Path(); len(own) > 0 && own[0].path < path; own = own[1:] {
+					if !yieldLayer(own[0], yield) {
+						return
+					}
 				}
-				own = own[1:]
 			}
-			if written.Has(layer{path: path}) {
+			if l, ok := o.written[key]; ok && l.since < start {
 				continue
 			}
 			if !yield(obj) {

@@ -25,7 +25,8 @@ type Reader interface {
 	PodsOn(node string) iter.Seq[*corev1.Pod]
 	Orphans(resource, namespace string) iter.Seq[object.Object]
 	Unbound() iter.Seq[*corev1.Pod]
-	Alike(owner types.UID) iter.Seq2[object.Alike, int]
+	Alike(namespace string, owner types.UID) iter.Seq[object.Alike]
+	Indexed(object.Row) iter.Seq[object.Object]
 }
 
 // View shows a state of the store as objects. It is immutable, cheap to make, and pins what it shows: do not keep one longer than a
@@ -109,18 +110,23 @@ func (v *View) PodsOn(node string) iter.Seq[*corev1.Pod] { return pods(v.v.Index
 // Unbound yields the pods that have no node, and neither are terminating nor have ended.
 func (v *View) Unbound() iter.Seq[*corev1.Pod] { return pods(v.v.Indexed(unboundPrefix)) }
 
-// Alike yields, of the pods that the owner controls and that have not ended, each sort that there is, and how many are of it. What it costs follows from the
-// number of sorts, which is one or two but where pods come and go.
-func (v *View) Alike(owner types.UID) iter.Seq2[object.Alike, int] {
-	return func(yield func(object.Alike, int) bool) {
-		for r, n := range v.v.Tally(alikePrefix(owner)) {
-			if o, ok := Object(r); ok {
-				if p, ok := o.(*corev1.Pod); ok && !yield(object.AlikeOf(p), n) {
+// Alike yields the sorts of a namespace's pods, or of those of them that owner controls if it is not empty. What it costs follows from the number of
+// sorts: an owner has one or two but where its pods come and go.
+func (v *View) Alike(namespace string, owner types.UID) iter.Seq[object.Alike] {
+	return func(yield func(object.Alike) bool) {
+		for t := range v.v.Tally(sortRows + object.SortsOf(namespace, owner)) {
+			if o, ok := Object(t.Example); ok {
+				if p, ok := o.(*corev1.Pod); ok && !yield(object.Alike{Sort: t.Row[len(sortRows):], Example: p, Pods: t.N}) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// Indexed yields the objects that are in a row.
+func (v *View) Indexed(row object.Row) iter.Seq[object.Object] {
+	return v.objects(v.v.Indexed(rowPrefix(row)))
 }
 
 // Orphans yields the pods or ReplicaSets of a namespace that no owner controls.
@@ -183,24 +189,14 @@ func decode(r *raftstore.Record) any {
 
 // The rows of the index: "o/UID/PATH" for each owner of an object, "c/RESOURCE/NAMESPACE/PATH" for a pod or ReplicaSet that nothing
 // controls, "n/NODE/PATH" for a bound pod, "u/PATH" for an unbound one, and
-// "s/SOURCE/PATH" for an object from git, of which an overlay keeps none: nobody asks it. "#a/UID/SORT" is counted: the pods that the owner controls and
-// that have not ended, by sort.
-const unboundPrefix = "u/"
+// "s/SOURCE/PATH" for an object from git, of which an overlay keeps none: nobody asks it; "r/ROW/PATH" are object.Rows. "#a/SORT" is counted: the pods by
+// sort.
+const (
+	unboundPrefix = "u/"
+	sortRows      = raftstore.Counted + "a/"
+)
 
-func alikePrefix(uid types.UID) string { return raftstore.Counted + "a/" + string(uid) + "/" }
-
-// alikeRow is the counted row of an object, empty for none.
-func alikeRow(o object.Object) string {
-	p, ok := o.(*corev1.Pod)
-	if !ok || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-		return ""
-	}
-	ref := metav1.GetControllerOfNoCopy(p)
-	if ref == nil {
-		return ""
-	}
-	return alikePrefix(ref.UID) + object.AlikeOf(p).String()
-}
+func rowPrefix(row object.Row) string { return "r/" + string(row) + "/" }
 
 func ownerPrefix(uid types.UID) string { return "o/" + string(uid) + "/" }
 func nodePrefix(node string) string    { return "n/" + node + "/" }
@@ -225,8 +221,8 @@ func Index(r *raftstore.Record) []string {
 	for i := range rows {
 		rows[i] += r.Key
 	}
-	if row := alikeRow(o); row != "" {
-		rows = append(rows, row)
+	if p, ok := o.(*corev1.Pod); ok {
+		rows = append(rows, sortRows+object.SortOf(p))
 	}
 	return rows
 }
@@ -236,6 +232,9 @@ func indexPrefixes(o object.Object) []string {
 	var rows []string
 	for _, ref := range o.GetOwnerReferences() {
 		rows = append(rows, ownerPrefix(ref.UID))
+	}
+	for _, row := range object.Rows(o) {
+		rows = append(rows, rowPrefix(row))
 	}
 	p, ok := o.(*corev1.Pod)
 	if _, set := o.(*appsv1.ReplicaSet); (ok || set) && metav1.GetControllerOfNoCopy(o) == nil {

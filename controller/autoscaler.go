@@ -21,11 +21,12 @@ import (
 const autoscalerPeriod = 15 * time.Second
 
 // autoscalers sizes what HorizontalPodAutoscalers name. Its input are autoscalers, their targets, the pods that these select and what the
-// view says the pods use (UsageView); its output are sizes of targets, and the autoscalers' status. The rules are those of Kubernetes'
+// view says the pods use (UsageView) and tell of themselves (MetricsView); its output are sizes of targets, and the autoscalers' status. The rules are those of Kubernetes'
 // horizontal pod autoscaler; what that keeps in memory stands in an annotation (autoscalermemory.go), so that a new leader scales as the
 // old one would have.
 //
-// The file has the flow; autoscalermetrics.go computes sizes from what is used, autoscalerlimits.go bounds them.
+// The file has the flow; autoscalermetrics.go computes sizes from what is used, autoscalercustom.go from what pods
+// tell of themselves, autoscalerlimits.go bounds them.
 type autoscalers struct{}
 
 func (autoscalers) Name() string      { return "horizontalpodautoscaler" }
@@ -271,11 +272,7 @@ func (s *scaling) selectPods(selector string) bool {
 		return fail("InvalidSelector", "InvalidSelector", text, text)
 	}
 	s.selector = sel
-	for o := range s.v.List("pods", s.hpa.Namespace) {
-		if p := o.(*corev1.Pod); sel.Matches(labels.Set(p.Labels)) {
-			s.pods = append(s.pods, p)
-		}
-	}
+	s.pods = podsSelected(s.v, s.hpa.Namespace, sel)
 	if all := s.selecting(); len(all) > 1 {
 		text := fmt.Sprintf("pods by selector %s are controlled by multiple HPAs: [%s]", selector, strings.Join(all, " "))
 		return fail("AmbiguousSelector", "AmbiguousSelector", text, text)

@@ -3,7 +3,6 @@ package controller
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -60,36 +59,17 @@ func (s *scaling) one(m *autoscalingv2.MetricSpec, status *autoscalingv2.MetricS
 		*status = autoscalingv2.MetricStatus{Type: m.Type, ContainerResource: &autoscalingv2.ContainerResourceMetricStatus{Name: c.Name, Container: c.Container, Current: *current}}
 		return n, name, nil
 	case autoscalingv2.PodsMetricSourceType:
-		return 0, "", &metricError{"FailedGetPodsMetric", "failed to get pods metric value: ",
-			fmt.Errorf("unable to get metric %s: unable to fetch metrics from custom metrics API: %w", m.Pods.Metric.Name, errNoCustomMetrics)}
+		return s.podsMetric(m.Pods, status)
 	case autoscalingv2.ObjectMetricSourceType:
-		return 0, "", s.noObjectMetric(m.Object)
+		return s.objectMetric(m.Object, status)
 	case autoscalingv2.ExternalMetricSourceType:
-		return 0, "", s.noExternalMetric(m.External)
+		return s.externalMetric(m.External, status)
 	}
 	return 0, "", &metricError{"InvalidMetricSourceType", "", fmt.Errorf("unknown metric source type %q", m.Type)}
 }
 
-// What Kubernetes says where nobody serves the metrics APIs.
-var (
-	errNoCustomMetrics   = errors.New("no custom metrics API (custom.metrics.k8s.io) registered")
-	errNoResourceMetrics = errors.New("the server could not find the requested resource (get pods.metrics.k8s.io)")
-)
-
-func (s *scaling) noObjectMetric(m *autoscalingv2.ObjectMetricSource) *metricError {
-	err := fmt.Errorf("unable to get metric %s: %s on %s %s/unable to fetch metrics from custom metrics API: %w", m.Metric.Name, m.DescribedObject.Kind, s.hpa.Namespace, m.DescribedObject.Name, errNoCustomMetrics)
-	return &metricError{"FailedGetObjectMetric", "failed to get object metric value: ", err}
-}
-
-func (s *scaling) noExternalMetric(m *autoscalingv2.ExternalMetricSource) *metricError {
-	prefix := fmt.Sprintf("failed to get %[1]s external metric value: failed to get external metric %[1]s: ", m.Metric.Name)
-	if m.Target.AverageValue != nil {
-		prefix = fmt.Sprintf("failed to get %[1]s external metric value: failed to get %[1]s external metric: ", m.Metric.Name)
-	}
-	return &metricError{"FailedGetExternalMetric", prefix,
-		fmt.Errorf("unable to get external metric %s/%s/%+v: unable to fetch metrics from external metrics API: the server could not find the requested resource (get %s.external.metrics.k8s.io)",
-			s.hpa.Namespace, m.Metric.Name, m.Metric.Selector, m.Metric.Name)}
-}
+// errNoResourceMetrics is what Kubernetes says where nobody serves the metrics API.
+var errNoResourceMetrics = errors.New("the server could not find the requested resource (get pods.metrics.k8s.io)")
 
 // resource is the size by what pods, or one container of each, use of a resource.
 func (s *scaling) resource(name corev1.ResourceName, container string, target *autoscalingv2.MetricTarget) (n int32, metric string, current *autoscalingv2.MetricValueStatus, err error) {
@@ -223,7 +203,7 @@ func (c *calculation) run(container string) (int32, error) {
 		if c.within(ratio) {
 			return c.current, nil
 		}
-		return int32(math.Ceil(ratio * float64(ready))), nil
+		return atMost(ratio * float64(ready)), nil
 	}
 	c.assume(ratio, missing, unready, grows)
 	again, _, _, err := c.ratio()
@@ -233,7 +213,7 @@ func (c *calculation) run(container string) (int32, error) {
 	if c.within(again) || ratio < 1 && again > 1 || ratio > 1 && again < 1 {
 		return c.current, nil
 	}
-	n := int32(math.Ceil(again * float64(len(c.samples))))
+	n := atMost(again * float64(len(c.samples)))
 	if again < 1 && n > c.current || again > 1 && n < c.current {
 		return c.current, nil
 	}

@@ -33,11 +33,19 @@ type Result struct {
 	Delete []Deletion
 	// Wake is when the key must be looked at again though nothing changed; zero for never.
 	Wake time.Time
+	// Others are when other keys of the same controller must be looked at again.
+	Others []KeyWake
 	// Events become Event objects.
 	Events []Event
 	// Placements and Unplaced are what the scheduling step decided.
 	Placements []Placement
 	Unplaced   []Unplaced
+}
+
+// KeyWake is when a key must be looked at again.
+type KeyWake struct {
+	Key object.Key
+	At  time.Time
 }
 
 // Deletion is a wanted deletion of one object.

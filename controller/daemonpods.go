@@ -146,6 +146,18 @@ func (f daemonFailures) note(ds *appsv1.DaemonSet) {
 	ds.Annotations[annotationFailures] = string(b)
 }
 
+// prune forgets what no longer makes a pod wait: failures of long ago, and of nodes that are gone.
+func (f daemonFailures) prune(nodes []daemonNode, now time.Time) {
+	if len(f.Nodes) == 0 {
+		return
+	}
+	here := map[string]bool{}
+	for _, n := range nodes {
+		here[n.name] = true
+	}
+	maps.DeleteFunc(f.Nodes, func(node string, x daemonFailure) bool { return !here[node] || now.Sub(x.At) > 2*daemonBackoffMost })
+}
+
 // replaceFailed deletes a failed pod, unless the node's last one failed just now.
 func (r *daemonRun) replaceFailed(p *corev1.Pod, node string) {
 	had, ok := r.failures.Nodes[node]

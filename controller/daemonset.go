@@ -27,8 +27,10 @@ import (
 // how often a failed one is replaced.
 type daemonSets struct{ admit PodAdmission }
 
-func (daemonSets) Name() string      { return "daemonset" }
-func (daemonSets) Watches() []string { return []string{"daemonsets", "nodes", "pods"} }
+func (daemonSets) Name() string { return "daemonset" }
+func (daemonSets) Watches() []string {
+	return []string{"daemonsets", "nodes", "pods", "serviceaccounts"}
+}
 
 func (daemonSets) Keys(v View, ch Change, emit func(object.Key)) {
 	switch ch.Key.Resource {
@@ -38,14 +40,25 @@ func (daemonSets) Keys(v View, ch Change, emit func(object.Key)) {
 		}
 	case "pods":
 		emitPodOwner(ch, "DaemonSet", "daemonsets", emit)
+	case "serviceaccounts":
+		emitForAccount(v, ch, "daemonsets", emit)
 	case "nodes":
 		if ch.Old != nil && ch.New != nil && sameNodeForDaemons(ch.Old.(*corev1.Node), ch.New.(*corev1.Node)) {
 			return
 		}
 		for o := range v.List("daemonsets", "") {
-			emit(object.KeyOf(o))
+			if ch.Old == nil || ch.New == nil || meant(o.(*appsv1.DaemonSet), ch.Old.(*corev1.Node)) != meant(o.(*appsv1.DaemonSet), ch.New.(*corev1.Node)) {
+				emit(object.KeyOf(o))
+			}
 		}
 	}
+}
+
+// meant is what a DaemonSet may do on a node.
+func meant(ds *appsv1.DaemonSet, n *corev1.Node) daemonNode {
+	spec := daemonSpec(&ds.Spec.Template)
+	r := daemonRun{live: ds, spec: spec, affinity: nodeaffinity.GetRequiredNodeAffinity(&corev1.Pod{Spec: *spec})}
+	return r.visit(n)
 }
 
 func sameNodeForDaemons(a, b *corev1.Node) bool {
@@ -155,22 +168,22 @@ func (r *daemonRun) visit(n *corev1.Node) daemonNode {
 }
 
 func (r *daemonRun) run() {
-	known := map[string]bool{}
 	for o := range r.v.List("nodes", "") {
 		r.nodes = append(r.nodes, r.visit(o.(*corev1.Node)))
-		known[o.GetName()] = true
 	}
 	for _, list := range r.pods {
-		slices.SortStableFunc(list, olderFirst)
+		if len(list) > 1 {
+			slices.SortStableFunc(list, olderFirst)
+		}
 	}
 	var missing []string
 	for _, n := range r.nodes {
 		missing = append(missing, r.manage(n)...)
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.pods)) {
+	for _, name := range r.gone() {
 		for _, p := range r.pods[name] {
 			// It waits for a node that is gone, and no agent will ever end it.
-			if !known[name] && p.Spec.NodeName == "" {
+			if p.Spec.NodeName == "" {
 				r.remove(p)
 			}
 		}
@@ -180,6 +193,24 @@ func (r *daemonRun) run() {
 		r.update()
 	}
 	r.finish()
+}
+
+// gone are the names of nodes that have pods and are not there.
+func (r *daemonRun) gone() []string {
+	here := 0
+	for _, n := range r.nodes {
+		if _, has := r.pods[n.name]; has {
+			here++
+		}
+	}
+	if here == len(r.pods) {
+		return nil
+	}
+	out := maps.Clone(r.pods)
+	for _, n := range r.nodes {
+		delete(out, n.name)
+	}
+	return slices.Sorted(maps.Keys(out))
 }
 
 // olderFirst orders a node's pods: bound before waiting, then by age.
@@ -294,7 +325,7 @@ func (r *daemonRun) create(nodes []string) {
 		slot = 0
 	}
 	owner := metav1.NewControllerRef(r.live, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))
-	gate := newPodGate(r.v, r.admit, r.live.Namespace)
+	gate := newPodGate(r.v, r.admit, r.live.Namespace, r.now)
 	for _, node := range nodes {
 		name := childName(r.live.Name, r.live.UID, slot)
 		for r.taken(name) {
@@ -326,6 +357,7 @@ func (r *daemonRun) taken(name string) bool {
 // finish writes the status, the revisions and what became too old of them.
 func (r *daemonRun) finish() {
 	r.status()
+	r.failures.prune(r.nodes, r.now)
 	r.failures.note(r.ds)
 	live := map[string]bool{r.hash: true}
 	for _, list := range r.pods {

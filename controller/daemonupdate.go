@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"maps"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -71,18 +70,18 @@ func (r *daemonRun) update() {
 	}
 }
 
-// sites are the nodes that have pods or should have.
+// sites are the nodes that have pods or should have, in order.
 func (r *daemonRun) sites() []string {
-	all := map[string]bool{}
-	for name := range r.pods {
-		all[name] = true
-	}
+	all := r.gone()
 	for _, n := range r.nodes {
-		if n.runs {
-			all[n.name] = true
+		if _, has := r.pods[n.name]; has || n.runs {
+			all = append(all, n.name)
 		}
 	}
-	return slices.Sorted(maps.Keys(all))
+	if !slices.IsSorted(all) {
+		slices.Sort(all)
+	}
+	return all
 }
 
 // updateInPlace deletes old pods: all that are not available anyway, and others as long as at most so many nodes are without.

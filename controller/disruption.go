@@ -77,24 +77,24 @@ func (disruption) Reconcile(v View, key object.Key, now time.Time) (Result, erro
 		return Result{}, fmt.Errorf("read the selector of %s: %w", key, err)
 	}
 	b := *live
-	r := budgetRun{v: v, now: now, b: &b}
-	for p := range v.List("pods", live.Namespace) {
-		if sel.Matches(labels.Set(p.GetLabels())) {
-			r.pods = append(r.pods, p.(*corev1.Pod))
-		}
+	r := budgetRun{v: v, now: now, b: &b, sel: sel, sorts: slices.Collect(sortsSelected(v, live.Namespace, sel))}
+	for _, a := range r.sorts {
+		r.pods += int32(a.Pods)
 	}
 	r.run(live)
 	r.res.Put = append(r.res.Put, &b)
 	return r.res, nil
 }
 
-// budgetRun is one run for one budget.
+// budgetRun is one run for one budget. It counts the selected pods by their sorts.
 type budgetRun struct {
-	v    View
-	now  time.Time
-	b    *policyv1.PodDisruptionBudget
-	pods []*corev1.Pod
-	res  Result
+	v     View
+	now   time.Time
+	b     *policyv1.PodDisruptionBudget
+	sel   labels.Selector
+	sorts []object.Alike
+	pods  int32
+	res   Result
 }
 
 func (r *budgetRun) run(live *policyv1.PodDisruptionBudget) {
@@ -103,19 +103,27 @@ func (r *budgetRun) run(live *policyv1.PodDisruptionBudget) {
 	expected, healthy, err := r.wanted(live)
 	if err != nil {
 		// Nothing may be evicted while the number is not known; the rest of the status stays as it was.
-		r.tell("CalculateExpectedPodCountFailed", "Failed to calculate the number of expected pods: "+err.Error())
+		r.tell(corev1.EventTypeWarning, "CalculateExpectedPodCountFailed", "Failed to calculate the number of expected pods: "+err.Error())
 		r.b.Status.DisruptionsAllowed = 0
 		r.b.Status.Conditions = allowedCondition(live, metav1.Condition{Status: metav1.ConditionFalse, Reason: policyv1.SyncFailedReason, Message: err.Error(),
 			ObservedGeneration: st.ObservedGeneration}, r.now)
 		return
 	}
+	if r.pods == 0 && (st.ObservedGeneration != live.Generation || st.ExpectedPods > 0) { // not each time
+		r.tell(corev1.EventTypeNormal, "NoPods", "No matching pods found")
+	}
 	st.ObservedGeneration = live.Generation
 	st.ExpectedPods, st.DesiredHealthy = expected, healthy
 	st.DisruptedPods = r.underWay(live.Status.DisruptedPods)
 	st.CurrentHealthy = 0
-	for _, p := range r.pods {
-		if _, going := st.DisruptedPods[p.Name]; !going && p.DeletionTimestamp == nil && podReady(p) {
-			st.CurrentHealthy++
+	for _, a := range r.sorts {
+		if countsHealthy(a.Example) {
+			st.CurrentHealthy += int32(a.Pods)
+		}
+	}
+	for name := range st.DisruptedPods {
+		if p := r.selected(name); p != nil && countsHealthy(p) {
+			st.CurrentHealthy--
 		}
 	}
 	st.DisruptionsAllowed = 0
@@ -130,8 +138,19 @@ func (r *budgetRun) run(live *policyv1.PodDisruptionBudget) {
 	r.b.Status = st
 }
 
-func (r *budgetRun) tell(reason, message string) {
-	r.res.Events = append(r.res.Events, Event{Regarding: r.b, Type: corev1.EventTypeWarning, Reason: reason, Message: message, Component: "controllermanager"})
+func countsHealthy(p *corev1.Pod) bool { return p.DeletionTimestamp == nil && podReady(p) }
+
+// selected is the pod of a name if the budget selects it.
+func (r *budgetRun) selected(name string) *corev1.Pod {
+	o, ok := r.v.Get(object.Key{Resource: "pods", Namespace: r.b.Namespace, Name: name})
+	if !ok || !r.sel.Matches(labels.Set(o.GetLabels())) {
+		return nil
+	}
+	return o.(*corev1.Pod)
+}
+
+func (r *budgetRun) tell(kind, reason, message string) {
+	r.res.Events = append(r.res.Events, Event{Regarding: r.b, Type: kind, Reason: reason, Message: message, Component: "controllermanager"})
 }
 
 // wanted are how many pods there should be, and how many of them must stay healthy. Shares are of what the pods' owners ask for, and
@@ -142,19 +161,19 @@ func (r *budgetRun) wanted(b *policyv1.PodDisruptionBudget) (expected, healthy i
 		expected, err = r.asked(b)
 		return expected, max(0, expected-int32(share(most, int(expected)))), err
 	case least != nil && least.Type == intstr.Int:
-		return int32(len(r.pods)), least.IntVal, nil
+		return r.pods, least.IntVal, nil
 	case least != nil:
 		expected, err = r.asked(b)
 		return expected, int32(share(least, int(expected))), err
 	}
-	return int32(len(r.pods)), 0, nil
+	return r.pods, 0, nil
 }
 
 // asked is the sum of the sizes of what owns the pods. The error is in Kubernetes' words.
 func (r *budgetRun) asked(b *policyv1.PodDisruptionBudget) (int32, error) {
 	sizes, seen, alone := map[types.UID]int32{}, map[types.UID]bool{}, false
-	for _, p := range r.pods {
-		ref := metav1.GetControllerOfNoCopy(p)
+	for _, a := range r.sorts {
+		ref := metav1.GetControllerOfNoCopy(a.Example)
 		if ref == nil {
 			alone = true
 			continue
@@ -163,14 +182,14 @@ func (r *budgetRun) asked(b *policyv1.PodDisruptionBudget) (int32, error) {
 			continue
 		}
 		seen[ref.UID] = true
-		owner, err := r.scaled(p, ref)
+		owner, err := r.scaled(ref)
 		if err != nil {
 			return 0, err
 		}
 		sizes[owner.GetUID()] = sizeOf(owner)
 	}
 	if alone {
-		r.tell("UnmanagedPods", fmt.Sprintf("Pods selected by this PodDisruptionBudget (selector: %v) were found to be unmanaged. As a result, the status of the PDB cannot be calculated "+
+		r.tell(corev1.EventTypeWarning, "UnmanagedPods", fmt.Sprintf("Pods selected by this PodDisruptionBudget (selector: %v) were found to be unmanaged. As a result, the status of the PDB cannot be calculated "+
 			"correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.", b.Spec.Selector))
 	}
 	n := int32(0)
@@ -180,8 +199,18 @@ func (r *budgetRun) asked(b *policyv1.PodDisruptionBudget) (int32, error) {
 	return n, nil
 }
 
-// scaled is what says how many pods like this one there shall be: its controller, or the Deployment of that if it is there.
-func (r *budgetRun) scaled(p *corev1.Pod, ref *metav1.OwnerReference) (object.Object, error) {
+// firstOf is the name of the first of the budget's pods that an owner controls.
+func (r *budgetRun) firstOf(owner types.UID) string {
+	for o := range r.v.Owned(owner) {
+		if p, ok := o.(*corev1.Pod); ok && controllerUID(p) == owner && r.sel.Matches(labels.Set(p.Labels)) {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+// scaled is what says how many pods there shall be of those that ref controls: that controller, or the Deployment of that if it is there.
+func (r *budgetRun) scaled(ref *metav1.OwnerReference) (object.Object, error) {
 	gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
 	k, known := object.KindOf(gvk)
 	switch {
@@ -191,12 +220,12 @@ func (r *budgetRun) scaled(p *corev1.Pod, ref *metav1.OwnerReference) (object.Ob
 		return nil, fmt.Errorf("%s does not implement the scale subresource", k.GroupResource())
 	}
 	at := func(resource string, ref *metav1.OwnerReference) (object.Object, bool) {
-		o, ok := r.v.Get(object.Key{Resource: resource, Namespace: p.Namespace, Name: ref.Name})
+		o, ok := r.v.Get(object.Key{Resource: resource, Namespace: r.b.Namespace, Name: ref.Name})
 		return o, ok && o.GetUID() == ref.UID
 	}
 	o, ok := at(k.Resource, ref)
 	if !ok {
-		return nil, fmt.Errorf("found no controllers for pod %q", p.Name)
+		return nil, fmt.Errorf("found no controllers for pod %q", r.firstOf(ref.UID))
 	}
 	if up := metav1.GetControllerOfNoCopy(o); up != nil && up.Kind == "Deployment" && k.Resource == "replicasets" {
 		if d, ok := at("deployments", up); ok {
@@ -230,13 +259,15 @@ func sizeOf(o object.Object) int32 {
 // underWay keeps the evictions that were granted and have not begun yet; one that never begins is forgotten, and then counts as healthy.
 func (r *budgetRun) underWay(had map[string]metav1.Time) map[string]metav1.Time {
 	var out map[string]metav1.Time
-	for _, p := range r.pods {
-		at, granted := had[p.Name]
-		if !granted || p.DeletionTimestamp != nil {
+	for name, at := range had {
+		p := r.selected(name)
+		if p == nil || p.DeletionTimestamp != nil {
 			continue
 		}
 		end := at.Add(disruptionTime)
 		if !end.After(r.now) {
+			r.res.Events = append(r.res.Events, Event{Regarding: p, Type: corev1.EventTypeWarning, Reason: "NotDeleted", Component: "controllermanager",
+				Message: fmt.Sprintf("Pod was expected by PDB %s/%s to be deleted but it wasn't", r.b.Namespace, r.b.Name)})
 			continue
 		}
 		if r.res.Wake.IsZero() || end.Before(r.res.Wake) {

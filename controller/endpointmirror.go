@@ -2,6 +2,7 @@ package controller
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -52,9 +53,9 @@ func mirrored(v View, ep *corev1.Endpoints) bool {
 
 func (endpointMirror) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
 	var had []*discoveryv1.EndpointSlice
-	for o := range v.List("endpointslices", key.Namespace) {
+	for o := range v.Indexed(object.SlicesOf(key.Namespace, key.Name)) {
 		s := o.(*discoveryv1.EndpointSlice)
-		if s.Labels[discoveryv1.LabelManagedBy] == mirrorManager && s.Labels[discoveryv1.LabelServiceName] == key.Name && s.DeletionTimestamp == nil {
+		if s.Labels[discoveryv1.LabelManagedBy] == mirrorManager && s.DeletionTimestamp == nil {
 			had = append(had, s)
 		}
 	}
@@ -62,7 +63,13 @@ func (endpointMirror) Reconcile(v View, key object.Key, _ time.Time) (Result, er
 	kept := map[string]bool{}
 	if o, ok := v.Get(key); ok && mirrored(v, o.(*corev1.Endpoints)) {
 		ep := o.(*corev1.Endpoints)
-		for i, want := range mirrorSlices(ep) {
+		wanted, events := mirrorSlices(ep)
+		for _, e := range events {
+			if !toldAlready(v, e) {
+				res.Events = append(res.Events, e)
+			}
+		}
+		for i, want := range wanted {
 			// The slices of one object are numbered: what changes in it changes as few of them as can be.
 			want.Name = childName(ep.Name, ep.UID, i)
 			want.UID = HashUID("endpointslice", string(ep.UID), want.Name, again(v, ep))
@@ -86,13 +93,15 @@ func (endpointMirror) Reconcile(v View, key object.Key, _ time.Time) (Result, er
 }
 
 // mirrorSlices are the slices of an Endpoints object: one family and one set of ports each, at most maxPerSlice endpoints, of which at
-// most maxAddresses a subset are taken.
-func mirrorSlices(ep *corev1.Endpoints) []*discoveryv1.EndpointSlice {
-	var out []*discoveryv1.EndpointSlice
+// most maxAddresses a subset are taken. What is left out is told in events.
+func mirrorSlices(ep *corev1.Endpoints) (out []*discoveryv1.EndpointSlice, events []Event) {
+	invalid, skipped := 0, 0
 	open := map[string]*discoveryv1.EndpointSlice{}
 	for i := range ep.Subsets {
 		ports := mirrorPorts(&ep.Subsets[i])
-		for _, e := range mirrorEndpoints(&ep.Subsets[i]) {
+		taken, bad, beyond := mirrorEndpoints(&ep.Subsets[i])
+		invalid, skipped = invalid+bad, skipped+bad+beyond
+		for _, e := range taken {
 			family := discoveryv1.AddressTypeIPv4
 			if a, err := netip.ParseAddr(e.Addresses[0]); err == nil && a.Is6() && !a.Is4In6() {
 				family = discoveryv1.AddressTypeIPv6
@@ -110,7 +119,16 @@ func mirrorSlices(ep *corev1.Endpoints) []*discoveryv1.EndpointSlice {
 	slices.SortStableFunc(out, func(a, b *discoveryv1.EndpointSlice) int {
 		return cmp.Or(cmp.Compare(a.AddressType, b.AddressType), cmp.Compare(portsID(a.Ports), portsID(b.Ports)))
 	})
-	return out
+	tell := func(reason, message string) {
+		events = append(events, Event{Regarding: ep, Type: corev1.EventTypeWarning, Reason: reason, Message: message, Component: "endpoint-slice-mirroring-controller"})
+	}
+	if invalid > 0 {
+		tell("InvalidIPAddress", fmt.Sprintf("Skipped %d invalid IP addresses when mirroring to EndpointSlices", invalid))
+	}
+	if skipped > invalid {
+		tell("TooManyAddressesToMirror", fmt.Sprintf("A max of %d addresses can be mirrored to EndpointSlices per Endpoints subset. %d addresses were skipped", maxAddresses, skipped))
+	}
+	return out, events
 }
 
 func newMirror(ep *corev1.Endpoints, family discoveryv1.AddressType, ports []discoveryv1.EndpointPort) *discoveryv1.EndpointSlice {
@@ -143,12 +161,17 @@ func mirrorPorts(s *corev1.EndpointSubset) []discoveryv1.EndpointPort {
 	return out
 }
 
-func mirrorEndpoints(s *corev1.EndpointSubset) []discoveryv1.Endpoint {
-	var out []discoveryv1.Endpoint
+// mirrorEndpoints are a subset's endpoints, and how many of its addresses are invalid or too many.
+func mirrorEndpoints(s *corev1.EndpointSubset) (out []discoveryv1.Endpoint, invalid, beyond int) {
 	add := func(list []corev1.EndpointAddress, ready bool) {
 		for i := range list {
 			if len(out) == maxAddresses {
+				beyond += len(list) - i
 				return
+			}
+			if _, err := netip.ParseAddr(list[i].IP); err != nil {
+				invalid++
+				continue
 			}
 			a, up := &list[i], ready
 			e := discoveryv1.Endpoint{Addresses: []string{a.IP}, Conditions: discoveryv1.EndpointConditions{Ready: &up}, TargetRef: a.TargetRef, NodeName: a.NodeName}
@@ -160,5 +183,5 @@ func mirrorEndpoints(s *corev1.EndpointSubset) []discoveryv1.Endpoint {
 	}
 	add(s.Addresses, true)
 	add(s.NotReadyAddresses, false)
-	return out
+	return out, invalid, beyond
 }

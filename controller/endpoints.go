@@ -2,7 +2,6 @@ package controller
 
 import (
 	"cmp"
-	"encoding/json"
 	"maps"
 	"net/netip"
 	"slices"
@@ -27,7 +26,7 @@ const (
 )
 
 // endpoints keeps, for each service with a selector, its EndpointSlices and the Endpoints object of old. Its input are services
-// and pods; a pod counts once it has an address. endpointslice.go packs the slices, endpointsv1.go the old form.
+// and pods; a pod counts once it has an address. endpointslice.go packs the slices and the old form, endpointpod.go changes one pod in them.
 type endpoints struct{}
 
 func (endpoints) Name() string { return "endpoints" }
@@ -67,8 +66,11 @@ func (endpoints) Keys(v View, ch Change, emit func(object.Key)) {
 	}
 	for o := range v.List("services", ch.Key.Namespace) {
 		svc := o.(*corev1.Service)
-		if was != nil && selectsPod(svc, was) || is != nil && selectsPod(svc, is) {
+		switch selects := was != nil && selectsPod(svc, was) || is != nil && selectsPod(svc, is); {
+		case selects && (was == nil || sharesZones(svc)): // was is nil when a new leader looks at everything
 			emit(object.KeyOf(svc))
+		case selects:
+			emit(podOfService(object.KeyOf(svc), ch.Key.Name))
 		}
 	}
 }
@@ -101,7 +103,12 @@ func emitZoned(v View, ch Change, emit func(object.Key)) {
 }
 
 func selectsPod(svc *corev1.Service, p *corev1.Pod) bool {
-	return len(svc.Spec.Selector) > 0 && labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(p.Labels))
+	for k, want := range svc.Spec.Selector {
+		if got, ok := p.Labels[k]; !ok || got != want {
+			return false
+		}
+	}
+	return len(svc.Spec.Selector) > 0
 }
 
 // endpointChanged tells whether two states of a pod make different endpoints.
@@ -117,7 +124,9 @@ func endpointChanged(a, b *corev1.Pod) bool {
 // inEndpoints tells whether a pod is an endpoint at all: it has an address and has not ended.
 func inEndpoints(p *corev1.Pod) bool { return p.Status.PodIP != "" && !podEnded(p) }
 
-func (endpoints) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
+func (c endpoints) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
+	pod := key
+	key, part := c.fold(key)
 	o, ok := v.Get(key)
 	if !ok || o.GetDeletionTimestamp() != nil {
 		return removeEndpoints(v, key), nil
@@ -126,14 +135,12 @@ func (endpoints) Reconcile(v View, key object.Key, _ time.Time) (Result, error) 
 	if len(svc.Spec.Selector) == 0 || svc.Spec.Type == corev1.ServiceTypeExternalName {
 		return Result{}, nil
 	}
-	var pods []*corev1.Pod
-	selector := labels.SelectorFromSet(svc.Spec.Selector)
-	for o := range v.List("pods", svc.Namespace) {
-		if p := o.(*corev1.Pod); inEndpoints(p) && selector.Matches(labels.Set(p.Labels)) {
-			pods = append(pods, p)
+	if part {
+		if res, ok := onePod(v, svc, pod.Name[len(key.Name)+1:]); ok {
+			return res, nil
 		}
 	}
-	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	pods := slices.DeleteFunc(podsSelected(v, svc.Namespace, labels.SelectorFromSet(svc.Spec.Selector)), func(p *corev1.Pod) bool { return !inEndpoints(p) })
 	groups := groupByPorts(svc, pods)
 	var res Result
 	packSlices(v, svc, groups, &res)
@@ -161,23 +168,22 @@ type portGroup struct {
 	pods  []*corev1.Pod
 }
 
-// groupByPorts resolves the target ports for each pod. A service without ports (headless) makes one group without ports.
+// groupByPorts resolves the target ports for each pod. Pods at which none of the service's ports is found, and all pods of a service without ports
+// (headless), make one group without ports.
 func groupByPorts(svc *corev1.Service, pods []*corev1.Pod) []*portGroup {
+	if len(pods) > 0 && !slices.ContainsFunc(svc.Spec.Ports, func(sp corev1.ServicePort) bool { return sp.TargetPort.StrVal != "" }) {
+		ports := resolvePorts(svc, pods[0])
+		return []*portGroup{{id: portsID(ports), ports: ports, pods: pods}}
+	}
 	byID := map[string]*portGroup{}
 	var out []*portGroup
 	for _, p := range pods {
-		ports, ok := resolvePorts(svc, p)
-		if !ok {
-			continue
-		}
-		b, err := json.Marshal(ports)
-		if err != nil {
-			continue
-		}
-		g := byID[string(b)]
+		ports := resolvePorts(svc, p)
+		id := portsID(ports)
+		g := byID[id]
 		if g == nil {
-			g = &portGroup{id: string(b), ports: ports}
-			byID[g.id] = g
+			g = &portGroup{id: id, ports: ports}
+			byID[id] = g
 			out = append(out, g)
 		}
 		g.pods = append(g.pods, p)
@@ -186,7 +192,8 @@ func groupByPorts(svc *corev1.Service, pods []*corev1.Pod) []*portGroup {
 	return out
 }
 
-func resolvePorts(svc *corev1.Service, p *corev1.Pod) ([]discoveryv1.EndpointPort, bool) {
+// resolvePorts are the service's ports at a pod, without those whose names the pod does not know.
+func resolvePorts(svc *corev1.Service, p *corev1.Pod) []discoveryv1.EndpointPort {
 	var out []discoveryv1.EndpointPort
 	for i := range svc.Spec.Ports {
 		sp := &svc.Spec.Ports[i]
@@ -197,7 +204,7 @@ func resolvePorts(svc *corev1.Service, p *corev1.Pod) ([]discoveryv1.EndpointPor
 		name, protocol := sp.Name, sp.Protocol
 		out = append(out, discoveryv1.EndpointPort{Name: &name, Protocol: &protocol, Port: &number, AppProtocol: sp.AppProtocol})
 	}
-	return out, len(out) > 0 || len(svc.Spec.Ports) == 0
+	return out
 }
 
 // targetPort finds the number of a service port at a pod; a name is looked up among the ports of its containers and sidecars.

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -16,9 +15,9 @@ import (
 // ownSlices are the slices that this controller keeps for a service, by name.
 func ownSlices(v View, svc object.Key) []*discoveryv1.EndpointSlice {
 	var out []*discoveryv1.EndpointSlice
-	for o := range v.List("endpointslices", svc.Namespace) {
+	for o := range v.Indexed(object.SlicesOf(svc.Namespace, svc.Name)) {
 		s := o.(*discoveryv1.EndpointSlice)
-		if s.Labels[discoveryv1.LabelServiceName] == svc.Name && s.Labels[discoveryv1.LabelManagedBy] == sliceManager && s.DeletionTimestamp == nil {
+		if s.Labels[discoveryv1.LabelManagedBy] == sliceManager && s.DeletionTimestamp == nil {
 			out = append(out, s)
 		}
 	}
@@ -208,8 +207,21 @@ func packEndpoints(v View, svc *corev1.Service, groups []*portGroup, res *Result
 	res.Put = append(res.Put, ep)
 }
 
+// addressOf is a pod as an address of a service's Endpoints object.
+func addressOf(svc *corev1.Service, p *corev1.Pod) corev1.EndpointAddress {
+	a := corev1.EndpointAddress{IP: p.Status.PodIP, Hostname: hostnameIn(svc, p), TargetRef: podReference(p)}
+	if p.Spec.NodeName != "" {
+		a.NodeName = &p.Spec.NodeName
+	}
+	return a
+}
+
+// subset is a group's part of the Endpoints object; left is how many addresses may still be added. Pods without a port of the service are in none.
 func subset(svc *corev1.Service, g *portGroup, left *int) (corev1.EndpointSubset, bool) {
 	var s corev1.EndpointSubset
+	if len(g.ports) == 0 && len(svc.Spec.Ports) > 0 {
+		return s, false
+	}
 	for _, p := range g.ports {
 		s.Ports = append(s.Ports, corev1.EndpointPort{Name: *p.Name, Port: *p.Port, Protocol: *p.Protocol, AppProtocol: p.AppProtocol})
 	}
@@ -220,10 +232,7 @@ func subset(svc *corev1.Service, g *portGroup, left *int) (corev1.EndpointSubset
 		if *left--; *left < 0 {
 			continue
 		}
-		a := corev1.EndpointAddress{IP: p.Status.PodIP, Hostname: hostnameIn(svc, p), TargetRef: podReference(p)}
-		if p.Spec.NodeName != "" {
-			a.NodeName = &p.Spec.NodeName
-		}
+		a := addressOf(svc, p)
 		if podReady(p) || svc.Spec.PublishNotReadyAddresses {
 			s.Addresses = append(s.Addresses, a)
 		} else {
@@ -231,7 +240,7 @@ func subset(svc *corev1.Service, g *portGroup, left *int) (corev1.EndpointSubset
 		}
 	}
 	for _, list := range [][]corev1.EndpointAddress{s.Addresses, s.NotReadyAddresses} {
-		slices.SortFunc(list, func(a, b corev1.EndpointAddress) int { return cmp.Compare(a.IP, b.IP) })
+		slices.SortFunc(list, compareAddresses)
 	}
 	return s, len(s.Addresses)+len(s.NotReadyAddresses) > 0
 }

@@ -15,8 +15,8 @@ import (
 )
 
 // ephemeralVolumes makes the claims of pods' generic ephemeral volumes, as Kubernetes' controller ephemeral_volume: one a volume, named after the
-// pod and the volume, owned by the pod and gone with it. Its keys are pods, its input pods and claims, its output claims.
-type ephemeralVolumes struct{}
+// pod and the volume, owned by the pod and gone with it. Its keys are pods, its input pods, claims, quotas and LimitRanges, its output claims.
+type ephemeralVolumes struct{ admit ClaimAdmission }
 
 func (ephemeralVolumes) Name() string { return "ephemeral-volume" }
 func (ephemeralVolumes) Watches() []string {
@@ -47,12 +47,13 @@ func (ephemeralVolumes) Keys(v View, ch Change, emit func(object.Key)) {
 	}
 }
 
-func (ephemeralVolumes) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+func (e ephemeralVolumes) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	o, ok := v.Get(key)
 	if !ok || o.GetDeletionTimestamp() != nil {
 		return Result{}, nil
 	}
 	var res Result
+	var gate *claimGate
 	p := o.(*corev1.Pod)
 	if podEnded(p) {
 		return res, nil
@@ -65,16 +66,28 @@ func (ephemeralVolumes) Reconcile(v View, key object.Key, now time.Time) (Result
 		name := ephemeral.VolumeClaimName(p, vol)
 		there, ok := v.Get(object.Key{Resource: "persistentvolumeclaims", Namespace: p.Namespace, Name: name})
 		if !ok {
-			res.Put = append(res.Put, ephemeralClaim(p, name, vol.Ephemeral.VolumeClaimTemplate, now))
+			c := ephemeralClaim(p, name, vol.Ephemeral.VolumeClaimTemplate, now)
+			if gate == nil {
+				gate = newClaimGate(v, e.admit, p.Namespace, now)
+			}
+			if err := gate.take(c); err != nil {
+				res.Events = append(res.Events, failedBinding(p, vol, fmt.Errorf("create PVC %s: %w", name, err)))
+				res.Wake = now.Add(retryRefused)
+				break
+			}
+			res.Put = append(res.Put, c)
 			continue
 		}
 		if err := ephemeral.VolumeIsForPod(p, there.(*corev1.PersistentVolumeClaim)); err != nil {
-			res.Events = append(res.Events, Event{Regarding: p, Type: corev1.EventTypeWarning, Reason: "FailedBinding", Component: "ephemeral_volume",
-				Message: fmt.Sprintf("ephemeral volume %s: %v", vol.Name, err)})
+			res.Events = append(res.Events, failedBinding(p, vol, err))
 			break // the volumes behind it wait too
 		}
 	}
 	return res, nil
+}
+
+func failedBinding(p *corev1.Pod, vol *corev1.Volume, why error) Event {
+	return Event{Regarding: p, Type: corev1.EventTypeWarning, Reason: "FailedBinding", Component: "ephemeral_volume", Message: fmt.Sprintf("ephemeral volume %s: %v", vol.Name, why)}
 }
 
 func ephemeralClaim(p *corev1.Pod, name string, t *corev1.PersistentVolumeClaimTemplate, now time.Time) *corev1.PersistentVolumeClaim {

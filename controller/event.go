@@ -12,23 +12,11 @@ import (
 
 // event writes an Event object: a new one, or a higher count on that of the same reason and message.
 func (s *settling) event(e Event) {
-	ns := e.Regarding.GetNamespace()
-	if ns == "" {
-		ns = metav1.NamespaceDefault
-	}
-	if space, ok := s.o.Get(object.Key{Resource: "namespaces", Name: ns}); !ok || space.GetDeletionTimestamp() != nil {
+	key := eventKey(e)
+	if space, ok := s.o.Get(object.Key{Resource: "namespaces", Name: key.Namespace}); !ok || space.GetDeletionTimestamp() != nil {
 		// Nothing new comes into a namespace that goes; nobody could read it either.
 		return
 	}
-	h := fnv.New64a()
-	for _, part := range []string{string(e.Regarding.GetUID()), e.Type, e.Reason, e.Message, e.Component} {
-		h.Write([]byte(part))
-		h.Write([]byte{0})
-	}
-	// It begins with a zero: of the events of one second, the cluster's then stand before the agents', whose names end with the time (kubectl orders
-	// events by seconds, and leaves them in the order of their names in one).
-	name := fmt.Sprintf("%s.%016x", truncate(e.Regarding.GetName(), 230), h.Sum64()>>4)
-	key := object.Key{Resource: "events", Namespace: ns, Name: name}
 	now := metav1.NewTime(s.now)
 	if old, ok := s.o.Get(key); ok {
 		ev := object.Copy(old).(*corev1.Event)
@@ -38,7 +26,7 @@ func (s *settling) event(e Event) {
 		return
 	}
 	ev := &corev1.Event{
-		ObjectMeta:     metav1.ObjectMeta{Name: name, Namespace: ns, UID: HashUID("event", ns, name), CreationTimestamp: now},
+		ObjectMeta:     metav1.ObjectMeta{Name: key.Name, Namespace: key.Namespace, UID: HashUID("event", key.Namespace, key.Name), CreationTimestamp: now},
 		InvolvedObject: reference(e.Regarding),
 		Type:           e.Type, Reason: e.Reason, Message: truncate(e.Message, 1024),
 		Source:         corev1.EventSource{Component: e.Component},
@@ -46,6 +34,28 @@ func (s *settling) event(e Event) {
 	}
 	ev.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Event"))
 	s.write(Change{Key: key, New: ev})
+}
+
+// eventKey is where an event is kept.
+func eventKey(e Event) object.Key {
+	ns := e.Regarding.GetNamespace()
+	if ns == "" {
+		ns = metav1.NamespaceDefault
+	}
+	h := fnv.New64a()
+	for _, part := range []string{string(e.Regarding.GetUID()), e.Type, e.Reason, e.Message, e.Component} {
+		h.Write([]byte(part))
+		h.Write([]byte{0})
+	}
+	// It begins with a zero: of the events of one second, the cluster's then stand before the agents', whose names end with the time (kubectl orders
+	// events by seconds, and leaves them in the order of their names in one).
+	return object.Key{Resource: "events", Namespace: ns, Name: fmt.Sprintf("%s.%016x", truncate(e.Regarding.GetName(), 230), h.Sum64()>>4)}
+}
+
+// toldAlready tells whether an event is there: what lasts need not be told each time that somebody looks.
+func toldAlready(v View, e Event) bool {
+	_, there := v.Get(eventKey(e))
+	return there
 }
 
 func reference(o object.Object) corev1.ObjectReference {

@@ -3,10 +3,12 @@ package controller
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/object"
 	"reconcile/scheduler"
@@ -24,7 +26,7 @@ func evicting(n *corev1.Node) []corev1.Taint {
 }
 
 // tendPods makes the pods of a node follow it: unready while it is lost, ready again when it is heard, and deleted when they do
-// not tolerate its taints any longer. Where no node at all is ready, nobody is evicted: there is nowhere to go, and more likely
+// not tolerate its taints any longer, also those that have ended, as in Kubernetes. Where no node at all is ready, nobody is evicted: there is nowhere to go, and more likely
 // it is we who are cut off.
 func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 	taints := evicting(node)
@@ -36,12 +38,15 @@ func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 			remove(p, now, "PodGC: node is out of service", res)
 			continue
 		}
-		if podEnded(p) || p.DeletionTimestamp != nil {
+		if p.DeletionTimestamp != nil {
 			continue
 		}
-		if c := followNode(p, lost, now); c != nil {
+		if c := followNode(p, lost, now); c != nil && !podEnded(p) {
 			res.Put = append(res.Put, c)
 			p = c
+			if lost {
+				res.Events = append(res.Events, Event{Regarding: p, Type: corev1.EventTypeWarning, Reason: reasonNodeNotReady, Message: "Node is not ready", Component: "node-controller"})
+			}
 		}
 		at, forever := evictAt(p, taints)
 		if !forever && !at.After(now) {
@@ -57,12 +62,60 @@ func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 		case !at.After(now):
 			res.Put = append(res.Put, disrupted(p, now, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"))
 			res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(p)})
-			res.Events = append(res.Events, Event{Regarding: p, Type: corev1.EventTypeNormal, Reason: "TaintManagerEviction", Component: "taint-eviction-controller",
-				Message: fmt.Sprintf("Marking for deletion Pod %s/%s", p.Namespace, p.Name)})
+			res.Events = append(res.Events, evictionEvent(p, "Marking for deletion"))
 		case res.Wake.IsZero() || at.Before(res.Wake):
 			res.Wake = at
 		}
 	}
+}
+
+func evictionEvent(p *corev1.Pod, what string) Event {
+	return Event{Regarding: p, Type: corev1.EventTypeNormal, Reason: "TaintManagerEviction", Component: "taint-eviction-controller", Message: fmt.Sprintf("%s Pod %s/%s", what, p.Namespace, p.Name)}
+}
+
+// emitPassing emits what only the change itself shows, to be told in an event: "NODE/removed/UID" for a node that went, "NODE/untainted/TAINT,…" for one
+// that has lost the last of its taints that make pods leave. No node's name has a slash.
+func emitPassing(ch Change, emit func(object.Key)) {
+	was, _ := ch.Old.(*corev1.Node)
+	is, _ := ch.New.(*corev1.Node)
+	key := ch.Key
+	switch {
+	case was == nil:
+		return
+	case is == nil:
+		key.Name += "/removed/" + string(was.UID)
+	case len(evicting(was)) > 0 && len(evicting(is)) == 0:
+		var all []string
+		for _, t := range evicting(was) {
+			all = append(all, t.Key+"="+t.Value)
+		}
+		key.Name += "/untainted/" + strings.Join(all, ",")
+	default:
+		return
+	}
+	emit(key)
+}
+
+// tellPassing tells of a node that went, or of the pods that were to leave a node for its taints and need not any longer.
+func tellPassing(v View, name, what string) Result {
+	var res Result
+	what, about, _ := strings.Cut(what, "/")
+	if what == "removed" {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(about)}}
+		res.Events = append(res.Events, nodeEvent(n, "RemovingNode", fmt.Sprintf("Removing Node %s from Controller", name)))
+		return res
+	}
+	var taints []corev1.Taint
+	for _, t := range strings.Split(about, ",") {
+		key, value, _ := strings.Cut(t, "=")
+		taints = append(taints, corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffectNoExecute, TimeAdded: &metav1.Time{}})
+	}
+	for p := range v.PodsOn(name) {
+		if _, forever := evictAt(p, taints); !forever && p.DeletionTimestamp == nil {
+			res.Events = append(res.Events, evictionEvent(p, "Cancelling deletion of"))
+		}
+	}
+	return res
 }
 
 func anyNodeReady(v View, changed *corev1.Node) bool {
@@ -111,20 +164,19 @@ func boundSince(p *corev1.Pod) time.Time {
 	return p.CreationTimestamp.Time
 }
 
-// tolerationOf is for how long a pod bears a taint: the shortest of the tolerations that match.
+// tolerationOf is for how long a pod bears a taint: as the first of its tolerations that matches says, as in Kubernetes.
 func tolerationOf(p *corev1.Pod, t *corev1.Taint) (seconds int64, endless, tolerated bool) {
-	endless = true
 	for i := range p.Spec.Tolerations {
 		tol := p.Spec.Tolerations[i : i+1]
 		if !scheduler.Tolerates(tol, t) {
 			continue
 		}
-		tolerated = true
-		if s := tol[0].TolerationSeconds; s != nil && (endless || *s < seconds) {
-			seconds, endless = *s, false
+		if s := tol[0].TolerationSeconds; s != nil {
+			return *s, false, true
 		}
+		return 0, true, true
 	}
-	return seconds, endless, tolerated
+	return 0, true, false
 }
 
 // followNode returns the pod with its Ready condition taken back because its node is lost, or given back because it is not; nil

@@ -28,6 +28,13 @@ func (c counted) final(resource string) bool {
 	return ok && f.final(resource)
 }
 
+func (c counted) fold(k object.Key) (object.Key, bool) {
+	if f, ok := c.Controller.(folder); ok {
+		return f.fold(k)
+	}
+	return k, false
+}
+
 // NamedController is one of those that need no configuration.
 func NamedController(name string) Controller {
 	for _, c := range standard(Config{}) {

@@ -16,6 +16,7 @@ import (
 
 	"reconcile/controller"
 	"reconcile/object"
+	"reconcile/scheduler"
 )
 
 // TestGolden plays the transcripts of testdata/golden. Commands:
@@ -30,11 +31,12 @@ import (
 //	ready N [dead=NODE]                            lets kubelets make N pods ready and end terminating ones, then settles
 //	condition NODE TYPE=STATUS                     sets a node's condition, as its agent reports it
 //	advance DURATION                               moves the clock (settles at each wake)
-//	patch KIND/NS/NAME                             merges the document below into an object
+//	patch KIND/NS/NAME [status]                    merges the document below into an object, or into its status as its agent does
 //	end OWNER [n=N] [exit=CODE] [index=I] [condition=TYPE]   ends N of an owner's pods, well unless there is a code
 //	restarts OWNER N                               has the containers of an owner's first running pod restarted N times
 //	kill OWNER [n=N] [index=I]                     deletes N of an owner's pods
 //	unready POD                                    has a pod fail its readiness probe
+//	use APP cpu=N … · serve APP METRIC=VALUE …      what pods use, and what they tell of themselves
 //	label NODE KEY[=VALUE] · taint NODE [KEY=EFFECT]   changes a node
 //	grant BUDGET                                   lets one pod be evicted, whose eviction does not begin
 //	own CHILD OWNER [blocks]                       makes an object another one's owner
@@ -275,8 +277,11 @@ func (w *world) show(what string) string {
 	case "endpoints":
 		w.showEndpoints(&b)
 	case "unplaced":
-		for _, u := range w.last.Unplaced {
-			fmt.Fprintf(&b, "%s (of %s): %s\n", u.Pod, u.Owner, u.Message)
+		for p := range w.state.Unbound() {
+			if scheduler.Told(p) {
+				i := slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
+				fmt.Fprintf(&b, "%s (of %s): %s\n", object.KeyOf(p), controller.TopOwner(w.state, p), p.Status.Conditions[i].Message)
+			}
 		}
 	case "commits":
 		for o := range w.state.List("commits", "") {

@@ -29,7 +29,7 @@ import (
 func (w *world) workload(d *datadriven.TestData) error {
 	switch d.Cmd {
 	case "patch":
-		return w.patch(d.CmdArgs[0].Key, d.Input)
+		return w.patch(d.CmdArgs[0].Key, d.Input, has(d, "status"))
 	case "end":
 		for _, p := range w.podsOf(d) {
 			w.end(p, d)
@@ -72,6 +72,8 @@ func (w *world) workload(d *datadriven.TestData) error {
 		return w.approve(d)
 	case "use":
 		return w.use(d)
+	case "serve":
+		return w.serve(d)
 	case "label", "taint":
 		return w.changeNode(d)
 	default:
@@ -182,7 +184,8 @@ func (w *world) changeNode(d *datadriven.TestData) error {
 }
 
 // patch merges a document into an object, as a JSON merge patch does.
-func (w *world) patch(path, doc string) error {
+// patch merges a document into an object, or into its status as its agent does.
+func (w *world) patch(path, doc string, status bool) error {
 	key := keyOf(path)
 	o, ok := w.state.Get(key)
 	if !ok {
@@ -205,6 +208,11 @@ func (w *world) patch(path, doc string) error {
 		return fmt.Errorf("decode: %v %w", strict, err)
 	}
 	admission.Default(next)
+	if status {
+		admission.PrepareStatusUpdate(next, o, w.now)
+		w.state.Put(next)
+		return nil
+	}
 	return w.put(next)
 }
 
@@ -320,6 +328,13 @@ func (w *world) showWorkload(b *strings.Builder, what string) bool {
 		}
 	case "storage":
 		w.showStorage(b)
+	case "wanted":
+		w.showWanted(b)
+	case "accounts":
+		for o := range w.state.List("pods", "") {
+			s := &o.(*corev1.Pod).Spec
+			fmt.Fprintf(b, "%s* runs as %s (%s), pulls with %v\n", o.(*corev1.Pod).GenerateName, s.ServiceAccountName, s.DeprecatedServiceAccount, s.ImagePullSecrets)
+		}
 	case "ends":
 		for o := range w.state.List("namespaces", "") {
 			for _, c := range o.(*corev1.Namespace).Status.Conditions {
@@ -514,6 +529,15 @@ func showAutoscaler(b *strings.Builder, h *autoscalingv2.HorizontalPodAutoscaler
 			v = m.Resource.Current
 		case m.ContainerResource != nil:
 			v = m.ContainerResource.Current
+		case m.Pods != nil:
+			v = m.Pods.Current
+		case m.Object != nil:
+			v = m.Object.Current
+		case m.External != nil:
+			v = m.External.Current
+		}
+		if v.Value != nil {
+			fmt.Fprintf(b, " %s in all", v.Value)
 		}
 		if v.AverageUtilization != nil {
 			fmt.Fprintf(b, " %d%%", *v.AverageUtilization)

@@ -21,7 +21,7 @@ import (
 type jobs struct{ admit PodAdmission }
 
 func (jobs) Name() string      { return "job" }
-func (jobs) Watches() []string { return []string{"jobs", "pods"} }
+func (jobs) Watches() []string { return []string{"jobs", "pods", "serviceaccounts"} }
 
 func (jobs) Keys(v View, ch Change, emit func(object.Key)) {
 	if ch.Key.Resource == "jobs" {
@@ -34,6 +34,10 @@ func (jobs) Keys(v View, ch Change, emit func(object.Key)) {
 				emit(object.KeyOf(p))
 			}
 		}
+		return
+	}
+	if ch.Key.Resource == "serviceaccounts" {
+		emitForAccount(v, ch, "jobs", emit)
 		return
 	}
 	if ch.Old != nil && ch.New != nil && samePodForJob(ch.Old.(*corev1.Pod), ch.New.(*corev1.Pod)) {

@@ -146,7 +146,7 @@ func (r *jobRun) create(n int) int {
 	template := r.template()
 	owner := metav1.NewControllerRef(r.live, batchv1.SchemeGroupVersion.WithKind("Job"))
 	var made []string
-	gate := newPodGate(r.v, r.admit, r.live.Namespace)
+	gate := newPodGate(r.v, r.admit, r.live.Namespace, r.now)
 	for _, index := range indexes {
 		prefix := truncate(r.live.Name, 57) + "-"
 		if indexed(r.j) {

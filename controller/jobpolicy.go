@@ -11,6 +11,8 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"reconcile/object"
 )
 
 // How long a Job waits after failures before it makes pods again: 10 s, doubled by every further failure, 10 min at most.
@@ -293,4 +295,13 @@ func compareActive(a, b *corev1.Pod) int {
 		cmp.Compare(slotOf(b), slotOf(a)),
 		cmp.Compare(a.Name, b.Name),
 	)
+}
+
+// slotOf is a pod's place among those of its owner, -1 if it has none.
+func slotOf(p *corev1.Pod) int {
+	n, err := strconv.Atoi(p.Annotations[object.AnnotationSlot])
+	if err != nil {
+		return -1
+	}
+	return n
 }

@@ -44,8 +44,14 @@ func (nodeEviction) Keys(_ View, ch Change, emit func(object.Key)) {
 }
 
 // zoneOf names a node's zone of failure: its region and zone.
-func zoneOf(n *corev1.Node) string {
-	return n.Labels[corev1.LabelTopologyRegion] + "/" + n.Labels[corev1.LabelTopologyZone]
+func zoneOf(n *corev1.Node) zoneName {
+	return zoneName{n.Labels[corev1.LabelTopologyRegion], n.Labels[corev1.LabelTopologyZone]}
+}
+
+type zoneName struct{ region, zone string }
+
+func (z zoneName) compare(o zoneName) int {
+	return cmp.Or(cmp.Compare(z.region, o.region), cmp.Compare(z.zone, o.zone))
 }
 
 // zoneHealth is what is known of the nodes of a zone.
@@ -59,7 +65,7 @@ type zoneHealth struct {
 }
 
 func (nodeEviction) Reconcile(v View, _ object.Key, now time.Time) (Result, error) {
-	zones := map[string]*zoneHealth{}
+	zones := map[zoneName]*zoneHealth{}
 	var told []*corev1.Node
 	for o := range v.List("nodes", "") {
 		n := o.(*corev1.Node)
@@ -79,7 +85,7 @@ func (nodeEviction) Reconcile(v View, _ object.Key, now time.Time) (Result, erro
 		}
 		return res, nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(zones)) {
+	for _, name := range slices.SortedFunc(maps.Keys(zones), zoneName.compare) {
 		zones[name].next(now, &res)
 	}
 	return res, nil
@@ -120,7 +126,7 @@ func emptied(n *corev1.Node) *corev1.Taint {
 }
 
 // allLost tells whether every zone is lost as a whole.
-func allLost(zones map[string]*zoneHealth) bool {
+func allLost(zones map[zoneName]*zoneHealth) bool {
 	lost := 0
 	for _, z := range zones {
 		if z.ready > 0 {

@@ -33,6 +33,7 @@ func (nodeLifecycle) Keys(v View, ch Change, emit func(object.Key)) {
 	switch ch.Key.Resource {
 	case "nodes":
 		emit(ch.Key)
+		emitPassing(ch, emit)
 	case "leases":
 		if ch.Key.Namespace == corev1.NamespaceNodeLease {
 			emit(object.Key{Resource: "nodes", Name: ch.Key.Name})
@@ -57,6 +58,9 @@ func (nodeLifecycle) Keys(v View, ch Change, emit func(object.Key)) {
 }
 
 func (nodeLifecycle) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+	if name, what, passing := strings.Cut(key.Name, "/"); passing {
+		return tellPassing(v, name, what), nil
+	}
 	o, ok := v.Get(key)
 	if !ok {
 		return forgetNode(v, key.Name, now), nil

@@ -11,6 +11,7 @@ import (
 	kresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
 
+	"reconcile/object"
 	"reconcile/scheduler"
 )
 
@@ -18,7 +19,7 @@ import (
 const retryRefused = time.Minute
 
 // PodAdmission completes a new pod by what is in v and refuses it (Forbidden), as the API server's admission does before it looks at quotas: the
-// defaults, its RuntimeClass, and what the LimitRanges of its namespace give and bound. It changes p and nothing that p shares, and what it did to
+// defaults, its ServiceAccount, its RuntimeClass, and what the LimitRanges of its namespace give and bound. It changes p and nothing that p shares, and what it did to
 // a pod once it does not do again.
 type PodAdmission func(v View, p *corev1.Pod) error
 
@@ -32,7 +33,7 @@ type podGate struct {
 	bounded bool
 }
 
-func newPodGate(v View, admit PodAdmission, namespace string) *podGate {
+func newPodGate(v View, admit PodAdmission, namespace string, now time.Time) *podGate {
 	g := &podGate{v: v, admit: admit}
 	for range v.List("limitranges", namespace) {
 		g.bounded = true
@@ -40,7 +41,7 @@ func newPodGate(v View, admit PodAdmission, namespace string) *podGate {
 	}
 	for o := range v.List("resourcequotas", namespace) {
 		q := o.(*corev1.ResourceQuota)
-		g.quotas = append(g.quotas, quotaUse{q, usedOf(v, q)})
+		g.quotas = append(g.quotas, quotaUse{q, usedOf(v, q, now)})
 	}
 	return g
 }
@@ -67,20 +68,25 @@ func (g *podGate) take(p *corev1.Pod) error {
 		if left := unspecified(had.q, p); left != "" {
 			return podForbidden(p, fmt.Errorf("failed quota: %s: must specify %s", had.q.Name, left))
 		}
-		take, over := had.room(p)
+		take, over := had.room(func(name string) kresource.Quantity { return podTakes(name, p) })
 		if over != "" {
 			return podForbidden(p, errors.New(over))
 		}
 		takes = append(takes, take)
 	}
 	for i, take := range takes {
-		for name, n := range take {
-			sum := g.quotas[i].used[name].DeepCopy()
-			sum.Add(n)
-			g.quotas[i].used[name] = sum
-		}
+		g.quotas[i].add(take)
 	}
 	return nil
+}
+
+// add counts what was taken.
+func (u quotaUse) add(take corev1.ResourceList) {
+	for name, n := range take {
+		sum := u.used[name].DeepCopy()
+		sum.Add(n)
+		u.used[name] = sum
+	}
 }
 
 // complete gives the pod all that a quota may look at. Where nothing looks and nothing can be refused Settle's admission does the same later.
@@ -91,22 +97,37 @@ func (g *podGate) complete(p *corev1.Pod) error {
 			return podForbidden(p, err)
 		}
 	}
-	if g.admit != nil && (looked || p.Spec.RuntimeClassName != nil) {
+	if g.admit != nil && (looked || p.Spec.RuntimeClassName != nil || !alwaysThere(p.Spec.ServiceAccountName)) {
 		return g.admit(g.v, p)
 	}
 	return nil
+}
+
+// alwaysThere tells of the ServiceAccount that no namespace is without.
+func alwaysThere(account string) bool { return account == "" || account == "default" }
+
+// emitForAccount emits those of a namespace's owners whose pods run as a ServiceAccount that has just come: they may have been refused until now.
+func emitForAccount(v View, ch Change, resource string, emit func(object.Key)) {
+	if ch.Old != nil || ch.New == nil || alwaysThere(ch.Key.Name) {
+		return
+	}
+	for o := range v.List(resource, ch.Key.Namespace) {
+		if t := object.PodTemplate(o); t != nil && t.Spec.ServiceAccountName == ch.Key.Name {
+			emit(object.KeyOf(o))
+		}
+	}
 }
 
 func podForbidden(p *corev1.Pod, why error) error {
 	return apierrors.NewForbidden(corev1.Resource("pods"), p.Name, why)
 }
 
-// room is what a pod takes of a quota, or what there is too little of, in Kubernetes' words.
-func (u quotaUse) room(p *corev1.Pod) (take corev1.ResourceList, over string) {
+// room is what an object takes of a quota, or what there is too little of, in Kubernetes' words. takes is how much it takes of a limit.
+func (u quotaUse) room(takes func(name string) kresource.Quantity) (take corev1.ResourceList, over string) {
 	take = corev1.ResourceList{}
 	requested, used, limited := corev1.ResourceList{}, corev1.ResourceList{}, corev1.ResourceList{}
 	for name, hard := range u.q.Spec.Hard {
-		n := podTakes(string(name), p)
+		n := takes(string(name))
 		if n.IsZero() {
 			continue
 		}

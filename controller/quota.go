@@ -49,7 +49,8 @@ func (quotas) Keys(v View, ch Change, emit func(object.Key)) {
 func usesChanged(old, now object.Object) bool {
 	switch now := now.(type) {
 	case *corev1.Pod:
-		return podEnded(old.(*corev1.Pod)) != podEnded(now) || old.GetGeneration() != now.GetGeneration()
+		return podEnded(old.(*corev1.Pod)) != podEnded(now) || old.GetGeneration() != now.GetGeneration() || object.Resizing(old.(*corev1.Pod)) || object.Resizing(now) ||
+			!old.GetDeletionTimestamp().Equal(now.GetDeletionTimestamp())
 	case *corev1.Service, *corev1.PersistentVolumeClaim:
 		return true
 	}
@@ -63,17 +64,24 @@ func (quotas) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
 	}
 	live := o.(*corev1.ResourceQuota)
 	q := *live
-	q.Status = corev1.ResourceQuotaStatus{Hard: live.Spec.Hard.DeepCopy(), Used: usedOf(v, live)}
-	return Result{Put: []object.Object{&q}, Wake: now.Add(quotaResync)}, nil
+	c := counting{v: v, q: live, now: now}
+	q.Status = corev1.ResourceQuotaStatus{Hard: live.Spec.Hard.DeepCopy(), Used: c.all()}
+	wake := now.Add(quotaResync)
+	if !c.expires.IsZero() && c.expires.Before(wake) {
+		wake = c.expires
+	}
+	return Result{Put: []object.Object{&q}, Wake: wake}, nil
 }
 
 // counting is one run for one quota.
 type counting struct {
-	v    View
-	q    *corev1.ResourceQuota
-	used corev1.ResourceList
-	// pods are those that count, nil until they are asked for; requests and limits their sums.
-	pods             []*corev1.Pod
+	v   View
+	q   *corev1.ResourceQuota
+	now time.Time
+	// expires is when the next of the pods that terminate counts no longer; zero for none.
+	expires time.Time
+	// pods is how many count; requests and limits are their sums, nil until they are asked for.
+	pods             int
 	requests, limits corev1.ResourceList
 }
 
@@ -95,7 +103,7 @@ func (c *counting) countOf(name string) (n kresource.Quantity, known bool) {
 	switch name {
 	case "pods":
 		c.sum()
-		return number(len(c.pods))
+		return number(c.pods)
 	case "services", "configmaps", "secrets", "replicationcontrollers", "resourcequotas":
 		return number(c.number(name))
 	case "services.loadbalancers", "services.nodeports":
@@ -112,6 +120,12 @@ func (c *counting) countOf(name string) (n kresource.Quantity, known bool) {
 
 func (c *counting) number(resource string) int {
 	n := 0
+	if resource == "pods" {
+		for a := range c.v.Alike(c.q.Namespace, "") {
+			n += a.Pods
+		}
+		return n
+	}
 	for range c.v.List(resource, c.q.Namespace) {
 		n++
 	}
@@ -158,25 +172,46 @@ func (c *counting) storage(what string, class *string) (kresource.Quantity, bool
 	return sum, false
 }
 
+// resizedToo counts a pod whose size is being changed with the greater of what it asks for and what it has.
+var resizedToo = resource.PodResourcesOptions{UseStatusResources: true}
+
 // sum adds up the pods that count: those in the quota's scopes that have not ended.
 func (c *counting) sum() {
 	if c.requests != nil {
 		return
 	}
 	c.requests, c.limits = corev1.ResourceList{}, corev1.ResourceList{}
-	for o := range c.v.List("pods", c.q.Namespace) {
-		p := o.(*corev1.Pod)
-		if podEnded(p) || !inScopes(c.q, p) {
+	for a := range c.v.Alike(c.q.Namespace, "") {
+		p := a.Example
+		if podEnded(p) || !inScopes(c.q, p) || c.stuck(p) {
 			continue
 		}
-		c.pods = append(c.pods, p)
-		addTo(c.requests, resource.PodRequests(p, resource.PodResourcesOptions{}))
-		addTo(c.limits, resource.PodLimits(p, resource.PodResourcesOptions{}))
+		c.pods += a.Pods
+		addTo(c.requests, resource.PodRequests(p, resizedToo), a.Pods)
+		addTo(c.limits, resource.PodLimits(p, resizedToo), a.Pods)
 	}
 }
 
-func addTo(sum, more corev1.ResourceList) {
+// stuck tells whether a pod should be gone by now, with as long again as its grace; its node is lost, and its room is not held against its owner.
+func (c *counting) stuck(p *corev1.Pod) bool {
+	if p.DeletionTimestamp == nil || p.DeletionGracePeriodSeconds == nil {
+		return false
+	}
+	at := p.DeletionTimestamp.Add(time.Duration(*p.DeletionGracePeriodSeconds) * time.Second)
+	if c.now.After(at) {
+		return true
+	}
+	if at = at.Add(time.Second); c.expires.IsZero() || at.Before(c.expires) {
+		c.expires = at
+	}
+	return false
+}
+
+// addTo adds so many times more to sum.
+func addTo(sum, more corev1.ResourceList, times int) {
 	for name, q := range more {
+		q = q.DeepCopy()
+		q.Mul(int64(times))
 		s, had := sum[name]
 		if !had {
 			s = kresource.Quantity{Format: q.Format}
@@ -219,6 +254,8 @@ func inScope(s *corev1.ScopedResourceSelectorRequirement, p *corev1.Pod) bool {
 			return class == ""
 		}
 		return class != ""
+	case corev1.ResourceQuotaScopeCrossNamespacePodAffinity:
+		return object.CrossesNamespaces(p)
 	}
 	return false
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,6 +15,7 @@ import (
 // QuotaCheck is what the quotas of a namespace counted before a write. It is nil where there are none.
 type QuotaCheck struct {
 	o    object.Object
+	now  time.Time
 	used []quotaUse
 }
 
@@ -25,7 +27,7 @@ type quotaUse struct {
 
 // BeforeWrite counts, for the quotas of its namespace, what is used before o is written in place of old; old is nil for a creation. Writes that
 // can take nothing, as those of a status, are not counted. A namespace without quotas costs one look.
-func BeforeWrite(v View, o, old object.Object) *QuotaCheck {
+func BeforeWrite(v View, o, old object.Object, now time.Time) *QuotaCheck {
 	if o.GetNamespace() == "" || old != nil && !takes(o, old) {
 		return nil
 	}
@@ -37,9 +39,9 @@ func BeforeWrite(v View, o, old object.Object) *QuotaCheck {
 			continue
 		}
 		if c == nil {
-			c = &QuotaCheck{o: o}
+			c = &QuotaCheck{o: o, now: now}
 		}
-		c.used = append(c.used, quotaUse{q, usedOf(v, q)})
+		c.used = append(c.used, quotaUse{q, usedOf(v, q, now)})
 	}
 	return c
 }
@@ -81,7 +83,7 @@ func (c *QuotaCheck) After(v View) error {
 				return c.forbidden(fmt.Errorf("failed quota: %s: must specify %s", had.q.Name, left))
 			}
 		}
-		now := usedOf(v, had.q)
+		now := usedOf(v, had.q, c.now)
 		requested, used, limited := corev1.ResourceList{}, corev1.ResourceList{}, corev1.ResourceList{}
 		for name, hard := range had.q.Spec.Hard {
 			n, before := now[name], had.used[name]
@@ -108,14 +110,19 @@ func (c *QuotaCheck) forbidden(why error) error {
 }
 
 // usedOf counts what is used of all that a quota limits and that we can count.
-func usedOf(v View, q *corev1.ResourceQuota) corev1.ResourceList {
-	c := counting{v: v, q: q, used: corev1.ResourceList{}}
-	for name := range q.Spec.Hard {
+func usedOf(v View, q *corev1.ResourceQuota, now time.Time) corev1.ResourceList {
+	c := counting{v: v, q: q, now: now}
+	return c.all()
+}
+
+func (c *counting) all() corev1.ResourceList {
+	used := corev1.ResourceList{}
+	for name := range c.q.Spec.Hard {
 		if n, known := c.countOf(string(name)); known {
-			c.used[name] = n
+			used[name] = n
 		}
 	}
-	return c.used
+	return used
 }
 
 // mustSpecify are the limits of a quota that every container of a pod must name.

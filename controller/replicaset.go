@@ -29,18 +29,21 @@ const maxSingleEvents = 10
 type replicaSets struct{ admit PodAdmission }
 
 func (replicaSets) Name() string      { return "replicaset" }
-func (replicaSets) Watches() []string { return []string{"replicasets", "pods"} }
+func (replicaSets) Watches() []string { return []string{"replicasets", "pods", "serviceaccounts"} }
 
 func (replicaSets) final(resource string) bool { return resource == "replicasets" }
 
-func (replicaSets) Keys(_ View, ch Change, emit func(object.Key)) {
-	if ch.Key.Resource == "replicasets" {
+func (replicaSets) Keys(v View, ch Change, emit func(object.Key)) {
+	switch ch.Key.Resource {
+	case "replicasets":
 		if ch.New != nil {
 			emit(ch.Key)
 		}
-		return
+	case "serviceaccounts":
+		emitForAccount(v, ch, "replicasets", emit)
+	default:
+		emitPodOwner(ch, "ReplicaSet", "replicasets", emit)
 	}
-	emitPodOwner(ch, "ReplicaSet", "replicasets", emit)
 }
 
 // emitPodOwner emits the owner, of the kind, of a pod that changed in what an owner looks at.
@@ -127,20 +130,26 @@ func (s *replicaSync) count(selector labels.Selector) bool {
 	var c podCounts
 	terminating := int32(0)
 	want := labels.Set(s.live.Spec.Template.Labels).AsSelectorPreValidated()
-	for a, n := range s.v.Alike(s.live.UID) {
+	if !object.SeesAlike(selector) || !object.SeesAlike(want) {
+		return false
+	}
+	for a := range s.v.Alike(s.live.Namespace, s.live.UID) {
+		p, n := a.Example, int32(a.Pods)
 		switch {
-		case a.Terminating:
-			terminating += int32(n)
+		case podEnded(p):
 			continue
-		case !selector.Matches(labels.Set(a.Labels)):
+		case p.DeletionTimestamp != nil:
+			terminating += n
+			continue
+		case !selector.Matches(labels.Set(p.Labels)):
 			return false
 		}
-		c.active += int32(n)
-		if want.Matches(labels.Set(a.Labels)) {
-			c.labelled += int32(n)
+		c.active += n
+		if want.Matches(labels.Set(p.Labels)) {
+			c.labelled += n
 		}
-		if a.Ready {
-			c.ready += int32(n)
+		if podReady(p) {
+			c.ready += n
 		}
 	}
 	if c.active > replicas(s.live) {
@@ -203,7 +212,7 @@ func (s *replicaSync) create(n int) {
 	}
 	owner := metav1.NewControllerRef(s.live, s.kind)
 	created := metav1.NewTime(s.now.Truncate(time.Second))
-	gate := newPodGate(s.v, s.admit, s.live.Namespace)
+	gate := newPodGate(s.v, s.admit, s.live.Namespace, s.now)
 	for ; n > 0; slot++ {
 		name := childName(s.live.Name, s.live.UID, slot)
 		if _, taken := s.v.Get(object.Key{Resource: "pods", Namespace: s.live.Namespace, Name: name}); taken {
@@ -258,10 +267,12 @@ func (s *replicaSync) remove(n int) {
 		related[p.Spec.NodeName]++
 	}
 	var gone []string
-	for _, p := range rankForDeletion(s.active, related, s.now)[:min(n, len(s.active))] {
+	ranked := rankForDeletion(s.active, related, s.now)
+	n = min(n, len(ranked))
+	s.active = ranked[n:]
+	for _, p := range ranked[:n] {
 		s.res.Delete = append(s.res.Delete, Deletion{Key: object.KeyOf(p)})
 		gone = append(gone, p.Name)
-		s.active = slices.DeleteFunc(s.active, func(x *corev1.Pod) bool { return x == p })
 		if p.Spec.NodeName != "" {
 			s.terminating++
 		}

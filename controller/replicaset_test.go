@@ -21,9 +21,9 @@ import (
 // uncounted is a state whose pods a ReplicaSet has to look at one by one: it says that one of them is to be released.
 type uncounted struct{ *memview.State }
 
-func (uncounted) Alike(types.UID) iter.Seq2[object.Alike, int] {
-	return func(yield func(object.Alike, int) bool) {
-		yield(object.Alike{Labels: map[string]string{"app": "another"}}, 1)
+func (uncounted) Alike(string, types.UID) iter.Seq[object.Alike] {
+	return func(yield func(object.Alike) bool) {
+		yield(object.Alike{Example: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "another"}}}, Pods: 1})
 	}
 }
 

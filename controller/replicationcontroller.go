@@ -15,18 +15,25 @@ import (
 // form, as in Kubernetes.
 type replicationControllers struct{ admit PodAdmission }
 
-func (replicationControllers) Name() string      { return "replicationcontroller" }
-func (replicationControllers) Watches() []string { return []string{"replicationcontrollers", "pods"} }
+func (replicationControllers) Name() string { return "replicationcontroller" }
+func (replicationControllers) Watches() []string {
+	return []string{"replicationcontrollers", "pods", "serviceaccounts"}
+}
 
 func (replicationControllers) final(resource string) bool {
 	return resource == "replicationcontrollers"
 }
 
-func (replicationControllers) Keys(_ View, ch Change, emit func(object.Key)) {
-	if ch.Key.Resource == "pods" {
+func (replicationControllers) Keys(v View, ch Change, emit func(object.Key)) {
+	switch ch.Key.Resource {
+	case "pods":
 		emitPodOwner(ch, "ReplicationController", "replicationcontrollers", emit)
-	} else if ch.New != nil {
-		emit(ch.Key)
+	case "serviceaccounts":
+		emitForAccount(v, ch, "replicationcontrollers", emit)
+	default:
+		if ch.New != nil {
+			emit(ch.Key)
+		}
 	}
 }
 

@@ -160,13 +160,14 @@ func TestForeignClaim(t *testing.T) {
 		r := &statefulRun{live: set, set: set}
 		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data-db-0", OwnerReferences: []metav1.OwnerReference{
 			{APIVersion: "example.org/v1", Kind: "Backup", Name: "b", UID: "b", Controller: c.controls}}}}
-		if got := r.claimOwners(claim, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "db-0", UID: "p"}}); len(got) != c.want {
-			t.Errorf("controlled by another %v: the owners are %v, want %d of them", c.controls != nil, got, c.want)
+		got, foreign := r.claimOwners(claim, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "db-0", UID: "p"}})
+		if len(got) != c.want || foreign != (c.controls != nil) {
+			t.Errorf("controlled by another %v: the owners are %v, want %d of them, and foreign is %v", c.controls != nil, got, c.want, foreign)
 		}
 	}
 }
 
-// TestTolerationSeconds: of several tolerations of a taint the shortest holds.
+// TestTolerationSeconds: of several tolerations of a taint the first holds.
 func TestTolerationSeconds(t *testing.T) {
 	taint := &corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoExecute}
 	tol := func(seconds ...int64) *corev1.Pod {
@@ -179,7 +180,7 @@ func TestTolerationSeconds(t *testing.T) {
 	for _, c := range []struct {
 		pod     *corev1.Pod
 		seconds int64
-	}{{tol(300, 10), 10}, {tol(10, 300), 10}, {tol(20), 20}} {
+	}{{tol(300, 10), 300}, {tol(10, 300), 10}, {tol(20), 20}} {
 		if got, endless, tolerated := tolerationOf(c.pod, taint); got != c.seconds || endless || !tolerated {
 			t.Errorf("%v: %d s, endless %v, tolerated %v; want %d s", c.pod.Spec.Tolerations, got, endless, tolerated, c.seconds)
 		}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,10 +20,8 @@ import (
 // maxRefusalEvents is how many pods of one owner that fit nowhere get an event of their own in one run, which people look for; the rest share one.
 const maxRefusalEvents = 500
 
-// retryUnplaced is after how long pods that fit nowhere are looked at again though nothing happened that could matter to them, as kube-scheduler does.
-const retryUnplaced = 5 * time.Minute
-
-// schedulingKey is the one key of the scheduling step: it looks at all pods without a node at once.
+// schedulingKey is the key of the scheduling step, which decides for all pods without a node at once. Other keys are steps too, in which some pods besides are
+// tried, and told why they wait, though they were told before: a pod's own key, that of a claim, and those of retryKey.
 var schedulingKey = object.Key{Resource: "pods"}
 
 // scheduling binds pods to nodes by package scheduler. Its input are pods without a node, and nodes with what runs on them; its
@@ -31,6 +29,9 @@ var schedulingKey = object.Key{Resource: "pods"}
 type scheduling struct{ extensions []*scheduler.Extension }
 
 func (scheduling) Name() string { return "scheduler" }
+
+// completes implements completer: what an entry makes is bound in it.
+func (scheduling) completes(k object.Key) bool { return k == schedulingKey }
 
 // Watches names what the scheduler's rules look at: pods and nodes, the volumes of pods that wait for them, the labels of namespaces that terms
 // of pods select by, and the profiles.
@@ -49,20 +50,46 @@ func (scheduling) Keys(v View, ch Change, emit func(object.Key)) {
 	}
 	if ch.Key.Resource != "pods" {
 		if mayMakeRoom(ch) {
-			emitIfUnbound(v, emit)
+			emitIfUnbound(v, emitClaim(ch, emit))
 		}
 		return
 	}
-	if p, ok := ch.New.(*corev1.Pod); ok && p.Spec.NodeName == "" {
-		if p.DeletionTimestamp == nil && !podEnded(p) && !ofOthers(v, p) && (ch.Old == nil || !equality.Semantic.DeepEqual(ch.Old.(*corev1.Pod).Spec, p.Spec)) {
-			emit(schedulingKey)
-		}
+	if p, ok := ch.New.(*corev1.Pod); ok && p.Spec.NodeName == "" && p.DeletionTimestamp == nil && !podEnded(p) {
+		waitingKeys(v, p, ch.Old, emit)
 		return
 	}
 	if concernsOthers(ch) {
 		// Each pod that a step binds is such a change: whether somebody waits is looked at once, by the next step.
 		emit(schedulingKey)
 	}
+}
+
+// waitingKeys emits what a change of a pod without a node asks for.
+func waitingKeys(v View, p *corev1.Pod, old object.Object, emit func(object.Key)) {
+	was, had := old.(*corev1.Pod)
+	switch {
+	case ofOthers(v, p):
+		return
+	case !had:
+		emit(schedulingKey)
+	case !equality.Semantic.DeepEqual(was.Spec, p.Spec) || !maps.Equal(was.Labels, p.Labels):
+		emit(object.KeyOf(p))
+	}
+	if scheduler.Told(p) && (!had || !scheduler.Told(was)) {
+		emit(retryKey(p))
+	}
+}
+
+// emitClaim makes a change of a claim, or of its volume, look at the pods that use it.
+func emitClaim(ch Change, emit func(object.Key)) func(object.Key) {
+	claim := ch.Key
+	if pv, ok := ch.New.(*corev1.PersistentVolume); ok && pv.Spec.ClaimRef != nil {
+		claim = object.Key{Resource: "persistentvolumeclaims", Namespace: pv.Spec.ClaimRef.Namespace, Name: pv.Spec.ClaimRef.Name}
+	}
+	if claim.Resource != "persistentvolumeclaims" {
+		return emit
+	}
+	return func(object.Key) { emit(claim) }
 }
 
 // mayMakeRoom tells whether a change of neither a pod nor a node may let a pod find a node.
@@ -80,20 +107,39 @@ func mayMakeRoom(ch Change) bool {
 	return true
 }
 
-// concernsOthers tells whether a change of a bound pod may let another pod find a node: it gives back what it had, it has other
+// concernsOthers tells whether a change of a bound pod may let another pod find a node: it gives back what it had or some of it, it has other
 // labels, it begins to go, or it has just come to its node, where others may want to be with it.
 func concernsOthers(ch Change) bool {
 	was, had := ch.Old.(*corev1.Pod)
 	is, there := ch.New.(*corev1.Pod)
 	switch {
 	case !there:
-		return had && was.Spec.NodeName != "" && !podEnded(was)
+		return had && (was.Spec.NodeName != "" && !podEnded(was) || was.Spec.NodeName == "" && was.Status.NominatedNodeName != "")
 	case podEnded(is):
 		return had && was.Spec.NodeName != "" && !podEnded(was)
 	case !had || was.Spec.NodeName == "":
 		return true
 	}
-	return (was.DeletionTimestamp == nil) != (is.DeletionTimestamp == nil) || !maps.Equal(was.Labels, is.Labels)
+	return (was.DeletionTimestamp == nil) != (is.DeletionTimestamp == nil) || !maps.Equal(was.Labels, is.Labels) || resized(was, is)
+}
+
+// resized tells whether a bound pod asks for something else, or has been given something else by its agent. That it was given something for the first
+// time is no news.
+func resized(was, is *corev1.Pod) bool {
+	if !equality.Semantic.DeepEqual(was.Spec.Resources, is.Spec.Resources) {
+		return true
+	}
+	asks := func(a, b corev1.Container) bool { return equality.Semantic.DeepEqual(a.Resources, b.Resources) }
+	if !slices.EqualFunc(was.Spec.Containers, is.Spec.Containers, asks) || !slices.EqualFunc(was.Spec.InitContainers, is.Spec.InitContainers, asks) {
+		return true
+	}
+	for i := range min(len(was.Status.ContainerStatuses), len(is.Status.ContainerStatuses)) {
+		a, b := &was.Status.ContainerStatuses[i], &is.Status.ContainerStatuses[i]
+		if a.Resources != nil && !equality.Semantic.DeepEqual(a.Resources, b.Resources) || a.AllocatedResources != nil && !equality.Semantic.DeepEqual(a.AllocatedResources, b.AllocatedResources) {
+			return true
+		}
+	}
+	return false
 }
 
 // ofOthers tells whether a pod waits for a scheduler that is none of the profiles: each look at those that wait takes longer the more there are.
@@ -124,20 +170,22 @@ func schedulableChanged(a, b *corev1.Node) bool {
 		!equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil) || (len(a.Status.Conditions) == 0) != (len(b.Status.Conditions) == 0)
 }
 
-func (c scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, error) {
-	var pods []*corev1.Pod
-	profiles, fault := scheduler.ReadProfiles(v, c.extensions...)
-	for p := range v.Unbound() {
-		if _, ours := profiles.Of(p); ours && len(p.Spec.SchedulingGates) == 0 {
-			pods = append(pods, p)
-		}
+func (c scheduling) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
+	again, wake, ok := toTell(key, now)
+	waits := false
+	for range v.Unbound() {
+		waits = true
+		break
 	}
-	if len(pods) == 0 {
+	if !waits {
 		return Result{}, nil
 	}
-	inQueue(pods)
-	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), claims: claimBinding{View: v, now: now, writes: map[object.Key]object.Object{}}, told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}, passed: map[object.Key]bool{}}
-	for _, d := range decisions(v, profiles, pods) {
+	if !ok {
+		return Result{Wake: wake}, nil
+	}
+	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), again: again, claims: claimBinding{View: v, now: now, writes: map[object.Key]object.Object{}}, told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}, passed: map[object.Key]bool{}}
+	list, fault := decisions(v, c.extensions, again)
+	for _, d := range list {
 		for _, q := range d.Unnominated {
 			s.passed[object.KeyOf(q)] = true
 		}
@@ -146,84 +194,34 @@ func (c scheduling) Reconcile(v View, _ object.Key, now time.Time) (Result, erro
 		} else {
 			s.bind(d)
 		}
+		if d.Node == "" && !wake.IsZero() && again(d.Pod) {
+			s.res.Wake = wake
+		}
 	}
 	s.summarize()
-	if len(s.res.Unplaced) > 0 {
-		s.res.Wake = now.Add(retryUnplaced)
-	}
-	if o, ok := v.Get(scheduler.ProfilesKey); ok && fault != nil {
+	if o, ok := v.Get(scheduler.ProfilesKey); ok && fault != nil && len(list) > 0 {
 		s.event(o, corev1.DefaultSchedulerName, corev1.EventTypeWarning, "InvalidProfile", fault.Error())
 	}
 	return s.res, nil
 }
 
-// decisions places the pods, on a snapshot that is kept if there is one.
-func decisions(v View, profiles scheduler.Profiles, pods []*corev1.Pod) []scheduler.Decision {
+// decisions tries pods that wait, on a snapshot that is kept if there is one. The error is of profiles that cannot be read.
+func decisions(v View, extensions []*scheduler.Extension, again func(*corev1.Pod) bool) ([]scheduler.Decision, error) {
 	k, ok := v.(snapshotKeeper)
 	if !ok {
-		return scheduler.NewSnapshotFor(v, profiles).Schedule(pods)
+		profiles, fault := scheduler.ReadProfiles(v, extensions...)
+		return scheduler.NewSnapshotFor(v, profiles).ScheduleWaiting(nil), fault
 	}
-	s, done := k.Snapshot(profiles)
-	out := s.Schedule(pods)
+	s, done, fault := k.Snapshot(extensions)
+	out := s.ScheduleWaiting(again)
 	done()
-	return out
-}
-
-// queued is a pod with what its place in the queue depends on, read once: thousands come together.
-type queued struct {
-	pod      *corev1.Pod
-	priority int32
-	owner    string
-	slot, at int
-}
-
-// inQueue orders pods as kube-scheduler's queue does (priority, then age); pods of one owner stand together in the order of their slots.
-func inQueue(pods []*corev1.Pod) {
-	list := make([]queued, len(pods))
-	for i, p := range pods {
-		list[i] = queued{pod: p, priority: priority(p), owner: ownerName(p), slot: slotOf(p), at: i}
-	}
-	slices.SortFunc(list, queued.compare)
-	for i := range list {
-		pods[i] = list[i].pod
-	}
-}
-
-func (q queued) compare(o queued) int {
-	if q.priority != o.priority {
-		return cmp.Compare(o.priority, q.priority)
-	}
-	if n := q.pod.CreationTimestamp.Compare(o.pod.CreationTimestamp.Time); n != 0 {
-		return n
-	}
-	return cmp.Or(cmp.Compare(q.pod.Namespace, o.pod.Namespace), cmp.Compare(q.owner, o.owner), cmp.Compare(q.slot, o.slot), cmp.Compare(q.at, o.at))
-}
-
-func priority(p *corev1.Pod) int32 {
-	if p.Spec.Priority == nil {
-		return 0
-	}
-	return *p.Spec.Priority
-}
-
-func ownerName(p *corev1.Pod) string {
-	if r := metav1.GetControllerOfNoCopy(p); r != nil {
-		return r.Name
-	}
-	return ""
-}
-
-func slotOf(p *corev1.Pod) int {
-	n, err := strconv.Atoi(p.Annotations[object.AnnotationSlot])
-	if err != nil {
-		return -1
-	}
-	return n
+	return out, fault
 }
 
 // binding turns decisions into writes.
 type binding struct {
 	v      View
+	again  func(*corev1.Pod) bool // pods that are told why they wait though they were told before; nil for none
 	claims claimBinding
 	now    metav1.Time
 	res    Result
@@ -316,8 +314,8 @@ func schedulerOf(p *corev1.Pod) string {
 	return cmp.Or(p.Spec.SchedulerName, corev1.DefaultSchedulerName)
 }
 
+// refuse writes why a pod waits, when that is news: so a pod that is tried without need, or is not, comes to the same, but for when its news is told.
 func (s *binding) refuse(d scheduler.Decision) {
-	s.res.Unplaced = append(s.res.Unplaced, Unplaced{Pod: object.KeyOf(d.Pod), Owner: s.owner(d.Pod), Message: d.Message})
 	s.preempt(d)
 	nominated := d.Pod.Status.NominatedNodeName
 	switch {
@@ -326,6 +324,11 @@ func (s *binding) refuse(d scheduler.Decision) {
 	case d.Unnominate || s.passed[object.KeyOf(d.Pod)]:
 		nominated = ""
 	}
+	if scheduler.Told(d.Pod) && nominated == d.Pod.Status.NominatedNodeName && (s.again == nil || !s.again(d.Pod)) {
+		s.news(d)
+		return
+	}
+	s.res.Unplaced = append(s.res.Unplaced, Unplaced{Pod: object.KeyOf(d.Pod), Owner: s.owner(d.Pod), Message: d.Message})
 	told := podCondition(d.Pod, corev1.PodScheduled)
 	if told != nil && told.Status == corev1.ConditionFalse && told.Message == d.Message && nominated == d.Pod.Status.NominatedNodeName {
 		return
@@ -344,6 +347,24 @@ func (s *binding) refuse(d scheduler.Decision) {
 	}
 }
 
+// news has a pod that is refused for other reasons than it says told so in a step of its own soon.
+func (s *binding) news(d scheduler.Decision) {
+	says := podCondition(d.Pod, corev1.PodScheduled)
+	if len(s.res.Others) < maxNews && says != nil && reasonsIn(says.Message) != reasonsIn(d.Message) {
+		s.res.Others = append(s.res.Others, KeyWake{Key: object.KeyOf(d.Pod), At: s.now.Truncate(retryNews).Add(retryNews)})
+	}
+}
+
+// reasonsIn is a message without its numbers: that more or fewer nodes say the same is no news.
+func reasonsIn(message string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, message)
+}
+
 // preempt deletes the victims of a decision, in their grace period, each with the reason among its conditions.
 func (s *binding) preempt(d scheduler.Decision) {
 	for _, q := range d.Victims {
@@ -353,7 +374,11 @@ func (s *binding) preempt(d scheduler.Decision) {
 		s.res.Put = append(s.res.Put, disrupted(q, s.now.Time, corev1.PodReasonPreemptionByScheduler,
 			schedulerOf(d.Pod)+": preempting to accommodate a higher priority pod"))
 		s.res.Delete = append(s.res.Delete, Deletion{Key: object.KeyOf(q)})
-		s.event(q, schedulerOf(d.Pod), corev1.EventTypeNormal, "Preempted", fmt.Sprintf("Preempted by pod %s on node %s", d.Pod.UID, d.Nominated))
+		text := fmt.Sprintf("Preempted by pod %s on node %s", d.Pod.UID, d.Nominated)
+		if q.Spec.NodeName != d.Nominated {
+			text += fmt.Sprintf(", for pod group %s has too few pods left", q.Labels[scheduler.LabelGang])
+		}
+		s.event(q, schedulerOf(d.Pod), corev1.EventTypeNormal, "Preempted", text)
 	}
 }
 

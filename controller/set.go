@@ -24,6 +24,8 @@ type Config struct {
 	Extensions []*scheduler.Extension
 	// AdmitPod completes the pods of controllers before quotas look at them; nil leaves them as their templates are.
 	AdmitPod PodAdmission
+	// AdmitClaim refuses claims that controllers make before quotas look at them; nil refuses none.
+	AdmitClaim ClaimAdmission
 	// Signer signs certificate requests; nil leaves them unsigned.
 	Signer Signer
 	// Tokens signs the tokens of service accounts' Secrets; nil leaves those empty.
@@ -116,6 +118,19 @@ func (s *Set) Resync(v View) []Trigger {
 // the same key, which would cost another walk over all of the key's pods. What others make of it is.
 type finisher interface{ final(resource string) bool }
 
+// folder is a controller some of whose keys are parts of others: a run for the whole does what the runs for its parts would.
+type folder interface {
+	fold(key object.Key) (whole object.Key, part bool)
+}
+
+// whole is the key that a key is a part of.
+func (s *Set) whole(i int, k object.Key) (object.Key, bool) {
+	if f, ok := s.controllers[i].(folder); ok {
+		return f.fold(k)
+	}
+	return k, false
+}
+
 // final tells whether what a controller itself writes of a resource is no reason for it to look again.
 func (s *Set) final(i int, resource string) bool {
 	f, ok := s.controllers[i].(finisher)
@@ -126,7 +141,9 @@ func (s *Set) final(i int, resource string) bool {
 type starter interface{ Start() []object.Key }
 
 func (s *Set) keys(v View, ch Change, emit func(int, object.Key)) {
-	for _, i := range s.byResource[ch.Key.Resource] {
-		s.controllers[i].Keys(v, ch, func(k object.Key) { emit(i, k) })
+	at := 0
+	each := func(k object.Key) { emit(at, k) } // one for all: each write asks twenty controllers
+	for _, at = range s.byResource[ch.Key.Resource] {
+		s.controllers[at].Keys(v, ch, each)
 	}
 }

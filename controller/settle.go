@@ -19,17 +19,19 @@ import (
 const (
 	// maxRuns is how often one key may run within one Settle with effect before it counts as never settling.
 	maxRuns = 64
+	// maxParts is how many parts of one key are run one by one; of more the whole is run.
+	maxParts = 8
 	// retryQuarantine and retryError are how long a key rests after a panic or an error.
 	retryQuarantine = time.Minute
 	retryError      = 5 * time.Second
 )
 
 // Settle runs the controllers of set on the overlay, beginning with triggers, until nothing changes or budget writes have been
-// made. It writes only to the overlay and is a function of its arguments: the same input gives the same writes in the same
+// made, and those of a completer after that. It writes only to the overlay and is a function of its arguments: the same input gives the same writes in the same
 // order. now must not be before that of the last entry. A run's writes are applied as a whole, so the budget may be exceeded
-// by the last run. A controller that panics or never settles costs its own key only.
+// by the last runs. A controller that panics or never settles costs its own key only.
 func Settle(set *Set, o Overlay, triggers []Trigger, now time.Time, budget int, admit Admit) Outcome {
-	s := &settling{set: set, o: o, now: now, admit: admit,
+	s := &settling{set: set, o: o, now: now, admit: admit, parts: map[job]int{},
 		queues: make([][]object.Key, len(set.controllers)), queued: map[job]bool{}, runs: map[job]int{}, out: map[job]bool{}}
 	for _, t := range triggers {
 		if i, ok := set.byName[t.Controller]; ok {
@@ -43,6 +45,7 @@ func Settle(set *Set, o Overlay, triggers []Trigger, now time.Time, budget int, 
 		}
 		s.run(j)
 	}
+	s.completeAll()
 	s.outcome.Leftover = s.rest()
 	return s.outcome
 }
@@ -63,6 +66,8 @@ type settling struct {
 	queued map[job]bool
 	runs   map[job]int
 	out    map[job]bool // quarantined
+	// parts is how many parts of a key are queued.
+	parts map[job]int
 	// running is the run whose result is being applied.
 	running job
 
@@ -78,6 +83,17 @@ func (s *settling) push(i int, k object.Key) {
 	if s.queued[j] || s.out[j] {
 		return
 	}
+	if whole, part := s.set.whole(i, k); part {
+		w := job{i, whole}
+		if s.queued[w] {
+			return
+		}
+		if s.parts[w] == maxParts {
+			s.push(i, whole)
+			return
+		}
+		s.parts[w]++
+	}
 	s.queued[j] = true
 	s.queues[i] = append(s.queues[i], k)
 }
@@ -88,6 +104,13 @@ func (s *settling) pop() (job, bool) {
 			j := job{i, s.queues[i][0]}
 			s.queues[i] = s.queues[i][1:]
 			delete(s.queued, j)
+			if whole, part := s.set.whole(i, j.key); part {
+				w := job{i, whole}
+				s.parts[w]--
+				if s.queued[w] {
+					continue // it does this too
+				}
+			}
 			// A key may have been queued by the very run that was its last.
 			if !s.out[j] {
 				return j, true
@@ -95,6 +118,26 @@ func (s *settling) pop() (job, bool) {
 		}
 	}
 	return job{}, false
+}
+
+// completer is a controller whose runs complete what those before it have made: they are not left for another entry, so that most pods are written once.
+type completer interface{ completes(object.Key) bool }
+
+// completeAll runs what completers have waiting when the budget is spent.
+func (s *settling) completeAll() {
+	for i, c := range s.set.controllers {
+		b, ok := c.(completer)
+		if !ok {
+			continue
+		}
+		for _, k := range slices.Clone(s.queues[i]) {
+			if j := (job{i, k}); b.completes(k) {
+				s.queues[i] = slices.DeleteFunc(s.queues[i], func(q object.Key) bool { return q == k })
+				delete(s.queued, j)
+				s.run(j)
+			}
+		}
+	}
 }
 
 func (s *settling) rest() []Trigger {
@@ -146,6 +189,9 @@ func (s *settling) run(j job) {
 	s.apply(res)
 	if !res.Wake.IsZero() {
 		s.wake(j, res.Wake)
+	}
+	for _, o := range res.Others {
+		s.wake(job{j.controller, o.Key}, o.At)
 	}
 	if s.outcome.Ops == before {
 		return
@@ -309,8 +355,10 @@ func (s *settling) write(ch Change) {
 	}
 	s.outcome.Ops++
 	s.set.keys(s.o, ch, func(i int, k object.Key) {
-		if i == s.running.controller && k == s.running.key && s.set.final(i, ch.Key.Resource) {
-			return
+		if i == s.running.controller && s.set.final(i, ch.Key.Resource) {
+			if whole, _ := s.set.whole(i, s.running.key); k == whole {
+				return
+			}
 		}
 		s.push(i, k)
 	})

@@ -140,13 +140,18 @@ func TestSettleProperties(t *testing.T) {
 				rt.Fatal("the same history gave two states")
 			}
 		}
+		var turns []controller.Trigger // of waiting pods: a resync tells those again that have theirs just now
+		for i := range 300 {
+			turns = append(turns, controller.Trigger{Controller: "scheduler", Key: object.Key{Resource: "pods", Name: fmt.Sprintf("retry-%d", i)}})
+		}
+		a.settle(turns...)
 		if out := a.settle(a.set.Resync(a.state)...); out.Ops != 0 {
 			rt.Fatalf("a settled state was changed by a resync: %d writes, %v", out.Ops, a.state.TakeChanges())
 		}
 	})
 }
 
-// TestReasonsForgetNodes takes the only node away: a waiting pod's reason no longer speaks of it, without a resync.
+// TestReasonsForgetNodes takes the only node away: within five minutes a waiting pod's reason no longer speaks of it, without a resync.
 func TestReasonsForgetNodes(t *testing.T) {
 	w := newWorld(t)
 	w.node("n1", "10m", "1Gi", nil) // too small for any
@@ -155,7 +160,7 @@ func TestReasonsForgetNodes(t *testing.T) {
 	}
 	w.settle()
 	w.state.Delete(object.Key{Resource: "nodes", Name: "n1"})
-	w.settle()
+	w.pass(5 * time.Minute)
 	waiting := 0
 	for p := range w.state.Unbound() {
 		for _, c := range p.Status.Conditions {
@@ -198,6 +203,31 @@ func TestBudget(t *testing.T) {
 	}
 	if a, b := whole.show("pods"), parts.show("pods"); a != b {
 		t.Errorf("a small budget placed otherwise:\n%s\n%s", a, b)
+	}
+}
+
+// TestPodsAreBoundInTheirEntry: pods that are made where the budget ends are bound there too, and not written again by the next entry.
+func TestPodsAreBoundInTheirEntry(t *testing.T) {
+	w := newWorld(t)
+	w.budget = 3
+	w.node("n1", "4", "8Gi", nil)
+	for _, name := range []string{"a", "b"} {
+		if err := w.apply(deployment(name, 5, "v1", "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made := 0
+	for rounds := 0; rounds < 100 && (rounds == 0 || len(w.left) > 0); rounds++ {
+		w.settle()
+		for o := range w.state.List("pods", "default") {
+			if p := o.(*corev1.Pod); p.Spec.NodeName == "" {
+				t.Fatalf("round %d leaves %s without a node", rounds, p.Name)
+			}
+			made++
+		}
+	}
+	if made == 0 {
+		t.Error("no pod was made")
 	}
 }
 

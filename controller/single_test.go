@@ -131,7 +131,7 @@ func TestQuotaLetsBe(t *testing.T) {
 	}{{svc(1, 2), false}, {svc(3, 4), false}, {svc(1), false}, {svc(1, 2, 3), true}} {
 		old := svc(1, 2)
 		state := memview.New(q, old)
-		check := controller.BeforeWrite(state, c.next, old)
+		check := controller.BeforeWrite(state, c.next, old, time.Now())
 		state.Put(c.next)
 		if err := check.After(state); (err != nil) != c.refused {
 			t.Errorf("%d ports in place of two: %v, want refused %v", len(c.next.Spec.Ports), err, c.refused)

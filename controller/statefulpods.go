@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"reconcile/object"
@@ -94,35 +95,48 @@ func (r *statefulRun) volumes(had []corev1.Volume, ordinal int) []corev1.Volume 
 	return out
 }
 
-// makeClaims makes what a pod's claims lack. It tells false while one is being deleted: the pod waits for that.
-func (r *statefulRun) makeClaims(p *corev1.Pod) bool {
-	if p.Status.Phase == "" {
-		r.number(p)
-	}
+// makeClaims makes what a pod's claims lack, and tells why the pod must wait: for a claim that is being deleted, or one that may not be made. The others
+// are made all the same.
+func (r *statefulRun) makeClaims(p *corev1.Pod) error {
+	var errs []error
 	for i := range r.live.Spec.VolumeClaimTemplates {
 		name := claimName(r.live, i, ordinalOf(p))
 		o, there := r.v.Get(object.Key{Resource: "persistentvolumeclaims", Namespace: r.live.Namespace, Name: name})
 		if there {
 			if o.GetDeletionTimestamp() != nil {
-				return false
+				errs = append(errs, fmt.Errorf("pvc %s is being deleted", name))
 			}
 			continue
 		}
-		c := object.Copy(&r.live.Spec.VolumeClaimTemplates[i])
-		tags := maps.Clone(c.Labels)
-		if tags == nil {
-			tags = map[string]string{}
+		if err := r.makeClaim(p, &r.live.Spec.VolumeClaimTemplates[i], name); err != nil {
+			errs = append(errs, fmt.Errorf("failed to create PVC %s: %w", name, err))
 		}
-		maps.Copy(tags, r.live.Spec.Selector.MatchLabels)
-		c.ObjectMeta = metav1.ObjectMeta{Name: name, Namespace: r.live.Namespace, Labels: tags, Annotations: maps.Clone(c.Annotations),
-			UID: HashUID("claim", string(r.live.UID), name, strconv.Itoa(r.slot()))}
-		c.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))
-		c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
-		c.OwnerReferences = r.claimOwners(c, p)
-		r.res.Put = append(r.res.Put, c)
-		r.event("SuccessfulCreate", fmt.Sprintf("Create Claim %s Pod %s in StatefulSet %s success", name, p.Name, r.live.Name))
 	}
-	return true
+	return utilerrors.NewAggregate(errs)
+}
+
+func (r *statefulRun) makeClaim(p *corev1.Pod, t *corev1.PersistentVolumeClaim, name string) error {
+	c := object.Copy(t)
+	tags := maps.Clone(c.Labels)
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	maps.Copy(tags, r.live.Spec.Selector.MatchLabels)
+	c.ObjectMeta = metav1.ObjectMeta{Name: name, Namespace: r.live.Namespace, Labels: tags, Annotations: maps.Clone(c.Annotations)}
+	c.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))
+	c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+	if r.claimDoor == nil {
+		r.claimDoor = newClaimGate(r.v, r.admitClaim, r.live.Namespace, r.now)
+	}
+	if err := r.claimDoor.take(c); err != nil {
+		r.refused(fmt.Sprintf("Create Claim %s for Pod %s in StatefulSet %s failed error: %v", name, p.Name, r.live.Name, err))
+		return err
+	}
+	c.UID = HashUID("claim", string(r.live.UID), c.Name, strconv.Itoa(r.slot()))
+	c.OwnerReferences, _ = r.claimOwners(c, p)
+	r.res.Put = append(r.res.Put, c)
+	r.event("SuccessfulCreate", fmt.Sprintf("Create Claim %s Pod %s in StatefulSet %s success", c.Name, p.Name, r.live.Name))
+	return nil
 }
 
 func (r *statefulRun) retention() appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy {
@@ -161,7 +175,10 @@ func (r *statefulRun) own(p *corev1.Pod) {
 		if !ok || r.written[key] {
 			continue
 		}
-		refs := r.claimOwners(o, p)
+		refs, foreign := r.claimOwners(o, p)
+		if foreign {
+			r.conflict(o)
+		}
 		if equality.Semantic.DeepEqual(refs, o.GetOwnerReferences()) {
 			continue
 		}
@@ -173,17 +190,16 @@ func (r *statefulRun) own(p *corev1.Pod) {
 }
 
 // claimOwners are the owners that a pod's claim should have: the set if the claims go with it, the pod if it is condemned and the
-// claims go with that. A claim that another controller has, or that an object before ours of the same name had, is not ours to bind.
-func (r *statefulRun) claimOwners(claim object.Object, p *corev1.Pod) []metav1.OwnerReference {
+// claims go with that. A claim that another controller has (foreign), or that an object before ours of the same name had, is not ours to bind.
+func (r *statefulRun) claimOwners(claim object.Object, p *corev1.Pod) (owners []metav1.OwnerReference, foreign bool) {
 	had := claim.GetOwnerReferences()
 	policy := r.retention()
 	removes := policy.WhenScaled == appsv1.DeletePersistentVolumeClaimRetentionPolicyType || policy.WhenDeleted == appsv1.DeletePersistentVolumeClaimRetentionPolicyType
-	foreign := false
 	var others []metav1.OwnerReference
 	for _, ref := range had {
 		switch {
 		case namesAny(ref, "StatefulSet", r.live.Name) && ref.UID != r.live.UID, namesAny(ref, "Pod", p.Name) && ref.UID != p.UID:
-			return had
+			return had, false
 		case ref.UID == r.live.UID, p.UID != "" && ref.UID == p.UID:
 		default:
 			foreign = foreign || removes && ref.Controller != nil && *ref.Controller
@@ -191,16 +207,25 @@ func (r *statefulRun) claimOwners(claim object.Object, p *corev1.Pod) []metav1.O
 		}
 	}
 	if foreign {
-		return others
+		return others, true
 	}
 	condemned := !r.inRange(p)
 	switch {
 	case policy.WhenScaled == appsv1.DeletePersistentVolumeClaimRetentionPolicyType && condemned:
-		return append(others, *metav1.NewControllerRef(p, corev1.SchemeGroupVersion.WithKind("Pod")))
+		return append(others, *metav1.NewControllerRef(p, corev1.SchemeGroupVersion.WithKind("Pod"))), false
 	case policy.WhenDeleted == appsv1.DeletePersistentVolumeClaimRetentionPolicyType && (!condemned || policy.WhenScaled != appsv1.DeletePersistentVolumeClaimRetentionPolicyType):
-		return append(others, *metav1.NewControllerRef(r.live, appsv1.SchemeGroupVersion.WithKind("StatefulSet")))
+		return append(others, *metav1.NewControllerRef(r.live, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))), false
 	}
-	return others
+	return others, false
+}
+
+// conflict tells once that another controller has a claim which the retention policy is about.
+func (r *statefulRun) conflict(claim object.Object) {
+	e := Event{Regarding: r.live, Type: corev1.EventTypeWarning, Reason: "ConflictingController", Component: "statefulset-controller",
+		Message: fmt.Sprintf("PersistentVolumeClaim %s has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim", claim.GetName())}
+	if !toldAlready(r.v, e) {
+		r.res.Events = append(r.res.Events, e)
+	}
 }
 
 // identify gives a pod the labels of its name back.

@@ -23,11 +23,14 @@ import (
 // The file has the flow; statefulpods.go what pods and claims look like, history.go the revisions. That there are never two pods of
 // one ordinal follows from their names: the successor is made when the one before is gone from the store, and not in the entry that
 // removes it (see remover).
-type statefulSets struct{ admit PodAdmission }
+type statefulSets struct {
+	admit      PodAdmission
+	admitClaim ClaimAdmission
+}
 
 func (statefulSets) Name() string { return "statefulset" }
 func (statefulSets) Watches() []string {
-	return []string{"statefulsets", "pods", "persistentvolumeclaims"}
+	return []string{"statefulsets", "pods", "persistentvolumeclaims", "serviceaccounts"}
 }
 
 func (statefulSets) Keys(v View, ch Change, emit func(object.Key)) {
@@ -38,6 +41,8 @@ func (statefulSets) Keys(v View, ch Change, emit func(object.Key)) {
 		}
 	case "pods":
 		emitPodOwner(ch, "StatefulSet", "statefulsets", emit)
+	case "serviceaccounts":
+		emitForAccount(v, ch, "statefulsets", emit)
 	case "persistentvolumeclaims":
 		// A claim that is gone is what a pod may wait for.
 		if ch.New != nil {
@@ -72,7 +77,7 @@ func (c statefulSets) Reconcile(v View, key object.Key, now time.Time) (Result, 
 	}
 	set := *live
 	set.Annotations = maps.Clone(live.Annotations)
-	r := statefulRun{v: v, admit: c.admit, now: now, live: live, set: &set, written: map[object.Key]bool{},
+	r := statefulRun{v: v, admit: c.admit, admitClaim: c.admitClaim, now: now, live: live, set: &set, written: map[object.Key]bool{},
 		history: history{v: v, owner: live, kind: appsv1.SchemeGroupVersion.WithKind("StatefulSet"), template: &live.Spec.Template, label: labelRevisionHash}}
 	if err := r.read(selector); err != nil {
 		return Result{}, err
@@ -88,13 +93,14 @@ func (c statefulSets) Reconcile(v View, key object.Key, now time.Time) (Result, 
 
 // statefulRun is one run for one StatefulSet.
 type statefulRun struct {
-	admit   PodAdmission
-	v       View
-	now     time.Time
-	live    *appsv1.StatefulSet
-	set     *appsv1.StatefulSet // what live becomes
-	history history
-	current *appsv1.ControllerRevision
+	admit      PodAdmission
+	admitClaim ClaimAdmission
+	v          View
+	now        time.Time
+	live       *appsv1.StatefulSet
+	set        *appsv1.StatefulSet // what live becomes
+	history    history
+	current    *appsv1.ControllerRevision
 	// currentTemplate is the current revision's, read when it is first needed.
 	currentTemplate *corev1.PodTemplateSpec
 
@@ -102,11 +108,12 @@ type statefulRun struct {
 	// replicas are the pods of the wanted ordinals, those that do not exist without a phase; condemned the others, highest first.
 	replicas, condemned []*corev1.Pod
 	// sick is the first pod that is not available.
-	sick    *corev1.Pod
-	deleted int32 // pods deleted for the update
-	written map[object.Key]bool
-	door    *podGate // what new pods must pass, nil until the first comes
-	res     Result
+	sick      *corev1.Pod
+	deleted   int32 // pods deleted for the update
+	written   map[object.Key]bool
+	door      *podGate   // what new pods must pass, nil until the first comes
+	claimDoor *claimGate // and what new claims
+	res       Result
 }
 
 func (r *statefulRun) start() int {
@@ -277,18 +284,20 @@ func (r *statefulRun) tend(p *corev1.Pod) (stop bool) {
 		if r.staleClaim(p) {
 			return true
 		}
-		if err := r.gate().take(p); err != nil {
+		err := r.makeClaims(p)
+		if err == nil {
+			err = r.gate().take(p)
+		}
+		if err != nil {
 			r.refuse(p, err)
 			return true
 		}
-		if !r.makeClaims(p) {
-			return true
-		}
+		r.number(p)
 		r.res.Put = append(r.res.Put, p)
 		r.event("SuccessfulCreate", fmt.Sprintf("Create Pod %s in StatefulSet %s successful", p.Name, r.live.Name))
 		return true
 	case p.Status.Phase == corev1.PodPending:
-		if !r.makeClaims(p) {
+		if r.makeClaims(p) != nil {
 			return true
 		}
 	}
@@ -361,15 +370,19 @@ func (r *statefulRun) event(reason, message string) {
 // gate is what new pods must pass.
 func (r *statefulRun) gate() *podGate {
 	if r.door == nil {
-		r.door = newPodGate(r.v, r.admit, r.live.Namespace)
+		r.door = newPodGate(r.v, r.admit, r.live.Namespace, r.now)
 	}
 	return r.door
 }
 
 // refuse tells that a pod may not be made, and tries again after a while.
 func (r *statefulRun) refuse(p *corev1.Pod, why error) {
-	r.res.Events = append(r.res.Events, Event{Regarding: r.live, Type: corev1.EventTypeWarning, Reason: "FailedCreate", Component: "statefulset-controller",
-		Message: fmt.Sprintf("create Pod %s in StatefulSet %s failed error: %v", p.Name, r.live.Name, why)})
+	r.refused(fmt.Sprintf("Create Pod %s in StatefulSet %s failed error: %v", p.Name, r.live.Name, why))
+}
+
+// refused does it for whatever may not be made.
+func (r *statefulRun) refused(message string) {
+	r.res.Events = append(r.res.Events, Event{Regarding: r.live, Type: corev1.EventTypeWarning, Reason: "FailedCreate", Component: "statefulset-controller", Message: message})
 	if at := r.now.Add(retryRefused); r.res.Wake.IsZero() || at.Before(r.res.Wake) {
 		r.res.Wake = at
 	}

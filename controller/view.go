@@ -21,9 +21,10 @@ type View interface {
 	List(resource, namespace string) iter.Seq[object.Object]
 	// Owned yields the objects whose metadata.ownerReferences name the UID, of every resource.
 	Owned(owner types.UID) iter.Seq[object.Object]
-	// Alike yields, of the pods that the owner controls and that have not ended, each sort that there is, and how many are of it. It costs no look at
-	// the pods.
-	Alike(owner types.UID) iter.Seq2[object.Alike, int]
+	// Alike yields the sorts of a namespace's pods, or of those of them that owner controls if it is not empty. It costs no look at each pod.
+	Alike(namespace string, owner types.UID) iter.Seq[object.Alike]
+	// Indexed yields the objects that are in a row.
+	Indexed(object.Row) iter.Seq[object.Object]
 	// PodsOn yields the pods whose spec.nodeName is node.
 	PodsOn(node string) iter.Seq[*corev1.Pod]
 	// Orphans yields the pods or ReplicaSets of a namespace that no owner controls.
@@ -52,8 +53,9 @@ type remover interface {
 // snapshotKeeper is a View whose maker keeps the scheduler's snapshot from one Settle to the next. It is as if it was just made of what the
 // view shows at the moment; scheduling is as quick as that can be told.
 type snapshotKeeper interface {
-	// Snapshot lends it, until done is called.
-	Snapshot(scheduler.Profiles) (s *scheduler.Snapshot, done func())
+	// Snapshot lends it, until done is called, for the profiles of the view, which may name extensions. The error is of profiles that cannot be read, which are
+	// left out.
+	Snapshot([]*scheduler.Extension) (s *scheduler.Snapshot, done func(), fault error)
 }
 
 // statusKeeper is an Overlay that knows which objects' statuses a client has written by their subresource. They are committed as they were written, so

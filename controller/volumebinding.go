@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,10 +67,22 @@ func (c *claimBinding) bindAll(waiting []*corev1.PersistentVolumeClaim, node str
 	if !ok {
 		return nil, false
 	}
+	// As the scheduler has looked for them, and Kubernetes: the smallest first, which takes the smallest volume that will do.
+	slices.SortStableFunc(waiting, func(a, b *corev1.PersistentVolumeClaim) int {
+		return a.Spec.Resources.Requests.Storage().Cmp(*b.Spec.Resources.Requests.Storage())
+	})
 	b := &binder{v: c, now: c.now}
 	taken, whole := map[string]*corev1.PersistentVolume{}, true
 	for _, claim := range waiting {
-		pv, err := volume.FindMatchingVolume(claim, c.volumes(), o.(*corev1.Node), taken, true, true)
+		if at, chosen := claim.Annotations[volume.AnnSelectedNode]; chosen {
+			// Its provisioner is at work, for this node or another: it gets what that makes.
+			if at != node {
+				return nil, false
+			}
+			whole = false
+			continue
+		}
+		pv, err := volume.FindMatchingVolume(claim, c.candidates(claim), o.(*corev1.Node), taken, true, true)
 		switch {
 		case err != nil:
 			return nil, false
@@ -80,11 +93,9 @@ func (c *claimBinding) bindAll(waiting []*corev1.PersistentVolumeClaim, node str
 			return nil, false
 		default:
 			whole = false
-			if claim.Annotations[volume.AnnSelectedNode] != node {
-				d := object.Copy(claim)
-				metav1.SetMetaDataAnnotation(&d.ObjectMeta, volume.AnnSelectedNode, node)
-				b.put(d)
-			}
+			d := object.Copy(claim)
+			metav1.SetMetaDataAnnotation(&d.ObjectMeta, volume.AnnSelectedNode, node)
+			b.put(d)
 		}
 	}
 	for _, w := range b.res.Put {
@@ -93,13 +104,13 @@ func (c *claimBinding) bindAll(waiting []*corev1.PersistentVolumeClaim, node str
 	return b.res.Put, whole
 }
 
-// volumes are all volumes as this step leaves them.
-func (c *claimBinding) volumes() (out []*corev1.PersistentVolume) {
-	for o := range c.List("persistentvolumes", "") {
-		if now, ok := c.writes[object.KeyOf(o)]; ok {
-			o = now
+// candidates are the volumes that a claim may be bound to, as this step leaves them.
+func (c *claimBinding) candidates(claim *corev1.PersistentVolumeClaim) []*corev1.PersistentVolume {
+	out := candidates(c.View, claim)
+	for i, pv := range out {
+		if now, ok := c.writes[object.KeyOf(pv)]; ok {
+			out[i] = now.(*corev1.PersistentVolume)
 		}
-		out = append(out, o.(*corev1.PersistentVolume))
 	}
 	return out
 }

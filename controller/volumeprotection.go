@@ -81,7 +81,7 @@ func (volumeProtection) Reconcile(v View, key object.Key, _ time.Time) (Result, 
 
 // claimUsed tells whether a pod that has a node uses a claim; an ephemeral volume's until its pod has ended.
 func claimUsed(v View, claim *corev1.PersistentVolumeClaim) bool {
-	for o := range v.List("pods", claim.Namespace) {
+	for o := range v.Indexed(object.UsersOf(claim.Namespace, claim.Name)) {
 		p := o.(*corev1.Pod)
 		if p.Spec.NodeName == "" {
 			continue

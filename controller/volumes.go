@@ -71,24 +71,28 @@ func (volumes) Keys(v View, ch Change, emit func(object.Key)) {
 
 // emitUnbound emits the claims that wait for a volume.
 func emitUnbound(v View, emit func(object.Key)) {
-	for o := range v.List("persistentvolumeclaims", "") {
-		if !metav1.HasAnnotation(*metaOf(o), volume.AnnBindCompleted) {
-			emit(object.KeyOf(o))
-		}
+	for o := range v.Indexed(object.OpenClaims) {
+		emit(object.KeyOf(o))
 	}
 }
 
 // emitReserved emits the volumes that name a claim which is gone.
 func emitReserved(v View, claim object.Key, emit func(object.Key)) {
-	for o := range v.List("persistentvolumes", "") {
-		if ref := o.(*corev1.PersistentVolume).Spec.ClaimRef; ref != nil && claimKeyOf(ref) == claim {
-			emit(object.KeyOf(o))
-		}
+	for o := range v.Indexed(object.VolumesFor(claim.Namespace, claim.Name)) {
+		emit(object.KeyOf(o))
 	}
 }
 
-func metaOf(o object.Object) *metav1.ObjectMeta {
-	return &metav1.ObjectMeta{Annotations: o.GetAnnotations()}
+// candidates are the volumes that a claim may be bound to, by name: those that are kept for it, and the free ones of its class.
+func candidates(v View, claim *corev1.PersistentVolumeClaim) []*corev1.PersistentVolume {
+	var out []*corev1.PersistentVolume
+	for _, row := range []object.Row{object.VolumesFor(claim.Namespace, claim.Name), object.FreeVolumes(volume.GetPersistentVolumeClaimClass(claim))} {
+		for o := range v.Indexed(row) {
+			out = append(out, o.(*corev1.PersistentVolume))
+		}
+	}
+	slices.SortFunc(out, func(a, b *corev1.PersistentVolume) int { return cmp.Compare(a.Name, b.Name) })
+	return out
 }
 
 func (volumes) Reconcile(v View, key object.Key, now time.Time) (Result, error) {
@@ -261,15 +265,15 @@ func (b *binder) unboundClaim(live *corev1.PersistentVolumeClaim) error {
 		b.named(claim)
 		return nil
 	}
-	waits := b.waits(claim)
-	pv, err := b.match(claim, waits)
+	delayed := b.delayed(claim)
+	pv, err := b.match(claim, delayed)
 	if err != nil {
 		return err
 	}
 	switch {
 	case pv != nil:
 		b.bind(pv, claim)
-	case waits:
+	case delayed && !volume.IsDelayBindingProvisioning(claim):
 		b.put(claim)
 		b.event(claim, corev1.EventTypeNormal, "WaitForFirstConsumer", "waiting for first consumer to be created before binding")
 	case volume.GetPersistentVolumeClaimClass(claim) == "":
@@ -331,12 +335,12 @@ func mismatch(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) 
 	return ""
 }
 
-// match is the volume for a claim: the smallest that does, of those with the fewest access modes. Where a claim waits for its consumer, only
-// a volume that is kept for it.
-func (b *binder) match(claim *corev1.PersistentVolumeClaim, waits bool) (*corev1.PersistentVolume, error) {
+// match is the volume for a claim: the smallest that does, of those with the fewest access modes. Where the scheduler decides about it, only
+// a volume that is kept for it, as a provisioner makes it.
+func (b *binder) match(claim *corev1.PersistentVolumeClaim, delayed bool) (*corev1.PersistentVolume, error) {
 	groups := map[string][]*corev1.PersistentVolume{}
-	for o := range b.v.List("persistentvolumes", "") {
-		if pv := o.(*corev1.PersistentVolume); volume.CheckAccessModes(claim, pv) {
+	for _, pv := range candidates(b.v, claim) {
+		if volume.CheckAccessModes(claim, pv) {
 			modes := accessModes(pv)
 			groups[modes] = append(groups[modes], pv)
 		}
@@ -349,7 +353,7 @@ func (b *binder) match(claim *corev1.PersistentVolumeClaim, waits bool) (*corev1
 		return cmp.Or(cmp.Compare(strings.Count(x, ","), strings.Count(y, ",")), cmp.Compare(x, y))
 	})
 	for _, modes := range order {
-		pv, err := volume.FindMatchingVolume(claim, groups[modes], nil, nil, waits, true)
+		pv, err := volume.FindMatchingVolume(claim, groups[modes], nil, nil, delayed, true)
 		if err != nil || pv != nil {
 			return pv, err
 		}
@@ -376,10 +380,10 @@ func (b *binder) class(name string) *storagev1.StorageClass {
 	return o.(*storagev1.StorageClass)
 }
 
-// waits tells whether a claim is bound only when the node of its first pod is chosen, and that has not happened.
-func (b *binder) waits(claim *corev1.PersistentVolumeClaim) bool {
+// delayed tells whether a claim's volume is chosen, or asked of a provisioner, only with the node of its first pod.
+func (b *binder) delayed(claim *corev1.PersistentVolumeClaim) bool {
 	class := b.class(volume.GetPersistentVolumeClaimClass(claim))
-	return class != nil && class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer && !volume.IsDelayBindingProvisioning(claim)
+	return class != nil && class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer
 }
 
 // withClass gives a claim that names no class the default one: the newest that says so.

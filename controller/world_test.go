@@ -35,12 +35,13 @@ type world struct {
 	log    []string // changes of ReplicaSets' sizes
 	last   controller.Outcome
 	usage  map[object.Key]object.Usage // what pods use, nil if nothing measures
+	served map[object.Key]served       // what pods tell of themselves, nil if nobody asks
 	bare   bool                        // no provisioner makes volumes
 }
 
 func config() controller.Config {
 	return controller.Config{ClusterID: "test", ServiceRange: netip.MustParsePrefix("10.96.0.0/16"), PodRange: netip.MustParsePrefix("10.244.0.0/16"),
-		AdmitPod: admission.AdmitPod[controller.View]}
+		AdmitPod: admission.AdmitPod[controller.View], AdmitClaim: admission.AdmitClaim[controller.View]}
 }
 
 func newWorld(t testing.TB) *world {
@@ -113,6 +114,25 @@ func (w *world) due() bool {
 	return false
 }
 
+// pass lets time pass, from wake to wake.
+func (w *world) pass(d time.Duration) {
+	w.settle()
+	for end := w.now.Add(d); ; {
+		next := end
+		for _, at := range w.wakes {
+			if at.Before(next) {
+				next = at
+			}
+		}
+		if !next.Before(end) {
+			w.now = end
+			return
+		}
+		w.now = next
+		w.settle()
+	}
+}
+
 // settleOnce runs Settle on what changed since the last time, what was left over, what is due and the triggers given.
 func (w *world) settleOnce(more ...controller.Trigger) controller.Outcome {
 	changes := w.state.TakeChanges()
@@ -139,6 +159,9 @@ func (w *world) settleOnce(more ...controller.Trigger) controller.Outcome {
 	var over controller.Overlay = o
 	if w.usage != nil {
 		over = &measured{o}
+	}
+	if w.served != nil {
+		over = &asked{measured{o}}
 	}
 	w.last = controller.Settle(w.set, over, triggers, w.now, w.budget, admission.Complete)
 	for _, wk := range w.last.Wakes {

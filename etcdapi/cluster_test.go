@@ -60,7 +60,7 @@ func (b *bare) start(i int) {
 	// A busy machine holds several members up for longer than a short timeout: then there is no leader for a while, and a write hears so.
 	beat := 300 * time.Millisecond
 	if len(b.peers) > 1 {
-		beat = time.Second
+		beat = 3 * time.Second
 	}
 	cfg := member.Config{
 		ID: b.peers[i].ID, Peers: b.peers, AllowRegistryWrites: true, ProgressEvery: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
@@ -88,7 +88,7 @@ func (b *bare) stop(i int) {
 
 // leader is the number of the member that leads.
 func (b *bare) leader() int {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		for i, m := range b.members {
 			if m != nil && m.Store.Leader().Self && m.Sequencer.Barrier(b.t.Context()) == nil {
@@ -112,7 +112,7 @@ func wait(ctx context.Context) {
 // eventually waits until ok holds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)

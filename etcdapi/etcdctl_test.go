@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,9 @@ func tool(t *testing.T, name string) string {
 	return found[0]
 }
 
+// patient are etcdctl's flags for a busy machine: by itself it gives up after two seconds without a connection, and after five without an answer.
+var patient = []string{"--dial-timeout", "30s", "--command-timeout", "60s"}
+
 // TestEtcdctl runs etcd's own command line and its benchmark, unchanged.
 func TestEtcdctl(t *testing.T) {
 	t.Parallel()
@@ -52,7 +56,11 @@ func TestEtcdctl(t *testing.T) {
 		if args[0] == "snapshot" { // it asks one member
 			of = of[1:2]
 		}
-		cmd := exec.CommandContext(ctx, program, append([]string{"--endpoints", strings.Join(of, ",")}, args...)...)
+		flags := []string{"--endpoints", strings.Join(of, ",")}
+		if program == ctl {
+			flags = append(flags, patient...)
+		}
+		cmd := exec.CommandContext(ctx, program, append(flags, args...)...)
 		cmd.Stdin = strings.NewReader(input)
 		var errs strings.Builder
 		cmd.Stderr = &errs
@@ -122,8 +130,8 @@ func TestEtcdctl(t *testing.T) {
 // follow starts a command that does not end by itself; the returned function waits until it has printed want, and ends it.
 func follow(t *testing.T, ctl string, endpoints []string, want string, args ...string) (wait func()) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	cmd := exec.CommandContext(ctx, ctl, append([]string{"--endpoints", strings.Join(endpoints, ",")}, args...)...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	cmd := exec.CommandContext(ctx, ctl, slices.Concat([]string{"--endpoints", strings.Join(endpoints, ",")}, patient, args)...)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,7 +90,7 @@ func TestSnapshotRestores(t *testing.T) {
 			want := must(c.Get(t.Context(), "", clientv3.WithPrefix()))(t)
 			dir := t.TempDir()
 			snap, data := filepath.Join(dir, "snap.db"), filepath.Join(dir, "data")
-			runTool(t, ctl, "--endpoints", b.peers[0].Etcd, "snapshot", "save", snap)
+			runTool(t, ctl, slices.Concat([]string{"--endpoints", b.peers[0].Etcd}, patient, []string{"snapshot", "save", snap})...)
 			if out := runTool(t, utl, "snapshot", "status", snap, "-w", "fields"); !strings.Contains(out, fmt.Sprintf(`"Revision" : %d`, want.Header.Revision)) {
 				t.Errorf("the snapshot's status is\n%s, the revision was %d", out, want.Header.Revision)
 			}

@@ -106,7 +106,7 @@ func newFarm(t *testing.T, seed uint64) *farm {
 	for i, m := range members {
 		s, err := raftstore.Open(raftstore.Config{Storage: raftstore.MemoryStorage(), ServerID: m.ID, ClusterID: "farm", Bootstrap: true, Servers: members, Transport: f.transports[i],
 			SnapshotEntries: 20, TrailingEntries: 5, SnapshotInterval: time.Second, HistoryEvents: 64,
-			Fetch: func(_ context.Context, _ []raftstore.Server, digest string) ([]byte, error) {
+			Fetch: func(_ context.Context, _ raftstore.Server, digest string) ([]byte, error) {
 				for _, other := range f.stores {
 					if b, err := other.ServeBlob(digest); err == nil {
 						return b, nil

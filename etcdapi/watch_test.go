@@ -51,7 +51,7 @@ func collect(t *testing.T, w clientv3.WatchChan, n int) (all []*clientv3.Event) 
 				t.Fatalf("the watch ended: %v", r.Err())
 			}
 			all = append(all, r.Events...)
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("the watch gave %d events of %d: %s", len(all), n, story(all))
 		}
 	}
@@ -101,7 +101,7 @@ func TestWatch(t *testing.T) {
 			if have := story(collect(t, future, 1)); have != "PUT "+p+"f=2" {
 				t.Errorf("a watch from a revision to come: %s", have)
 			}
-			bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
+			bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
 			defer cancel()
 			if r := <-c.Watch(bounded, p+"z", clientv3.WithRange(p+"a")); !r.Canceled {
 				t.Errorf("an empty range is watched: %+v", r)

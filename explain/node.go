@@ -36,7 +36,7 @@ type Moved struct {
 }
 
 // OfNode explains a node; false if there is none of the name.
-func OfNode(v View, node string) (Node, bool) {
+func OfNode(v View, node string, extensions ...*Extension) (Node, bool) {
 	out := Node{Moves: []Moved{}}
 	found := false
 	for o := range v.List("nodes", "") {
@@ -56,7 +56,7 @@ func OfNode(v View, node string) (Node, bool) {
 	}
 	slices.Sort(out.Gone)
 	slices.Sort(out.Daemons)
-	profiles, _ := scheduler.ReadProfiles(v) // what cannot be read is told where it is used
+	profiles, _ := scheduler.ReadProfiles(v, extensions...) // what cannot be read is told where it is used
 	b := budgets{v: v, used: map[string]int32{}}
 	for _, d := range scheduler.NewSnapshotFor(v, profiles).Without(node) {
 		m := Moved{Pod: name(d.Pod), Node: d.Node, Message: d.Message, Nominated: d.Nominated, Held: b.hold(d.Pod)}

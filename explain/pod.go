@@ -15,6 +15,9 @@ import (
 // View is a consistent state of the cluster. Its objects are not changed.
 type View = scheduler.Source
 
+// Extension is a plugin of the cluster's scheduler besides Kubernetes' own.
+type Extension = scheduler.Extension
+
 // Pod is what the scheduler would say of a pod now.
 type Pod struct {
 	// Waits are what the scheduler waits for before it looks at the pod, or has asked for on its behalf.
@@ -35,19 +38,19 @@ type Eviction struct {
 	Protected int `json:"protected,omitempty"`
 }
 
-// OfPod explains a pod. It takes time in the order of the cluster's pods.
-func OfPod(v View, p *corev1.Pod) Pod {
+// OfPod explains a pod. It takes time in the order of the cluster's pods. extensions are the scheduler's, here and below.
+func OfPod(v View, p *corev1.Pod, extensions ...*Extension) Pod {
 	var out Pod
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return out
 	}
-	profiles, fault := scheduler.ReadProfiles(v)
+	profiles, fault := scheduler.ReadProfiles(v, extensions...)
 	if p.Spec.NodeName == "" {
 		if out.Waits = waits(v, profiles, fault, p); len(out.Waits) > 0 && unknownScheduler(profiles, p) {
 			return out
 		}
 	}
-	out.Nodes = scheduler.Explain(v, p)
+	out.Nodes = scheduler.Explain(v, p, extensions...)
 	if p.Spec.NodeName == "" && p.Status.NominatedNodeName == "" && !slices.ContainsFunc(out.Nodes, func(v scheduler.Verdict) bool { return v.Fits }) {
 		out.Evictions = evictions(scheduler.NewSnapshotFor(v, profiles), p)
 	}

@@ -20,9 +20,9 @@ type Move struct {
 }
 
 // OfCluster proposes at most most moves that gain so many points of the score each.
-func OfCluster(v View, gain int64, most int) Rebalance {
+func OfCluster(v View, gain int64, most int, extensions ...*Extension) Rebalance {
 	out := Rebalance{Moves: []Move{}}
-	profiles, err := scheduler.ReadProfiles(v)
+	profiles, err := scheduler.ReadProfiles(v, extensions...)
 	if err != nil {
 		out.Warning = err.Error()
 	}

@@ -138,10 +138,17 @@ func (s *Service) round(ctx context.Context, c *candidate, res *manifests.Result
 	req := s.request(c, want, main)
 	req.Token = c.token
 	req.Ops = append(req.Ops, s.ledger(c, view, d, want, main, validated, planned))
+	var out *outcome
 	if c.dryRun {
-		return s.forecast(ctx, req, d, want)
+		out, err = s.forecast(ctx, req, d, want)
+	} else {
+		out, err = s.submit(ctx, c, req, d, want, snap.Packs+1)
 	}
-	return s.submit(ctx, c, req, d, want, snap.Packs+1)
+	if found, ok := d.mistake(want, err); ok {
+		s.logOf(c).Info("commit refused", "findings", 1)
+		return &outcome{findings: []manifests.Finding{found}}, nil
+	}
+	return out, err
 }
 
 // request is what a commit asks of the writer, without its row, ref and pack.
@@ -269,7 +276,7 @@ func clip(text string, n int) string {
 // plan makes a plan of what was decided.
 func (s *Service) plan(req sequencer.Request, o sequencer.Outcome, d *decision, want *desired) (*plan.Plan, error) {
 	in := inputOf(req, o)
-	in.Adopted, in.Warnings = want.adopted, want.warnings
+	in.Adopted, in.Warnings, in.Extensions = want.adopted, want.warnings, s.cfg.Extensions
 	fields := map[object.Key]manifests.Fields{}
 	in.Position = func(key object.Key, path string) string {
 		m, ok := d.after.objs[key]

@@ -3,10 +3,14 @@ package gitops
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/admission"
@@ -105,6 +109,40 @@ func (d *decision) want(out *desired, m *manifests.Manifest, live object.Object,
 		out.warnings = append(out.warnings, fmt.Sprintf("%s exists and is adopted: from now on git owns what %s sets", m.Key, m.Position.File))
 	}
 	return d.update(out, m, live)
+}
+
+// mistake is the place of what the writer refuses for a reason that lies in a document: the admission's, whose errors name a kind and a name. False
+// where another error, or none, came back, and where documents of several namespaces may be meant.
+func (d *decision) mistake(want *desired, err error) (found manifests.Finding, ok bool) {
+	var status apierrors.APIStatus
+	if !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return found, false
+	}
+	about := status.Status().Details
+	written := map[object.Key]bool{}
+	for _, op := range want.ops {
+		written[op.Key] = op.Verb != sequencer.Delete
+	}
+	for _, m := range d.order {
+		k, kindErr := object.KindOfObject(m.Object)
+		if kindErr != nil || !written[m.Key] || m.Key.Name != about.Name || about.Kind != k.Resource && about.Kind != k.GVK.Kind {
+			continue
+		}
+		at := m.Position
+		if p, isPod := m.Object.(*corev1.Pod); isPod && strings.Contains(err.Error(), "service account ") {
+			if !strings.Contains(err.Error(), fmt.Sprintf("service account %s/%s:", p.Namespace, p.Spec.ServiceAccountName)) {
+				continue
+			}
+			at = m.Fields().Of("spec.serviceAccountName")
+		} else if len(about.Causes) > 0 {
+			at = m.Fields().Of(about.Causes[0].Field)
+		}
+		if ok {
+			return found, false
+		}
+		found, ok = manifests.Finding{Position: at, Message: err.Error()}, true
+	}
+	return found, ok
 }
 
 func (d *decision) owner(m *manifests.Manifest) admission.Owner {

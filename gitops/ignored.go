@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	nodev1 "k8s.io/api/node/v1"
 
 	"reconcile/manifests"
 	"reconcile/object"
@@ -15,13 +16,15 @@ func ignored(m *manifests.Manifest) string {
 	if k, err := object.KindOfObject(m.Object); err == nil && k.Stored().Dormant {
 		return fmt.Sprintf("%s: a %s is stored, and nothing acts on it yet (%s:%d)", m.Key, k.GVK.Kind, m.Position.File, m.Position.Line)
 	}
-	if h, ok := m.Object.(*autoscalingv2.HorizontalPodAutoscaler); ok {
-		for _, metric := range h.Spec.Metrics {
-			switch metric.Type {
-			case autoscalingv2.PodsMetricSourceType, autoscalingv2.ObjectMetricSourceType, autoscalingv2.ExternalMetricSourceType:
-				return fmt.Sprintf("%s: metrics of type %s are not served yet, so %s is not sized by them (%s:%d)", m.Key, metric.Type, h.Spec.ScaleTargetRef.Name, m.Position.File, m.Position.Line)
+	switch o := m.Object.(type) {
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		for _, metric := range o.Spec.Metrics {
+			if metric.Type == autoscalingv2.ObjectMetricSourceType && metric.Object.DescribedObject.Kind == "Ingress" {
+				return fmt.Sprintf("%s: metrics of an Ingress are not served yet, so %s is not sized by them (%s:%d)", m.Key, o.Spec.ScaleTargetRef.Name, m.Position.File, m.Position.Line)
 			}
 		}
+	case *nodev1.RuntimeClass:
+		return fmt.Sprintf("%s: its overhead and scheduling are heeded; its handler %q is not: agents have one runtime (%s:%d)", m.Key, o.Handler, m.Position.File, m.Position.Line)
 	}
 	return ""
 }

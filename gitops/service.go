@@ -12,6 +12,7 @@ import (
 	"reconcile/manifests"
 	"reconcile/manifests/git"
 	"reconcile/object"
+	"reconcile/plan"
 	"reconcile/sequencer"
 )
 
@@ -51,6 +52,8 @@ type Config struct {
 	Limits git.Limits
 	// Now is the clock.
 	Now func() time.Time
+	// Extensions are those of the cluster's scheduler, which profiles may name.
+	Extensions []*plan.Extension
 	// Log is where commits are logged. Default: nowhere.
 	Log *slog.Logger
 }

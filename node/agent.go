@@ -18,6 +18,7 @@ import (
 	"reconcile/node/image"
 	"reconcile/node/network"
 	"reconcile/node/runtime"
+	"reconcile/node/scrape"
 	"reconcile/node/statefile"
 	"reconcile/node/stats"
 	"reconcile/object"
@@ -91,6 +92,8 @@ type Agent struct {
 	slots   chan struct{}
 	machine func() stats.Machine
 	disk    *disk
+	scraper *scrape.Scraper
+	rates   rates
 
 	mu      sync.Mutex
 	workers map[string]*worker // by pod UID
@@ -116,7 +119,7 @@ func New(c Config, e Edges) (*Agent, error) {
 	}
 	a := &Agent{cfg: c, edges: e, slots: make(chan struct{}, c.ParallelStarts), workers: map[string]*worker{}, keys: map[object.Key]string{},
 		nodes: map[object.Key]*corev1.Node{}, renet: make(chan struct{}, 1), objects: &objects{src: c.Source, m: map[object.Key]*cached{}}}
-	a.events = newEvents(a)
+	a.events, a.scraper = newEvents(a), scrape.New()
 	a.disk = &disk{a: a, changed: make(chan struct{}, 1)}
 	a.machine = sync.OnceValue(func() stats.Machine {
 		m, err := stats.ReadMachine(c.Root)
@@ -167,6 +170,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := g.Wait()
 	cancel()
 	a.wg.Wait()
+	a.scraper.Close()
 	return err
 }
 

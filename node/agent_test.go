@@ -180,7 +180,8 @@ func (l *lab) exec(pod, ctr string, args ...string) (string, int) {
 }
 
 func httpProbe(path string) *corev1.Probe {
-	return &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(8080)}}}
+	// A busy machine may take longer than the second that is the default, and the container would be restarted for that.
+	return &corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 20, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(8080)}}}
 }
 
 func TestPodLife(t *testing.T) {

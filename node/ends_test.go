@@ -55,7 +55,7 @@ func TestAgentEndsWithItsParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := a.Run(ctx); err == nil || !strings.Contains(err.Error(), "follow the nodes: forbidden") {
 		t.Errorf("the agent ended with %v (%v)", err, ctx.Err())

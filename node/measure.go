@@ -9,12 +9,16 @@ import (
 	"strconv"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"reconcile/node/runtime"
 	"reconcile/node/stats"
+	"reconcile/object"
 )
 
 // measured is what one running container uses.
 type measured struct {
+	of                        *corev1.Pod
 	namespace, pod, container string
 	started                   time.Time
 	runtime.Stats
@@ -23,6 +27,42 @@ type measured struct {
 // Metrics implements stream.Backend: what the machine and the containers use, in the text format of Prometheus, by the names of a kubelet's
 // /metrics/resource. A pod's numbers are the sums of its containers'.
 func (a *Agent) Metrics(ctx context.Context) ([]byte, error) {
+	all, err := a.measure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	machine, err := stats.ReadUsage()
+	if err != nil {
+		a.cfg.Log.Warn("cannot measure the machine", "err", err)
+	}
+	return exposition(machine, err == nil, all), nil
+}
+
+// Counters implements stream.Backend: the same as Metrics without what a sum or a help text adds, for the leader, which reads that of every node.
+func (a *Agent) Counters(ctx context.Context) (*object.NodeCounters, error) {
+	all, err := a.measure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &object.NodeCounters{Pods: []object.PodCounters{}}
+	if machine, err := stats.ReadUsage(); err != nil {
+		a.cfg.Log.Warn("cannot measure the machine", "err", err)
+	} else {
+		out.Machine = &object.Counters{At: machine.At.UnixMilli(), CPU: machine.CPU.Nanoseconds(), Memory: machine.MemoryWorkingSet}
+	}
+	for i, m := range all {
+		if i == 0 || all[i-1].of.UID != m.of.UID {
+			out.Pods = append(out.Pods, object.PodCounters{Namespace: m.namespace, Name: m.pod})
+		}
+		p := &out.Pods[len(out.Pods)-1]
+		p.Containers = append(p.Containers, object.ContainerCounters{Name: m.container,
+			Counters: object.Counters{At: m.At.UnixMilli(), Started: m.started.UnixMilli(), CPU: int64(m.CPU), Memory: int64(m.MemoryWorkingSet)}})
+	}
+	return out, nil
+}
+
+// measure is what each running container uses, in the order of pods.
+func (a *Agent) measure(ctx context.Context) ([]measured, error) {
 	list, err := a.edges.Runtime.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("measure the containers: %w", err)
@@ -42,18 +82,13 @@ func (a *Agent) Metrics(ctx context.Context) ([]byte, error) {
 		if err != nil {
 			continue // it has just ended
 		}
-		w.mu.Lock()
-		all = append(all, measured{w.want.Namespace, w.want.Name, c.Config.Name, c.Started, s})
-		w.mu.Unlock()
+		p := w.wanted()
+		all = append(all, measured{p, p.Namespace, p.Name, c.Config.Name, c.Started, s})
 	}
 	slices.SortFunc(all, func(x, y measured) int {
-		return cmp.Or(cmp.Compare(x.namespace, y.namespace), cmp.Compare(x.pod, y.pod), cmp.Compare(x.container, y.container))
+		return cmp.Or(cmp.Compare(x.namespace, y.namespace), cmp.Compare(x.pod, y.pod), cmp.Compare(x.of.UID, y.of.UID), cmp.Compare(x.container, y.container))
 	})
-	machine, err := stats.ReadUsage()
-	if err != nil {
-		a.cfg.Log.Warn("cannot measure the machine", "err", err)
-	}
-	return exposition(machine, err == nil, all), nil
+	return all, nil
 }
 
 // exposition writes the numbers (Prometheus' text format 0.0.4; times are in milliseconds).
@@ -112,9 +147,11 @@ func exposition(machine stats.Usage, whole bool, all []measured) []byte {
 func podsOf(all []measured) []measured {
 	var out []measured
 	for _, m := range all {
-		if n := len(out); n > 0 && out[n-1].namespace == m.namespace && out[n-1].pod == m.pod {
+		if n := len(out); n > 0 && out[n-1].of.UID == m.of.UID {
 			out[n-1].CPU += m.CPU
+			out[n-1].MemoryUsage += m.MemoryUsage
 			out[n-1].MemoryWorkingSet += m.MemoryWorkingSet
+			out[n-1].Pids += m.Pids
 			continue
 		}
 		out = append(out, m)

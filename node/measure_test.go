@@ -33,6 +33,18 @@ func TestMetrics(t *testing.T) {
 				l.eventually(name+" of "+c, func() bool { return told(name, labels) == nil })
 			}
 		}
+		l.eventually("the leader is told the same", func() bool {
+			n, err := l.agent.Counters(t.Context())
+			if err != nil || n.Machine == nil || n.Machine.CPU <= 0 || n.Machine.Memory <= 0 || n.Machine.At <= 0 || len(n.Pods) != 1 || n.Pods[0].Namespace != "default" || n.Pods[0].Name != "web" || len(n.Pods[0].Containers) != 2 {
+				return false
+			}
+			for i, name := range []string{"side", "web"} {
+				if c := n.Pods[0].Containers[i]; c.Name != name || c.CPU <= 0 || c.Memory <= 0 || c.Started <= 0 || c.At < c.Started {
+					return false
+				}
+			}
+			return true
+		})
 		for _, name := range []string{"pod_cpu_usage_seconds_total", "pod_memory_working_set_bytes"} {
 			if err := told(name, `{namespace="default",pod="web"}`); err != nil {
 				t.Error(err)

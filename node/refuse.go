@@ -66,11 +66,12 @@ func (a *Agent) holding() []*corev1.Pod {
 	return out
 }
 
-// holding is the worker's pod as long as it has a claim to what it asked of the node; nil after.
+// holding is the worker's pod as long as it has a claim to what it asked of the node; nil after. A pod that has left has none, though its object is there
+// until the servers have been told: the next may come by the same transaction.
 func (w *worker) holding() *corev1.Pod {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.orphan || w.refused || ended(w.want) {
+	if w.orphan || w.refused || w.left || ended(w.want) {
 		return nil
 	}
 	return w.want

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reconcile/node/runtime"
 	"reconcile/object"
@@ -96,6 +97,38 @@ func TestRefusedByItsNode(t *testing.T) {
 		l.server.Hide(o)
 		if s := put("labelled", fast); s.Phase != corev1.PodRunning {
 			t.Errorf("labelled: %s, %s: %s", s.Phase, s.Reason, s.Message)
+		}
+	})
+}
+
+// TestRoomOfAPodThatLeft gives the node a pod for the room of another whose containers are gone, before the agent has heard that the other's object is too:
+// a preemption is that.
+func TestRoomOfAPodThatLeft(t *testing.T) {
+	images := fakeImages(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLab(t, images)
+		defer l.stop()
+		time.Sleep(10 * time.Second)
+		port := func(name string) *corev1.Pod {
+			p := pod(name, container("c", "sleep"))
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 21017}}
+			return p
+		}
+		l.server.Put(port("victim"))
+		time.Sleep(10 * time.Second)
+		l.server.BeforeDelete(func() {
+			l.server.Put(port("preemptor"))
+			time.Sleep(time.Second)
+		})
+		going, second := l.server.Pod("default", "victim"), int64(1)
+		going.DeletionTimestamp, going.DeletionGracePeriodSeconds = &metav1.Time{Time: time.Now().Add(time.Second)}, &second
+		l.server.Put(going)
+		time.Sleep(20 * time.Second)
+		if l.server.Pod("default", "victim") != nil {
+			t.Error("the victim is still there")
+		}
+		if s := l.server.Pod("default", "preemptor").Status; s.Phase != corev1.PodRunning {
+			t.Errorf("the pod for its room is %s (%s: %s)", s.Phase, s.Reason, s.Message)
 		}
 	})
 }

@@ -40,6 +40,8 @@ type worker struct {
 	results []func(*worker)
 	// refused tells that the pod was not taken. It does not change once the worker is entered.
 	refused bool
+	// left tells that nothing of the pod is on the machine, as have.Gone does, to those who ask from outside.
+	left bool
 
 	// taken is what pod was made of: the want that the worker has looked at.
 	taken *corev1.Pod
@@ -192,6 +194,9 @@ func (w *worker) gather(ctx context.Context) {
 	if w.have.Gone && !w.have.Orphan && w.pod.DeletionTimestamp == nil {
 		w.anew()
 	}
+	w.mu.Lock()
+	w.left = w.have.Gone
+	w.mu.Unlock()
 	list, err := w.a.edges.Runtime.List(ctx)
 	if err != nil {
 		// What was there is taken to be there still: to see none would be a reason to start them all.

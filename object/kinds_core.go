@@ -39,7 +39,7 @@ var coreKinds = []Kind{
 	{GVK: corev1.SchemeGroupVersion.WithKind("Service"), Resource: "services", Singular: "service", ShortNames: []string{"svc"}, Categories: []string{"all"},
 		Namespaced: true, FromGit: true, Status: true, Selectable: serviceFields, Returned: true, Subresources: serviceSubresources, make: of[corev1.Service]},
 	{GVK: corev1.SchemeGroupVersion.WithKind("ServiceAccount"), Resource: "serviceaccounts", Singular: "serviceaccount", ShortNames: []string{"sa"},
-		Namespaced: true, FromGit: true, Dormant: true, Returned: true, Subresources: accountSubresources, make: of[corev1.ServiceAccount]},
+		Namespaced: true, FromGit: true, Returned: true, Subresources: accountSubresources, make: of[corev1.ServiceAccount]},
 }
 
 // emptyData and emptyLimits give what is read the empty maps of Kubernetes' defaults, which it fills in whenever it reads and which the stored form does

@@ -7,5 +7,5 @@ import (
 // nodeKinds are the kinds of the group node.
 var nodeKinds = []Kind{
 	{GVK: nodev1.SchemeGroupVersion.WithKind("RuntimeClass"), Resource: "runtimeclasses", Singular: "runtimeclass",
-		FromGit: true, Dormant: true, make: of[nodev1.RuntimeClass]},
+		FromGit: true, make: of[nodev1.RuntimeClass]},
 }

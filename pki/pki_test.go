@@ -162,7 +162,7 @@ func TestMuxOutlivesScarcity(t *testing.T) {
 	}
 	mux := NewMux(&scarce{ln, 2}, ServerTLS(server, a.Pool()), slog.New(slog.DiscardHandler))
 	mux.Listen(ProtoRaft)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	done := make(chan error, 1)
 	go func() { done <- mux.Run(ctx) }()
 	conn, err := Dial(ctx, ln.Addr().String(), ProtoRaft, server, a.Pool())
@@ -204,7 +204,7 @@ func TestMux(t *testing.T) {
 			who = r.TLS.VerifiedChains[0][0].Subject.CommonName
 		}
 		_, _ = io.WriteString(w, r.Proto+" "+who)
-	}), ReadHeaderTimeout: time.Second}
+	}), ReadHeaderTimeout: time.Minute}
 	defer srv.Close()
 	wg.Go(func() { _ = srv.Serve(web) })
 	wg.Go(func() {

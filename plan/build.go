@@ -303,6 +303,7 @@ func warningsOf(in Input) []string {
 			out = append(out, fmt.Sprintf("%s selects no pod: nothing has the labels %s", ch.Key, labels.FormatLabels(svc.Spec.Selector)))
 		}
 	}
+	out = append(out, accountFaults(in)...)
 	out = append(out, profileFaults(in)...)
 	for _, q := range append(slices.Clone(in.Outcome.Quarantined), in.Outcome.Errors...) {
 		line, _, _ := strings.Cut(q.Reason, "\n")
@@ -314,12 +315,38 @@ func warningsOf(in Input) []string {
 	return out
 }
 
+// accountFaults tells of what the request makes or changes whose pods run as a ServiceAccount that is not there, with the places.
+func accountFaults(in Input) (out []string) {
+	for _, ch := range in.Requested {
+		if ch.New == nil || ch.New.GetDeletionTimestamp() != nil || ch.Key.Resource == "podtemplates" {
+			continue
+		}
+		t := object.PodTemplate(ch.New)
+		if t == nil || t.Spec.ServiceAccountName == "" || t.Spec.ServiceAccountName == "default" { // no namespace is without that one
+			continue
+		}
+		if _, ok := in.After.Get(object.Key{Resource: "serviceaccounts", Namespace: ch.Key.Namespace, Name: t.Spec.ServiceAccountName}); ok {
+			continue
+		}
+		text := fmt.Sprintf("%s: no pod of it can be made: there is no ServiceAccount %s in namespace %s, and none comes with this", ch.Key, t.Spec.ServiceAccountName, ch.Key.Namespace)
+		if in.Position != nil {
+			path := "spec.template.spec.serviceAccountName"
+			if ch.Key.Resource == "cronjobs" {
+				path = "spec.jobTemplate." + path
+			}
+			text += " (" + cmp.Or(in.Position(ch.Key, path), in.Position(ch.Key, "")) + ")"
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
 // profileFaults tells of scheduler profiles of the request that cannot be read, with their places.
 func profileFaults(in Input) (out []string) {
 	if !slices.ContainsFunc(in.Requested, func(ch controller.Change) bool { return ch.Key == scheduler.ProfilesKey && ch.New != nil }) {
 		return nil
 	}
-	_, err := scheduler.ReadProfiles(in.After)
+	_, err := scheduler.ReadProfiles(in.After, in.Extensions...)
 	for _, f := range scheduler.ProfileFaults(err) {
 		text := strings.ReplaceAll(f.Error(), "\n", "; ")
 		if in.Position != nil {

@@ -3,6 +3,7 @@ package plan
 import (
 	"reconcile/controller"
 	"reconcile/object"
+	"reconcile/scheduler"
 )
 
 // Plan is what a commit or a request would do, as data. Its JSON is stable.
@@ -120,7 +121,12 @@ type Input struct {
 	// for an empty path; empty if it is not known. It may be nil.
 	Position func(key object.Key, path string) string
 	Warnings []string
+	// Extensions are those of the cluster's scheduler, which profiles may name.
+	Extensions []*Extension
 }
+
+// Extension is a plugin of the cluster's scheduler besides Kubernetes' own.
+type Extension = scheduler.Extension
 
 // Empty tells whether the plan does nothing.
 func (p *Plan) Empty() bool { return len(p.Changes) == 0 }

@@ -59,7 +59,7 @@ type rule struct {
 // concerned are the services that changed, whose slices changed, or that select a pod which came or went.
 func concerned(in Input) map[object.Key]bool {
 	out := map[object.Key]bool{}
-	pods := map[string][]labels.Set{} // by namespace, each set once
+	pods := map[string][]map[string]string{} // the labels of those that came or went, by namespace
 	for _, ch := range in.Written {
 		switch ch.Key.Resource {
 		case "services":
@@ -76,19 +76,47 @@ func concerned(in Input) map[object.Key]bool {
 			}
 			for _, o := range []object.Object{ch.Old, ch.New} {
 				if o != nil {
-					pods[ch.Key.Namespace] = addSet(pods[ch.Key.Namespace], podLabels(o))
+					pods[ch.Key.Namespace] = append(pods[ch.Key.Namespace], podLabels(o))
 				}
 			}
 		}
 	}
-	for ns, sets := range pods {
+	for ns, list := range pods {
+		var services []*corev1.Service
+		keys := map[string]bool{}
 		for _, v := range []controller.View{in.Base, in.After} {
 			for o := range v.List("services", ns) {
-				svc := o.(*corev1.Service)
-				if len(svc.Spec.Selector) > 0 && anyMatches(svc, sets) {
-					out[object.KeyOf(svc)] = true
+				if svc := o.(*corev1.Service); len(svc.Spec.Selector) > 0 {
+					services = append(services, svc)
+					for k := range svc.Spec.Selector {
+						keys[k] = true
+					}
 				}
 			}
+		}
+		sets := selectable(list, keys)
+		for _, svc := range services {
+			if anyMatches(svc, sets) {
+				out[object.KeyOf(svc)] = true
+			}
+		}
+	}
+	return out
+}
+
+// selectable are the labels under the keys, each set once: the pods of an indexed Job all have labels of their own, which no service asks for.
+func selectable(list []map[string]string, keys map[string]bool) (out []labels.Set) {
+	seen := map[string]bool{}
+	for _, l := range list {
+		part := labels.Set{}
+		for k, v := range l {
+			if keys[k] {
+				part[k] = v
+			}
+		}
+		if text := part.String(); !seen[text] {
+			seen[text] = true
+			out = append(out, part)
 		}
 	}
 	return out
@@ -105,13 +133,6 @@ func podLabels(o object.Object) map[string]string {
 func anyMatches(svc *corev1.Service, sets []labels.Set) bool {
 	sel := labels.SelectorFromSet(svc.Spec.Selector)
 	return slices.ContainsFunc(sets, func(s labels.Set) bool { return sel.Matches(s) })
-}
-
-func addSet(sets []labels.Set, l map[string]string) []labels.Set {
-	if slices.ContainsFunc(sets, func(s labels.Set) bool { return labels.Equals(s, l) }) {
-		return sets
-	}
-	return append(sets, l)
 }
 
 // rulesIn returns the rules of the services as they are in a view.

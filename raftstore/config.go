@@ -42,9 +42,10 @@ type Config struct {
 	// on every member.
 	Index func(*Record) []string
 
-	// Fetch, if set, gets the bytes of a blob from another member, one of those given (their ServeBlob). Snapshots name blobs and do not hold
-	// them: a member that takes one over fetches what it lacks before it goes on. It blocks; Fetch tries each member once.
-	Fetch func(ctx context.Context, from []Server, digest string) ([]byte, error)
+	// Fetch, if set, gets the bytes of a blob from another member (its ServeBlob). Snapshots name blobs and do not hold them: a member that takes
+	// one over fetches what it lacks before it goes on, from whoever has it. It blocks. The error is ErrNoBlob if the member answered that it has
+	// none, and only then.
+	Fetch func(ctx context.Context, from Server, digest string) ([]byte, error)
 
 	// Heartbeat is the time without a leader after which a member stands for election; Election and LeaderLease follow from it.
 	// Default 1 s.

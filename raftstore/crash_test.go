@@ -116,7 +116,10 @@ func TestKillNineLosesNothingAcknowledged(t *testing.T) {
 	}
 	dir, key := t.TempDir(), filepath.Join(t.TempDir(), "outer.key")
 	acked := map[string]bool{}
-	for range rounds {
+	for round := range 10 * rounds {
+		if round >= rounds && len(acked) >= rounds*3 {
+			break // a slow disk needs more rounds for as many
+		}
 		out := runAndKill(t, dir, time.Duration(30+rand.IntN(400))*time.Millisecond, crashKey+"="+key)
 		for line := range strings.Lines(out) {
 			if n, ok := strings.CutPrefix(line, "ack "); ok && strings.HasSuffix(line, "\n") {

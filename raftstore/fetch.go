@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // fetchTimeout bounds one round of asking the other members for a blob, and fetchFor how long a member that lacks one goes on asking.
@@ -19,9 +21,10 @@ const (
 // errNobody tells that there is nobody to fetch from.
 var errNobody = errors.New("no other member can be asked for it")
 
-// fetch gets a blob from the others. It gives up after a while: raft waits for it, and tries again with a newer snapshot, which may not name
-// the blob any more.
-func (s *Store) fetch(digest string) ([]byte, error) {
+// fetch gets a blob that a snapshot names from the other members, which are those that this snapshot names (nil: the newest finished one). raft waits
+// for it, so it gives up after a while, and at once if each of them says that it has none: a member whose snapshot names a blob has it, so what named
+// this one is gone, and the leader sends another snapshot.
+func (s *Store) fetch(digest string, of *raft.SnapshotMeta) ([]byte, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
@@ -35,8 +38,8 @@ func (s *Store) fetch(digest string) ([]byte, error) {
 	defer cancel()
 	deadline := time.Now().Add(fetchFor)
 	for {
-		body, err := s.fetchOnce(ctx, digest)
-		if err == nil || errors.Is(err, errNobody) || time.Now().After(deadline) {
+		body, err := s.fetchOnce(ctx, digest, of)
+		if err == nil || errors.Is(err, errNobody) || errors.Is(err, ErrNoBlob) || time.Now().After(deadline) {
 			return body, err
 		}
 		select {
@@ -47,8 +50,9 @@ func (s *Store) fetch(digest string) ([]byte, error) {
 	}
 }
 
-func (s *Store) fetchOnce(ctx context.Context, digest string) ([]byte, error) {
-	others, err := s.others()
+// fetchOnce asks each of the others once. The error is ErrNoBlob if all answered that they have none, and not if one did not answer.
+func (s *Store) fetchOnce(ctx context.Context, digest string, of *raft.SnapshotMeta) ([]byte, error) {
+	others, err := s.others(of)
 	if err != nil {
 		return nil, err
 	}
@@ -57,24 +61,35 @@ func (s *Store) fetchOnce(ctx context.Context, digest string) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	body, err := s.cfg.Fetch(ctx, others, digest)
-	if err != nil {
-		return nil, fmt.Errorf("fetch it from another member: %w", err)
+	var failed []error
+	for _, m := range others {
+		body, err := s.cfg.Fetch(ctx, m, digest)
+		switch {
+		case err == nil && Digest(body) == digest:
+			return body, nil
+		case err == nil:
+			failed = append(failed, fmt.Errorf("the bytes that server %s sent have another digest", m.ID))
+		case !errors.Is(err, ErrNoBlob):
+			failed = append(failed, err)
+		}
 	}
-	if Digest(body) != digest {
-		return nil, errors.New("fetch it from another member: the bytes that came have another digest")
+	if len(failed) == 0 {
+		return nil, fmt.Errorf("fetch it from another member: none has it: %w", ErrNoBlob)
 	}
-	return body, nil
+	return nil, fmt.Errorf("fetch it from another member: %w", errors.Join(failed...))
 }
 
-// others are the other members, as the newest snapshot names them: at the start raft cannot be asked yet.
-func (s *Store) others() ([]Server, error) {
-	snaps, err := s.storage.snaps.List()
-	if err != nil || len(snaps) == 0 {
-		return nil, err
+// others are the other members, as a snapshot names them (nil: the newest finished one): at the start raft cannot be asked yet.
+func (s *Store) others(of *raft.SnapshotMeta) ([]Server, error) {
+	if of == nil {
+		snaps, err := s.storage.snaps.List()
+		if err != nil || len(snaps) == 0 {
+			return nil, err
+		}
+		of = snaps[0]
 	}
 	var out []Server
-	for _, m := range snaps[0].Configuration.Servers {
+	for _, m := range of.Configuration.Servers {
 		out = append(out, Server{ID: string(m.ID), Address: string(m.Address)})
 	}
 	return slices.DeleteFunc(out, func(m Server) bool { return m.ID == s.id.ServerID }), nil
@@ -94,7 +109,7 @@ func (s *Store) Blob(digest string) ([]byte, error) {
 	if err == nil || !s.fsm.hasBlob(digest) {
 		return body, err
 	}
-	found, fetchErr := s.fetchOnce(context.Background(), digest)
+	found, fetchErr := s.fetchOnce(context.Background(), digest, nil)
 	if fetchErr == nil {
 		s.cfg.Logger.Warn("a blob was damaged on this disk and fetched from another server", "blob", digest, "error", err)
 		return found, s.storage.blobs.Put(digest, found)

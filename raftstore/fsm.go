@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,14 +53,14 @@ type fsm struct {
 	held      map[string]bool // named by the newest durable snapshot
 	heldRev   uint64          // its revision
 
-	// fetch gets a blob that a snapshot names and this member lacks.
-	fetch func(digest string) ([]byte, error)
+	// fetch gets a blob that a snapshot names and this member lacks; nil is the newest finished snapshot.
+	fetch func(digest string, of *raft.SnapshotMeta) ([]byte, error)
 	// compacted holds a token when versions may be taken out of memory.
 	compacted chan struct{}
 }
 
 func newFSM(st *state, hist *history, blobs Blobs, self uint64, fail func(error)) *fsm {
-	f := &fsm{hist: hist, blobs: blobs, fail: fail, st: st, moved: make(chan struct{}), self: self, pending: map[uint64][]Op{}, compacted: make(chan struct{}, 1)}
+	f := &fsm{hist: hist, blobs: blobs, fail: fail, st: st, moved: make(chan struct{}), self: self, pending: map[uint64][]Op{}, held: map[string]bool{}, compacted: make(chan struct{}, 1)}
 	hist.view = f.view
 	return f
 }
@@ -361,18 +363,36 @@ func (f *fsm) read(r io.Reader) (st *state, err error) {
 	if st, err = readSnapshot(r, newState(f.st.indexOf, f.st.packer), f.blobs); err != nil {
 		return nil, err
 	}
-	return st, f.complete(st)
+	return st, f.complete(st.named(), nil)
 }
 
-// complete gets the blobs that a snapshot's state names and the folder lacks, and makes them durable.
-func (f *fsm) complete(st *state) error {
-	whole := st.whole()
+// bring gets the blobs that a snapshot from another member names and the folder lacks, before it takes the place of the one that is there: in place
+// without them, it could not be read at the next start if nobody has them any more. They stay until it is restored, or another one is finished.
+func (f *fsm) bring(named map[string]uint64, of *raft.SnapshotMeta) error {
+	f.mu.Lock()
+	f.snapshots++
+	f.mu.Unlock()
+	defer f.released(0, nil)
+	if err := f.complete(named, of); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for digest := range named {
+		f.held[digest] = true
+	}
+	return nil
+}
+
+// complete gets the blobs that a snapshot names, with their sizes, and the folder lacks, and makes them all durable.
+func (f *fsm) complete(named map[string]uint64, of *raft.SnapshotMeta) error {
+	whole := slices.Sorted(maps.Keys(named))
 	for _, digest := range whole {
-		if f.blobs.Has(digest, st.blobs[digest].size) {
+		if f.blobs.Has(digest, named[digest]) {
 			continue
 		}
 		fp.Hit("raftstore/blob-fetch")
-		body, err := f.fetch(digest)
+		body, err := f.fetch(digest, of)
 		if err == nil {
 			err = f.blobs.Put(digest, body)
 		}

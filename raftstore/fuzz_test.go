@@ -188,11 +188,16 @@ func restored(t *testing.T, f *fsm) *fsm {
 	other := fuzzed()
 	st, err := readFrames(frameReader{r: bufio.NewReader(&body), sum: crc32.New(castagnoli)}, other.st, f.blobs)
 	if err == nil {
-		other.blobs, other.fetch = f.blobs, f.blobs.Get
-		err = other.replace(st, f.commands, other.complete(st))
+		other.blobs, other.fetch = f.blobs, f.fetchOwn
+		err = other.replace(st, f.commands, other.complete(st.named(), nil))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	return other
+}
+
+// fetchOwn has nobody to fetch from: a blob is in the folder or nowhere.
+func (f *fsm) fetchOwn(digest string, _ *raft.SnapshotMeta) ([]byte, error) {
+	return f.blobs.Get(digest)
 }

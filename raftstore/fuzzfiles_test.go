@@ -83,7 +83,7 @@ func FuzzSnapshotFrames(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, frames []byte) {
 		one := newMachine(byFirst)
-		one.fetch = one.blobs.Get // no other member has what is not here
+		one.fetch = one.fetchOwn // no other member has what is not here
 		if one.Restore(readCloser{bytes.NewReader(framesOf(t, frames))}) != nil {
 			return
 		}

@@ -147,7 +147,7 @@ func TestKilledAtEachStepOfInstallingASnapshot(t *testing.T) {
 		transport.Connect(t1.LocalAddr(), t1)
 		t1.Connect(transport.LocalAddr(), transport)
 		return Open(Config{Dir: dir, FS: fsys, ServerID: id, ClusterID: "c", Join: true, Transport: transport, Heartbeat: 100 * time.Millisecond, TrailingEntries: 2,
-			Fetch: func(_ context.Context, _ []Server, digest string) ([]byte, error) { return lead.ServeBlob(digest) }})
+			Fetch: func(_ context.Context, _ Server, digest string) ([]byte, error) { return lead.ServeBlob(digest) }})
 	}
 	for step := 0; ; step += stride {
 		id, dir, k := fmt.Sprintf("member-%d", step), t.TempDir(), newKiller()

@@ -17,20 +17,24 @@ import (
 // member opens a member on its own storage, linked to the transports given.
 func member(t *testing.T, id string, cfg Config, peers ...*raft.InmemTransport) (*Store, *raft.InmemTransport) {
 	t.Helper()
+	s, err := open(id, cfg, peers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, s.cfg.Transport.(*raft.InmemTransport)
+}
+
+func open(id string, cfg Config, peers ...*raft.InmemTransport) (*Store, error) {
 	_, transport := raft.NewInmemTransport(raft.ServerAddress(id))
 	for _, p := range peers {
 		transport.Connect(p.LocalAddr(), p)
 		p.Connect(transport.LocalAddr(), transport)
 	}
 	cfg.ServerID, cfg.Transport, cfg.Heartbeat = id, transport, 100*time.Millisecond
-	if cfg.Storage == nil {
+	if cfg.Storage == nil && cfg.Dir == "" {
 		cfg.Storage = MemoryStorage()
 	}
-	s, err := Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, transport
+	return Open(cfg)
 }
 
 // Servers join one that has forgotten the beginning of its log: they get a snapshot with everything, blobs and outcomes too.
@@ -64,8 +68,8 @@ func TestServersJoinBySnapshot(t *testing.T) {
 		joiner := short
 		joiner.Join = true
 		var fetched atomic.Int64 // by two members
-		joiner.Fetch = func(_ context.Context, from []Server, digest string) ([]byte, error) {
-			if fetched.Add(1); len(from) == 0 || from[0].ID != "one" {
+		joiner.Fetch = func(_ context.Context, from Server, digest string) ([]byte, error) {
+			if fetched.Add(1); from.ID != "one" && from.ID != "two" && from.ID != "three" {
 				t.Errorf("a blob is looked for at %v", from)
 			}
 			return one.ServeBlob(digest)

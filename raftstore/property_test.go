@@ -370,7 +370,7 @@ func (mc *machine) Restore(t *rapid.T) {
 	}
 	snap.Release()
 	other := newMachine(byFirst)
-	other.fetch = mc.f.blobs.Get
+	other.fetch = mc.f.fetchOwn
 	if err := other.Restore(readCloser{bytes.NewReader(s.Bytes())}); err != nil {
 		t.Fatal(err)
 	}
@@ -508,8 +508,8 @@ func check(t *rapid.T, v *View, want map[string]row) {
 		t.Fatalf("index rows %v, want %v", rows, wantRows)
 	}
 	counts, wantCounts := map[string]int{}, map[string]int{}
-	for r, n := range v.Tally(Counted) {
-		counts[string(r.Value[:1])] += n
+	for t := range v.Tally(Counted) {
+		counts[string(t.Example.Value[:1])] += t.N
 	}
 	for _, w := range want {
 		if w.value != "" {
@@ -577,7 +577,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 	good := s.Bytes()
 	restore := func(body []byte) error {
 		other := newMachine(byFirst)
-		other.fetch = f.blobs.Get
+		other.fetch = f.fetchOwn
 		err := other.Restore(readCloser{bytes.NewReader(body)})
 		if err != nil && other.view().Rev() != 0 {
 			t.Fatal("a refused snapshot changed the state")

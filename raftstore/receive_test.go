@@ -32,7 +32,8 @@ func TestDamagedSnapshotTakesNoPlace(t *testing.T) {
 	}
 	dir := t.TempDir()
 	d := &durable{ids: &memoryIdentity{}}
-	s := &snapFolder{fs: disk.OS{}, dir: dir, folder: "f", log: slog.New(slog.DiscardHandler), taken: d.snapshotted}
+	s := &snapFolder{fs: disk.OS{}, dir: dir, folder: "f", log: slog.New(slog.DiscardHandler), taken: d.snapshotted,
+		bring: func(map[string]uint64, *raft.SnapshotMeta) error { return nil }}
 	receive := func(index uint64, body []byte) error {
 		k, err := s.Create(raft.SnapshotVersionMax, index, 1, raft.Configuration{}, 1, nil)
 		if err != nil {
@@ -64,7 +65,7 @@ func TestDamagedSnapshotTakesNoPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := checkSnapshot(rc); err != nil {
+		if _, err := checkSnapshot(rc); err != nil {
 			t.Errorf("%s: the old snapshot: %v", name, err)
 		}
 		rc.Close()

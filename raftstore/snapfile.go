@@ -34,6 +34,8 @@ type snapFolder struct {
 	folder string     // the identity's
 	ring   *seal.Ring // nil: not encrypted
 	taken  func(position) error
+	// bring gets the blobs that a snapshot from elsewhere names, with their sizes. It blocks.
+	bring func(named map[string]uint64, of *raft.SnapshotMeta) error
 	// sick stops the member: after a failed sync nobody knows what is on the disk. Nil: nobody is to stop.
 	sick func(what string, err error) error
 	log  *slog.Logger
@@ -167,7 +169,8 @@ func blockSum(head uint32, number uint64, b []byte) uint32 {
 }
 
 // Close implements raft.SnapshotSink: the snapshot is durable on return, and older ones are gone. One that came from elsewhere is read
-// through before it takes their place: what is damaged, or written by a newer version, could not be restored at the next start.
+// through, and the blobs that it names are brought, before it takes their place: what is damaged, written by a newer version or lacks a blob could not
+// be restored at the next start.
 func (k *snapSink) Close() error {
 	if k.done {
 		return nil
@@ -205,7 +208,7 @@ func (s *snapFolder) unsynced(err error) error {
 	return s.sick("make a snapshot durable", err)
 }
 
-// finish writes the last block, makes the file durable, and reads it if it came from elsewhere.
+// finish writes the last block and makes the file durable. One that came from elsewhere is read, and its blobs are brought.
 func (k *snapSink) finish(path string) error {
 	err := k.block(snapLast)
 	if err == nil {
@@ -220,11 +223,14 @@ func (k *snapSink) finish(path string) error {
 	if err != nil {
 		return err
 	}
-	err = checkSnapshot(r)
+	named, err := checkSnapshot(r)
 	if err == nil {
 		_, err = io.Copy(io.Discard, r) // what the frames' end leaves of the last blocks
 	}
-	return errors.Join(err, r.Close())
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	return k.s.bring(named, &k.meta)
 }
 
 // Cancel implements raft.SnapshotSink.

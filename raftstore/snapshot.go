@@ -114,13 +114,19 @@ func (s *snapshot) Release() {
 
 // whole are the complete blobs.
 func (s *state) whole() []string {
-	out := []string{}
+	out := slices.AppendSeq([]string{}, maps.Keys(s.named())) // not nil, which would say that the snapshot is not durable
+	slices.Sort(out)
+	return out
+}
+
+// named are the complete blobs with their sizes.
+func (s *state) named() map[string]uint64 {
+	out := map[string]uint64{}
 	for digest, b := range s.blobs {
 		if b.done {
-			out = append(out, digest)
+			out[digest] = b.size
 		}
 	}
-	slices.Sort(out)
 	return out
 }
 
@@ -262,25 +268,45 @@ func readFrames(fr frameReader, st *state, blobs Blobs) (*state, error) {
 	return l.st, nil
 }
 
-// checkSnapshot reads a whole snapshot and keeps nothing of it: its frames are of kinds that this version knows, and the checksum over
-// all of them fits.
-func checkSnapshot(r io.Reader) error {
+// checkSnapshot reads a whole snapshot and keeps nothing of it but which blobs it names without their bytes, with their sizes: its frames are of kinds
+// that this version knows, and the checksum over all of them fits.
+func checkSnapshot(r io.Reader) (named map[string]uint64, err error) {
 	fr, end, err := openFrames(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer end()
+	named = map[string]uint64{}
+	last := "" // the blob that the frame before began
 	for {
 		kind, body, err := fr.next()
+		if err != nil {
+			return nil, fmt.Errorf("read a frame: %w", err)
+		}
 		switch {
-		case err != nil:
-			return fmt.Errorf("read a frame: %w", err)
 		case kind == frameEnd:
-			return fr.ends(body)
+			return named, fr.ends(body)
 		case strings.IndexByte(frameKinds, kind) < 0:
-			return unknownFrame(kind)
+			return nil, unknownFrame(kind)
+		case kind == frameBytes:
+			delete(named, last)
+		case kind == frameBlob:
+			digest, info, err := readBlobInfo(body)
+			if err != nil {
+				return nil, err
+			}
+			if last = digest; info.done {
+				named[digest] = info.size
+			}
 		}
 	}
+}
+
+// readBlobInfo reads a frameBlob.
+func readBlobInfo(b []byte) (digest string, info *blobInfo, err error) {
+	d := fieldReader{b: b}
+	info = &blobInfo{size: d.u64(), have: d.u64(), staged: int64(d.u64()), done: d.bool()}
+	return string(d.bytes()), info, d.err
 }
 
 // unknownFrame says of which version a snapshot is that this one cannot read.
@@ -336,8 +362,11 @@ func (l *snapLoader) frame(kind byte, b []byte) error {
 			l.st.moments = append(l.st.moments, moment{int64(d.u64()), d.u64(), d.u64()})
 		}
 	case frameBlob:
-		info := &blobInfo{size: d.u64(), have: d.u64(), staged: int64(d.u64()), done: d.bool()}
-		l.digest, l.body = string(d.bytes()), nil
+		digest, info, err := readBlobInfo(b)
+		if err != nil {
+			return err
+		}
+		l.digest, l.body = digest, nil
 		l.st.blobs[l.digest] = info
 	case frameBytes:
 		l.body = append(l.body, b...)

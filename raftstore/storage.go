@@ -41,6 +41,8 @@ type Storage struct {
 	begin func() error
 	// taken is called when a snapshot is durable; set by the Store.
 	taken func(position) error
+	// bring makes the blobs durable here that a snapshot from another member names, with their sizes, before it takes its place; set by the Store.
+	bring func(named map[string]uint64, of *raft.SnapshotMeta) error
 	// sick is called when something could not be made durable, with what; it stops the member and returns the error. Set by the Store.
 	sick func(what string, err error) error
 	// where names it in errors.
@@ -381,7 +383,8 @@ func (f *folder) openSnapshots() error {
 		f.st.snaps = snaps
 		return nil
 	}
-	s := &snapFolder{fs: f.fs, dir: f.path(snapsName), folder: f.id.Folder, ring: f.st.ring, log: f.logger, taken: func(p position) error { return f.st.taken(p) }, sick: f.sick}
+	s := &snapFolder{fs: f.fs, dir: f.path(snapsName), folder: f.id.Folder, ring: f.st.ring, log: f.logger, taken: func(p position) error { return f.st.taken(p) }, sick: f.sick,
+		bring: func(named map[string]uint64, of *raft.SnapshotMeta) error { return f.st.bring(named, of) }}
 	f.st.snaps = s
 	if err := s.sweep(); err != nil {
 		return fmt.Errorf("open the snapshots in %s: %w", s.dir, err)

@@ -88,6 +88,7 @@ func (s *Store) start() error {
 	s.lessor = newLessor(s)
 	s.fsm.lessor, s.fsm.trace = s.lessor, s.cfg.Trace
 	s.fsm.fetch, s.fsm.clock, s.fsm.old = s.fetch, time.Now, s.disk.last.index
+	s.storage.bring = s.fsm.bring
 	s.leader.changed = make(chan struct{})
 	s.fsm.note = s.notePanic
 	s.read.init(s.readRound)

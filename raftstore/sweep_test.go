@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hashicorp/raft"
+
 	"reconcile/raftstore/disk"
 	"reconcile/raftstore/seal"
 )
@@ -52,12 +54,34 @@ func TestSweepSparesWhatIsBeingRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	two.blobs = &syncing{two.blobs, own.Release}
-	two.fetch = one.blobs.Get
+	two.fetch = one.fetchOwn
 	if err := two.Restore(readCloser{bytes.NewReader(sent.Bytes())}); err != nil {
 		t.Fatal(err)
 	}
 	if !two.blobs.Has(digest, uint64(len(body))) {
 		t.Error("the blob that the new state names was swept away")
+	}
+}
+
+// Blobs that were brought for a snapshot which is not restored yet stay, whatever else is finished meanwhile.
+func TestSweepSparesWhatWasBrought(t *testing.T) {
+	f := newMachine(byFirst)
+	body := []byte("a blob that only the leader has")
+	digest := Digest(body)
+	f.fetch = func(string, *raft.SnapshotMeta) ([]byte, error) { return body, nil }
+	own, err := f.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := own.Persist(&sink{}); err != nil {
+		t.Fatal(err)
+	}
+	f.blobs = &syncing{f.blobs, own.Release}
+	if err := f.bring(map[string]uint64{digest: uint64(len(body))}, &raft.SnapshotMeta{}); err != nil {
+		t.Fatal(err)
+	}
+	if !f.blobs.Has(digest, uint64(len(body))) {
+		t.Error("the blob that was brought was swept away")
 	}
 }
 

@@ -41,16 +41,22 @@ func (s *state) count(row string, r *Record, n int) string {
 	return t.key
 }
 
-// Tally yields, for each counted row that begins with prefix, a record that has it, or had it last, and how many have it, in the order of the rows. A view
-// that At made counts all its records first.
-func (v *View) Tally(prefix string) iter.Seq2[*Record, int] {
-	return func(yield func(*Record, int) bool) {
+// Tallied is a counted row, a record that has it, or had it last, and how many have it.
+type Tallied struct {
+	Row     string
+	Example *Record
+	N       int
+}
+
+// Tally yields the counted rows that begin with prefix, in their order. A view that At made counts all its records first.
+func (v *View) Tally(prefix string) iter.Seq[Tallied] {
+	return func(yield func(Tallied) bool) {
 		from := v.tallies
 		if v.past {
 			from = v.talliesPast(prefix)
 		}
 		from.AscendGreaterOrEqual(tally{key: prefix}, func(t tally) bool {
-			return strings.HasPrefix(t.key, prefix) && yield(t.rec, t.n)
+			return strings.HasPrefix(t.key, prefix) && yield(Tallied{t.key, t.rec, t.n})
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -111,6 +112,43 @@ func BenchmarkBurst(b *testing.B) {
 			bring := kept(l)
 			return func() { placed(b, bring().Schedule(pods)) }
 		})
+	})
+}
+
+// BenchmarkOwnLabels places 5,000 pods of one owner on 1,000 nodes: like pods, and pods that have their index in a label, as an indexed Job's have.
+func BenchmarkOwnLabels(b *testing.B) {
+	l := newLarge(1000, 4, "100m")
+	for _, own := range []bool{false, true} {
+		pods := burst(1, 5000, "100m", 0)
+		if own {
+			for i, p := range pods {
+				labelled(p, batchv1.JobCompletionIndexAnnotation, strconv.Itoa(i))
+			}
+		}
+		b.Run(fmt.Sprintf("with labels of their own: %v", own), func(b *testing.B) {
+			each(b, len(pods), "µs/pod", func() func() {
+				bring := kept(l)
+				return func() { placed(b, bring().Schedule(pods)) }
+			})
+		})
+	}
+}
+
+// BenchmarkWaiting looks at 1,000 pods that fit on none of 5,000 nodes, and of which each asks for something else.
+func BenchmarkWaiting(b *testing.B) {
+	l := newLarge(5000, 4, "4")
+	var pods []*corev1.Pod
+	for i := range 1000 {
+		pods = append(pods, pod("", i, fmt.Sprintf("%dm", 1000+i), "128Mi"))
+	}
+	each(b, len(pods), "µs/pod", func() func() {
+		bring := kept(l)
+		return func() {
+			s := bring()
+			if d := s.Schedule(pods); d[0].Node != "" || d[0].Message != d[999].Message {
+				b.Fatal(d[0].Message)
+			}
+		}
 	})
 }
 

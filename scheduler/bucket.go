@@ -14,13 +14,13 @@ type bucket struct {
 
 // buckets are a class's nodes with room, so that a decision looks at each bucket and not at each node.
 type buckets struct {
+	filled bool // the rest is nil if not
 	list   []*bucket
 	byHash map[uint64][]*bucket
 	of     []*bucket // by node; nil if it has no room
 	at     []int32   // by node: its place in the heap
 	base   []int64   // by node: the weighted scores that depend on the node alone
-	load   []int32   // by node: how many pods it has; of equal nodes the one with fewer comes first,
-	tie    []uint64  // and of those the one with the higher hash
+	load   []int32   // by node: how many pods it has; of equal nodes the one with fewer comes first
 	// apart are the nodes that pods of no less priority are nominated to: they are looked at one by one.
 	apart   map[int32]bool
 	touched []int32
@@ -29,16 +29,18 @@ type buckets struct {
 	key     []int64
 	scratch []candidate
 	weights []float64
+	bounds  []int64
 	seen    map[int32]bool
 }
 
 // fill puts every node into its bucket.
 func (c *class) fill(s *Snapshot) {
 	n := len(s.nodes)
-	c.buckets = buckets{byHash: map[uint64][]*bucket{}, of: make([]*bucket, n), at: make([]int32, n), base: make([]int64, n), load: make([]int32, n), tie: make([]uint64, n),
+	c.buckets = buckets{byHash: map[uint64][]*bucket{}, of: make([]*bucket, n), at: make([]int32, n), base: make([]int64, n), load: make([]int32, n), filled: true,
 		apart: map[int32]bool{}, dirty: make([]bool, n)}
+	c.heard = len(c.moved)
+	s.weight += n
 	for i := range int32(n) {
-		c.tie[i] = mix(c.seed ^ s.nodes[i].hash)
 		c.place(s, i)
 	}
 }
@@ -93,7 +95,7 @@ func (c *class) place(s *Snapshot, i int32) {
 // score is the weighted sum of the scores that depend on the node alone and are not put into proportion to others.
 func (c *class) score(s *Snapshot, i int32) int64 {
 	p, n, w := c.profile, s.nodes[i], &c.weight
-	sum := w.fit*p.fitScore(n, c.demand) + w.balanced*p.balanced(n, c.demand) + w.image*c.image[i]
+	sum := w.fit*p.fitScore(n, c.demand) + w.balanced*p.balanced(n, c.demand) + w.image*c.imageOf(i)
 	if w.load > 0 {
 		sum += w.load * n.loadScore(c.demand)
 	}
@@ -101,6 +103,21 @@ func (c *class) score(s *Snapshot, i int32) int64 {
 		sum += c.foreigns[i]
 	}
 	return sum
+}
+
+// imageOf is ImageLocality's score.
+func (sh *shape) imageOf(i int32) int64 {
+	if sh.image == nil {
+		return 0
+	}
+	return sh.image[i]
+}
+
+// full makes the buckets of a class that has none.
+func (s *Snapshot) full(c *class) {
+	if !c.filled {
+		c.fill(s)
+	}
 }
 
 // keyOf writes into c.key what the rules about other pods see of a node, and returns its hash.
@@ -116,6 +133,9 @@ func (c *class) keyOf(i int32) uint64 {
 		default:
 			c.key = append(c.key, int64(d))
 		}
+	}
+	if c.zones != nil {
+		c.key = append(c.key, int64(c.zones.domain[i]))
 	}
 	h := uint64(0)
 	for _, v := range c.key {
@@ -150,9 +170,9 @@ func (c *class) before(i, j int32) bool {
 	return c.base[i] > c.base[j] || c.base[i] == c.base[j] && c.first(i, j)
 }
 
-// first tells whether node i comes before j where both score the same.
+// first tells whether node i of a zone comes before j where both score the same.
 func (c *class) first(i, j int32) bool {
-	return c.load[i] < c.load[j] || c.load[i] == c.load[j] && c.tie[i] > c.tie[j]
+	return c.load[i] < c.load[j] || c.load[i] == c.load[j] && c.turn(i) < c.turn(j)
 }
 
 func (c *class) remove(i int32) {

@@ -2,24 +2,40 @@ package scheduler
 
 import (
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	"reconcile/object"
 )
 
-// class is a set of pods that every rule treats alike: one owner, the same labels, the same demands. What does not change while pods
-// are placed is decided once a node; the rest is kept up to date from the snapshot's log.
+// class is a set of pods that every rule treats alike: one owner, the same labels as far as rules read them, the same demands.
 type class struct {
+	*shape
 	*demand
-	pod      *corev1.Pod // one of them
+	pod   *corev1.Pod // one of them
+	begin int32       // where the order of nodes that are as good begins
+	tie   []int32     // by node: its place in that order
+	among int32       // the number of the pods that it is kept apart from by zone
+	buckets
+	heard    int      // how many of the shape's moved nodes the buckets have taken in
+	searches int      // pods placed without buckets
+	failure  *failure // nil until a pod finds no node
+	used     int      // when, of the snapshot's uses
+}
+
+// shape is what classes share that differ in their requests, or in an owner that matters to no rule. What does not change while pods are placed is
+// decided once a node; the rest is kept up to date from the snapshot's log.
+type shape struct {
+	model    *corev1.Pod // a pod of one of the classes
+	selects  types.UID   // the owner, if the default constraints go by its selector
 	profile  *Profile
 	weight   pluginWeights // the profile's
 	priority int32
-	seed     uint64
-	pinned   bool // each of them may be on one node only, which is not the class's matter
+	pinned   bool // each of the pods may be on one node only, which is not the shape's matter
 	group    *group
 	rules    *nodeRules
 	all      *refusal // refuses every node
@@ -27,9 +43,10 @@ type class struct {
 	static    []*refusal // by node
 	taints    []int64    // by node: the PreferNoSchedule taints that the pods do not tolerate
 	preferred []int64    // by node: the weight of the preferences that it meets
-	image     []int64    // by node: ImageLocality's score
+	image     []int64    // by node: ImageLocality's score; nil if no node has images
 	foreigns  []int64    // by node: the weighted scores of the profile's extensions; nil if it has none
 	storage   *storage   // nil if the pods have no volumes that matter
+	zones     *topology  // nodes that are as good go by their zone; nil if zones are too many
 
 	slots []*slot
 	hard  []constraint
@@ -40,12 +57,11 @@ type class struct {
 	near    []int // slots of NetworkDistance
 
 	effects map[*group][]effect
-	cursor  int // how much of the log is taken in
+	cursor  int     // how much of the log is taken in
+	moved   []int32 // nodes that are to be looked at again, as the log told
 	stale   bool
-	buckets
-	failure *failure // nil until a pod finds no node
-	used    int      // in which round of a snapshot that is kept
 	spread  *spreadSource
+	cells   *cells // nil until a class has no buckets
 }
 
 // constraint is a topology spread constraint.
@@ -81,66 +97,126 @@ func weightsOf(p *Profile) pluginWeights {
 
 // classOf finds the class of a pod, or makes it.
 func (s *Snapshot) classOf(pod *corev1.Pod) *class {
-	h := hashLabels(pod.Namespace, pod.Labels) ^ hash(string(ownerOf(pod)))
-	list := s.classes[h]
-	for i, c := range list {
-		if c.is(pod) {
-			if c.stale = !s.spreads(c); !c.stale {
-				s.catchUp(c)
-			}
-			if c.stale {
-				list[i] = s.newClass(pod, c.pinned)
-			}
-			list[i].used = s.round()
-			return list[i]
-		}
+	s.readServices(pod.Namespace)
+	s.regroup()
+	s.uses++
+	if c := s.latest; c != nil && s.holds(c, pod) && s.current(c) {
+		c.used = s.uses // most pods are like the one before
+		return c
 	}
-	c := s.newClass(pod, s.profileOf(pod).sharesPin(pod))
-	c.used = s.round()
-	s.classes[h] = append(list, c)
+	h := s.hashOf(pod)
+	if i := slices.IndexFunc(s.classes[h], func(c *class) bool { return s.holds(c, pod) }); i >= 0 {
+		if c := s.classes[h][i]; s.current(c) {
+			c.used = s.uses
+			s.latest = c
+			return c
+		}
+		s.classes[h] = slices.Delete(s.classes[h], i, i+1)
+	}
+	s.latest = nil
+	c := s.newClass(pod)
+	c.used = s.uses
+	s.fleeting = s.fleeting || c.fleeting()
+	h = s.hashOf(pod) // the class may read other labels than those before
+	s.classes[h] = append(s.classes[h], c)
+	s.latest = c
+	if s.weight += classWeight; s.weight > s.most {
+		s.trim(s.most / 2)
+	}
 	return c
 }
 
-// is tells whether the pod belongs to the class.
-func (c *class) is(pod *corev1.Pod) bool {
-	a, b := c.pod, pod
-	if a == b {
-		return true
+// current brings a class up to date, and tells whether that is possible.
+func (s *Snapshot) current(c *class) bool {
+	if c.stale = c.stale || !s.spreads(c); !c.stale {
+		s.catchUp(c)
 	}
-	return c.priority == priorityOf(b) && a.Spec.SchedulerName == b.Spec.SchedulerName && a.Namespace == b.Namespace && ownerOf(a) == ownerOf(b) && maps.Equal(a.Labels, b.Labels) &&
-		c.pinned == c.profile.sharesPin(b) && sameDemand(&a.Spec, &b.Spec, c.pinned)
+	return !c.stale
 }
 
-// newClass decides for every node what does not depend on what runs there, and counts what does.
-func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
-	c := &class{demand: s.demandOf(pod, false), pod: pod, priority: priorityOf(pod), pinned: pinned, group: s.groups.of(pod, false),
-		effects: map[*group][]effect{}, cursor: len(s.log)}
-	c.profile = s.profileOf(pod)
-	c.weight = weightsOf(c.profile)
-	c.seed = mix(hash(pod.Namespace) + hash(string(c.owner)))
-	if c.owner == "" {
-		c.seed = mix(c.seed + hashLabels(pod.Namespace, pod.Labels)) // of the class, not of the pod that happened to be its first
+// hashOf is the same for pods of one class.
+func (s *Snapshot) hashOf(pod *corev1.Pod) uint64 {
+	h := s.groups.keys.hash(pod.Namespace, pod.Labels) ^ hash(string(ownerOf(pod)))
+	for i := range pod.Spec.Containers {
+		r := pod.Spec.Containers[i].Resources.Requests
+		h = mix(h ^ uint64(r.Cpu().MilliValue()) ^ uint64(r.Memory().Value())<<20)
 	}
-	if c.rules, c.all = newNodeRules(pod, c.profile, pinned); c.all != nil {
-		return c
+	return h
+}
+
+// holds tells whether the pod belongs to the class.
+func (s *Snapshot) holds(c *class, b *corev1.Pod) bool {
+	return c.pod == b || ownerOf(c.pod) == ownerOf(b) && sameRequests(&c.pod.Spec, &b.Spec) && s.shares(c.shape, c.pod, b)
+}
+
+// shares tells whether pod b belongs to a class of the shape, as a does. Extensions may look at any label, and at requests.
+func (s *Snapshot) shares(sh *shape, a, b *corev1.Pod) bool {
+	return sh.priority == priorityOf(b) && a.Spec.SchedulerName == b.Spec.SchedulerName && a.Namespace == b.Namespace &&
+		s.groups.keys.same(a.Namespace, a.Labels, b.Labels) && (len(sh.profile.own) == 0 || maps.Equal(a.Labels, b.Labels) && sameRequests(&a.Spec, &b.Spec)) &&
+		sh.pinned == sh.profile.sharesPin(b) && sameShape(&a.Spec, &b.Spec, sh.pinned)
+}
+
+// newClass makes the class of a pod.
+func (s *Snapshot) newClass(pod *corev1.Pod) *class {
+	c := &class{demand: s.demandOf(pod, false), pod: pod, tie: s.order()}
+	c.begin = int32(mix(hash(pod.Namespace)+hash(string(c.owner))) % uint64(max(1, len(s.nodes))))
+	c.among = s.matesOf(c.owner, pod.Namespace)
+	p := s.profileOf(pod)
+	selects := types.UID("")
+	if len(pod.Spec.TopologySpreadConstraints) == 0 && len(p.defaults()) > 0 && ownedBySelector(pod) {
+		selects = c.owner
+	}
+	h := s.groups.keys.hash(pod.Namespace, pod.Labels) ^ hash(string(selects))
+	for i, sh := range s.shapes[h] {
+		if sh.selects != selects || !s.shares(sh, sh.model, pod) {
+			continue
+		}
+		if c.shape = sh; s.current(c) {
+			c.heard = len(sh.moved)
+			return c
+		}
+		s.shapes[h] = slices.Delete(s.shapes[h], i, i+1)
+		break
+	}
+	c.shape = &shape{model: pod, selects: selects, profile: p, weight: weightsOf(p), priority: priorityOf(pod), pinned: p.sharesPin(pod), effects: map[*group][]effect{}}
+	s.newShape(c)
+	h = s.groups.keys.hash(pod.Namespace, pod.Labels) ^ hash(string(selects))
+	s.shapes[h] = append(s.shapes[h], c.shape)
+	s.weight += 2 * len(s.nodes)
+	return c
+}
+
+// newShape decides for every node what does not depend on what runs there, and counts what does.
+func (s *Snapshot) newShape(c *class) {
+	pod := c.pod
+	c.group, c.cursor = s.groups.of(pod, false), len(s.log)
+	if c.rules, c.all = newNodeRules(pod, c.profile, c.pinned); c.all != nil {
+		return
 	}
 	if c.storage, c.all = s.newStorage(pod); c.all != nil {
-		return c
+		return
 	}
 	if c.all = withoutDevices(pod); c.all != nil {
-		return c
+		return
 	}
+	c.zones = s.zones()
 	c.static = make([]*refusal, len(s.nodes))
 	c.taints = make([]int64, len(s.nodes))
 	c.preferred = make([]int64, len(s.nodes))
-	c.image = make([]int64, len(s.nodes))
+	if len(s.images) > 0 {
+		c.image = make([]int64, len(s.nodes))
+	}
 	if len(c.profile.own) > 0 {
 		c.foreigns = make([]int64, len(s.nodes))
 	}
 	names := imageNames(&pod.Spec)
 	containers := len(pod.Spec.InitContainers) + len(pod.Spec.Containers)
 	for i, n := range s.nodes {
-		if c.static[i] = c.rules.refuse(n.node); c.static[i] == nil && len(c.profile.own) > 0 {
+		same := c.rules.indifferent(n)
+		if !same {
+			c.static[i] = c.rules.refuse(n.node)
+		}
+		if c.static[i] == nil && len(c.profile.own) > 0 {
 			c.static[i] = c.foreign(n.node)
 		}
 		if c.static[i] != nil {
@@ -149,13 +225,17 @@ func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
 		if c.foreigns != nil {
 			c.foreigns[i] = c.foreignScores(n.node)
 		}
-		c.taints[i] = shunned(n.node, pod)
-		c.preferred[i] = c.rules.prefers(n.node)
-		if len(s.images) > 0 {
+		if !same {
+			c.taints[i], c.preferred[i] = shunned(n.node, pod), c.rules.prefers(n.node)
+		}
+		if c.image != nil {
 			c.image[i] = s.imageScore(n, names, containers)
 		}
 	}
 	s.addConstraints(c)
+	s.groups.keys.readConstraints(c)
+	s.regroup()
+	c.group = s.groups.of(pod, false)
 	s.addInter(c)
 	s.addDistance(c)
 	for _, g := range s.groups.all {
@@ -172,8 +252,6 @@ func (s *Snapshot) newClass(pod *corev1.Pod, pinned bool) *class {
 	for i := range c.hard {
 		c.slots[c.hard[i].slot].track()
 	}
-	c.fill(s)
-	return c
 }
 
 // count adds delta to the domain of a node, and tells which domain that is; -1 if the node does not count.
@@ -186,29 +264,39 @@ func (s *slot) count(at int32, delta int64) int32 {
 	return d
 }
 
-// catchUp takes in what happened since the class was last used.
+// catchUp takes in what happened since the shape, and the class, were last used.
 func (s *Snapshot) catchUp(c *class) {
 	if c.all != nil {
 		c.cursor = len(s.log)
 		c.stale = c.storage != nil || c.all.plugin != nodeAffinity
 		return
 	}
+	from := len(c.moved)
 	for ; c.cursor < len(s.log); c.cursor++ {
 		ch := s.log[c.cursor]
 		if ch.group != nil {
 			for _, e := range c.effectsOf(s, ch.group) {
 				sl := c.slots[e.slot]
 				if d := sl.count(ch.node, e.delta*ch.sign); d >= 0 && sl.wide {
-					for _, at := range sl.members[d] {
-						c.touch(at)
-					}
+					c.moved = append(c.moved, sl.members[d]...)
 				}
 			}
 			if c.stale {
 				return
 			}
 		}
-		c.touch(ch.node)
+		c.moved = append(c.moved, ch.node)
+	}
+	if c.cells != nil {
+		for _, at := range c.moved[from:] {
+			c.rekey(at)
+		}
+	}
+	if !c.filled {
+		return
+	}
+	for ; c.heard < len(c.moved); c.heard++ {
+		c.touch(c.moved[c.heard])
 	}
 	for _, at := range c.touched {
 		c.dirty[at] = false
@@ -248,7 +336,7 @@ func (s *Snapshot) addConstraints(c *class) {
 		}
 		owner := s.ownerSelector(c.pod)
 		selector = s.defaultSelector(c.pod, owner)
-		c.spread = &spreadSource{selector.String(), owner, s.round()}
+		c.spread = &spreadSource{text: selector.String(), owner: owner, round: s.round(), checked: s.round()}
 		if selector.Empty() {
 			return
 		}
@@ -354,6 +442,12 @@ func (s *Snapshot) defaultSelector(pod *corev1.Pod, owner *metav1.LabelSelector)
 }
 
 const replicationController = "ReplicationController"
+
+// ownedBySelector tells whether the owner of a pod is of a kind whose pods belong together.
+func ownedBySelector(pod *corev1.Pod) bool {
+	ref := metav1.GetControllerOfNoCopy(pod)
+	return ref != nil && (ownerResource[ref.Kind] != "" || ref.Kind == replicationController)
+}
 
 // ownerSelector is that of the owner of a pod, if it is of a kind whose pods belong together; nil if not.
 func (s *Snapshot) ownerSelector(pod *corev1.Pod) *metav1.LabelSelector {

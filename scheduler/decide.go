@@ -10,6 +10,7 @@ import (
 type candidate struct {
 	node  int32 // the best of the bucket
 	count int
+	own   int64 // the weighted scores that depend on the node alone
 	// What the rules say of all its nodes, before it is put into proportion.
 	taints, preferred, spread, inter, near int64
 	ignored                                bool // PodTopologySpread does not score it
@@ -87,15 +88,16 @@ func (s *Snapshot) candidates(c *class, pod *podState) []candidate {
 	if c.storage != nil && s.inUse(c.storage.once) > 0 {
 		return nil
 	}
+	s.full(c)
 	for _, b := range c.list {
 		if len(b.heap) > 0 && c.others(b.heap[0], nil) == nil {
-			out = append(out, candidate{node: b.heap[0], count: len(b.heap)})
+			out = append(out, candidate{node: b.heap[0], count: len(b.heap), own: c.base[b.heap[0]]})
 		}
 	}
 	for _, at := range slices.Sorted(maps.Keys(c.apart)) {
 		if s.tryNode(c, pod, at) == nil {
 			c.base[at], c.load[at] = c.score(s, at), int32(len(s.nodes[at].pods))
-			out = append(out, candidate{node: at, count: 1})
+			out = append(out, candidate{node: at, count: 1, own: c.base[at]})
 		}
 	}
 	c.rate(out)
@@ -151,7 +153,7 @@ func (c *class) rate(list []candidate) {
 		if most.near > least.near {
 			m.weighted[4] = maxScore * (m.near - least.near) / (most.near - least.near)
 		}
-		m.total = c.base[m.node]
+		m.total = m.own
 		for j, w := range c.weight.proportioned {
 			m.total += w * m.weighted[j]
 		}
@@ -212,7 +214,7 @@ func (c *class) domains(sl *slot, list []candidate) int {
 			c.seen[sl.domain[at]] = true
 			continue
 		}
-		if c.of[at] == nil {
+		if !c.filled || c.of[at] == nil {
 			c.seen[sl.domain[at]] = true
 			continue
 		}
@@ -242,11 +244,12 @@ func (c *class) rawSpread(i int32, weights []float64) (int64, bool) {
 	return int64(math.Round(sum)), false
 }
 
-// best is the best of the candidates, -1 if there is none.
-func (c *class) best(list []candidate) int32 {
+// best is the best of the candidates, -1 if there is none. Of those that score the same it is the node with the fewest pods, then one of the zone with
+// the fewest pods of the owner, then the first in the order of ties.
+func (s *Snapshot) best(c *class, list []candidate) int32 {
 	best := -1
 	for k := range list {
-		if best < 0 || list[k].total > list[best].total || list[k].total == list[best].total && c.first(list[k].node, list[best].node) {
+		if best < 0 || list[k].total > list[best].total || list[k].total == list[best].total && s.precedes(c, list[k].node, list[best].node) {
 			best = k
 		}
 	}

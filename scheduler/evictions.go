@@ -1,7 +1,5 @@
 package scheduler
 
-import corev1 "k8s.io/api/core/v1"
-
 // evictions are the nodes of a failure on which room can be made, in a heap with the least harm first, so that one more pod that fits nowhere
 // costs a look at the nodes that changed and not at all of them.
 type evictions struct {
@@ -38,7 +36,7 @@ func (s *Snapshot) leastOfClass(c *class) int32 {
 func (s *Snapshot) row(c *class, at int32) *eviction {
 	f := c.failure
 	if f.rows[at] == nil {
-		f.rows[at] = s.dryRun(c, &podState{pod: &corev1.Pod{}, demand: c.demand, group: c.group}, at)
+		f.rows[at] = s.dryRun(c, f.asker, at)
 	}
 	return f.rows[at]
 }
@@ -46,7 +44,7 @@ func (s *Snapshot) row(c *class, at int32) *eviction {
 // harms tells whether node a is to be taken before b.
 func (f *failure) harms(c *class, a, b int32) bool {
 	k := f.rows[a].compare(f.rows[b])
-	return k < 0 || k == 0 && c.tie[a] > c.tie[b]
+	return k < 0 || k == 0 && c.turn(a) < c.turn(b)
 }
 
 func (f *failure) push(c *class, at int32) {

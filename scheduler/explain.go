@@ -10,14 +10,14 @@ import (
 )
 
 // Explain returns a verdict on a pod for every node of src, in the order of names: the first rule that refuses it there, or the
-// score by the pod's profile. A pod that is bound already is looked at as if it were not.
-func Explain(src Source, pod *corev1.Pod) []Verdict {
+// score by the pod's profile, which may name extensions. A pod that is bound already is looked at as if it were not.
+func Explain(src Source, pod *corev1.Pod, extensions ...*Extension) []Verdict {
 	if pod.Spec.NodeName != "" {
 		free := *pod
 		free.Spec.NodeName = ""
 		pod = &free
 	}
-	profiles, _ := ReadProfiles(src) // what cannot be read is told where it is used
+	profiles, _ := ReadProfiles(src, extensions...) // what cannot be read is told where it is used
 	return newSnapshot(src, profiles, pod.UID, nil).Verdicts(pod)
 }
 
@@ -31,8 +31,8 @@ func (s *Snapshot) Without(node string) []Decision {
 	n := s.nodes[at]
 	cordoned := *n.node
 	cordoned.Spec.Unschedulable = true
-	n.node = &cordoned
-	clear(s.classes)
+	n.node, n.open = &cordoned, false
+	s.forgetClasses()
 	var pods []*corev1.Pod
 	for _, q := range slices.Clone(n.pods) {
 		if q.owner == "" || PinnedTo(&q.pod.Spec) != "" || q.group.terminating {
@@ -56,7 +56,7 @@ func (s *Snapshot) Verdicts(pod *corev1.Pod) []Verdict {
 	out := make([]Verdict, len(s.nodes))
 	w, known := wording{}, map[string]string{}
 	for i, n := range s.nodes {
-		out[i].Node = n.node.Name
+		out[i].Node = n.name
 		if r := s.refusalOf(c, p, int32(i)); r != nil {
 			out[i].Plugin, out[i].Reasons, out[i].Unresolvable = r.plugin, r.reasons, r.unresolvable
 			out[i].Detail = s.detail(c, n, r, w, known)
@@ -112,20 +112,18 @@ func (s *Snapshot) score(c *class, p *podState, out []Verdict) {
 	var list []candidate
 	if c.pinned {
 		if at, ok := s.byName[PinnedTo(&p.pod.Spec)]; ok && out[at].Fits {
+			s.full(c)
 			c.base[at] = c.score(s, at)
-			list = []candidate{{node: at, count: 1}}
+			list = []candidate{{node: at, count: 1, own: c.base[at]}}
 			c.rate(list)
 		}
 	} else {
 		list = s.candidates(c, p)
 	}
-	fits := 0
-	for k := range list {
-		fits += list[k].count
-	}
-	shares := make([]PluginScore, 0, fits*len(c.profile.Weights)) // of all nodes: one piece of memory for each took longer than to score it
+	r := rater{s: s, c: c, weights: weightsByPlugin(c.profile)}
 	for k := range list {
 		m := &list[k]
+		r.begin(m)
 		nodes := []int32{m.node}
 		if b := c.of[m.node]; b != nil && !c.pinned {
 			nodes = b.heap
@@ -133,43 +131,85 @@ func (s *Snapshot) score(c *class, p *podState, out []Verdict) {
 		for _, at := range nodes {
 			v := &out[at]
 			v.Score = m.total - c.base[m.node] + c.base[at]
-			before := len(shares)
-			shares = s.scoresOf(shares, c, m, at)
-			v.Scores = shares[before:len(shares):len(shares)]
+			v.Scores = r.of(at)
 		}
 	}
 }
 
-// scoresOf appends the shares of a score.
-func (s *Snapshot) scoresOf(out []PluginScore, c *class, m *candidate, at int32) []PluginScore {
-	p, n := c.profile, s.nodes[at]
-	add := func(name string, score int64) {
-		if w := p.Weights[name]; w > 0 {
-			out = append(out, PluginScore{name, score, w})
-		}
-	}
-	add(taintToleration, m.weighted[0])
-	add(nodeAffinity, m.weighted[1])
-	add(nodeResourcesFit, p.fitScore(n, c.demand))
-	add(podTopologySpread, m.weighted[2])
-	add(interPodAffinity, m.weighted[3])
-	add(balancedAllocation, p.balanced(n, c.demand))
-	add(imageLocality, c.image[at])
-	add(networkDistance, m.weighted[4])
-	add(measuredLoad, n.loadScore(c.demand))
-	for _, e := range p.own {
-		add(e.Name, c.foreignScore(e, n.node))
+// rater tells the shares of scores. Nodes of a candidate that score the same by each plugin share them: in a large cluster most do.
+type rater struct {
+	s       *Snapshot
+	c       *class
+	m       *candidate
+	weights [len(scored)]int64
+	known   map[[4]int64][]PluginScore
+}
+
+// scored are the plugins that score, in the order in which they are told; extensions come after them.
+var scored = [9]string{taintToleration, nodeAffinity, nodeResourcesFit, podTopologySpread, interPodAffinity, balancedAllocation, imageLocality, networkDistance, measuredLoad}
+
+func weightsByPlugin(p *Profile) (out [len(scored)]int64) {
+	for i, name := range scored {
+		out[i] = p.Weights[name]
 	}
 	return out
 }
 
-// wording keeps how a shortage is told: many nodes have the same.
-type wording map[shortage]string
+// begin goes on to the nodes of another candidate.
+func (r *rater) begin(m *candidate) { r.m, r.known = m, map[[4]int64][]PluginScore{} }
 
-func (w wording) of(l shortage) string {
+// of are the shares of a node's score.
+func (r *rater) of(at int32) []PluginScore {
+	c, n := r.c, r.s.nodes[at]
+	own := [4]int64{c.profile.fitScore(n, c.demand), c.profile.balanced(n, c.demand), c.imageOf(at), 0}
+	if c.weight.load > 0 {
+		own[3] = n.loadScore(c.demand)
+	}
+	if len(c.profile.own) > 0 {
+		return r.shares(own, n)
+	}
+	list, ok := r.known[own]
+	if !ok {
+		list = r.shares(own, n)
+		r.known[own] = list
+	}
+	return list
+}
+
+func (r *rater) shares(own [4]int64, n *nodeState) []PluginScore {
+	w := &r.m.weighted
+	out := make([]PluginScore, 0, len(scored)+len(r.c.profile.own))
+	for i, score := range [len(scored)]int64{w[0], w[1], own[0], w[2], w[3], own[1], own[2], w[4], own[3]} {
+		if r.weights[i] > 0 {
+			out = append(out, PluginScore{scored[i], score, r.weights[i]})
+		}
+	}
+	for _, e := range r.c.profile.own {
+		if weight := r.c.profile.Weights[e.Name]; weight > 0 {
+			out = append(out, PluginScore{e.Name, r.c.foreignScore(e, n.node), weight})
+		}
+	}
+	return out
+}
+
+// wording keeps how shortages are told: many nodes have the same.
+type wording map[shortage][]string
+
+// of is how what a node lacks is told.
+func (w wording) of(list []shortage) (out []string) {
+	if len(list) == 1 {
+		return w.one(list[0])
+	}
+	for _, l := range list {
+		out = append(out, w.one(l)...)
+	}
+	return out
+}
+
+func (w wording) one(l shortage) []string {
 	text, ok := w[l]
 	if !ok {
-		text = l.text()
+		text = []string{l.text()}
 		w[l] = text
 	}
 	return text
@@ -192,9 +232,7 @@ func (s *Snapshot) detail(c *class, n *nodeState, r *refusal, w wording, known m
 	case nodeUnschedulable:
 		return []string{"the node is cordoned; uncordon it"}
 	case nodeResourcesFit:
-		for _, l := range n.short(c.demand) {
-			out = append(out, w.of(l))
-		}
+		return w.of(n.short(c.demand))
 	case nodePorts:
 		for _, p := range c.ports {
 			if n.conflicts(p) {

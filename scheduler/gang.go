@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 
@@ -15,11 +16,25 @@ const (
 	LabelGangMin = "pod-group.scheduling.sigs.k8s.io/min-available"
 )
 
+// gangKey names a gang.
+type gangKey struct{ namespace, name string }
+
 // gang is the pods to be placed of one group.
 type gang struct {
-	namespace, name string
-	least           int // as many as must run at once
-	pods            []*corev1.Pod
+	gangKey
+	least int // as many as must run at once
+	pods  []*corev1.Pod
+}
+
+// runningGang is the pods of a gang that are on nodes.
+type runningGang struct {
+	members []gangMember
+}
+
+// gangMember is a group of a gang's pods, and as how many they say that must run at once.
+type gangMember struct {
+	*group
+	least int
 }
 
 // gangOf is the group of a pod, nil if it has none. A number that cannot be read asks for one pod, which is no gang.
@@ -29,24 +44,19 @@ func gangOf(p *corev1.Pod) *gang {
 	if name == "" || err != nil || least < 2 {
 		return nil
 	}
-	return &gang{namespace: p.Namespace, name: name, least: least}
-}
-
-// is tells whether a pod is of the gang.
-func (g *gang) is(namespace string, l map[string]string) bool {
-	return namespace == g.namespace && l[LabelGang] == g.name
+	return &gang{gangKey: gangKey{p.Namespace, name}, least: least}
 }
 
 // gangs puts the pods of each gang together, where the first of them is.
 func gangs(pods []*corev1.Pod) (out []*gang) {
-	byName := map[[2]string]*gang{}
+	byName := map[gangKey]*gang{}
 	for _, p := range pods {
 		g := gangOf(p)
 		if g == nil {
 			out = append(out, &gang{pods: []*corev1.Pod{p}})
 			continue
 		}
-		key := [2]string{g.namespace, g.name}
+		key := g.gangKey
 		if byName[key] == nil {
 			byName[key] = g
 			out = append(out, g)
@@ -107,16 +117,85 @@ func (s *Snapshot) scheduleGang(g *gang) []Decision {
 }
 
 // running counts the pods of a gang that are on nodes and stay.
-func (s *Snapshot) running(g *gang) (n int) {
-	for _, group := range s.groups.all {
-		if group.terminating || !g.is(group.namespace, group.labels) {
+func (s *Snapshot) running(g *gang) int {
+	if r := s.groups.gangs[g.gangKey]; r != nil {
+		n, _ := r.staying()
+		return n
+	}
+	return 0
+}
+
+// joins adds a new group of pods to its gang; nil if it is of none.
+func (g *groups) joins(pod *corev1.Pod, r *group) *runningGang {
+	of := gangOf(pod)
+	if of == nil {
+		return nil
+	}
+	out := g.gangs[of.gangKey]
+	if out == nil {
+		out = &runningGang{}
+		g.gangs[of.gangKey] = out
+	}
+	out.members = append(out.members, gangMember{r, of.least})
+	return out
+}
+
+// staying counts the pods that are not going, and tells how many must run at once.
+func (g *runningGang) staying() (n, least int) {
+	for _, m := range g.members {
+		if m.terminating || len(m.on) == 0 {
 			continue
 		}
-		for _, count := range group.on {
+		least = max(least, m.least)
+		for _, count := range m.on {
 			n += int(count)
 		}
 	}
-	return n
+	return n, least
+}
+
+// spare is how many of its pods the gang can do without; one that has too few anyway can do without all.
+func (g *runningGang) spare() int {
+	if n, least := g.staying(); n >= least {
+		return n - least
+	}
+	return math.MaxInt
+}
+
+// gangChanged makes what would have to go from nodes be asked again if the pod is of a gang: how many of that can be spared may be another number.
+func (s *Snapshot) gangChanged(p *podState) {
+	if p.group.gang != nil {
+		s.budgetsVersion++
+	}
+}
+
+// rest are the pods of lower priority that are of no more use without the victims: those of gangs that fall below their number by it.
+func (s *Snapshot) rest(victims []*podState, priority int32) (out []place) {
+	gone := map[*runningGang]int{}
+	for _, q := range victims {
+		if q.group.gang != nil && !q.group.terminating {
+			gone[q.group.gang]++
+		}
+	}
+	for g, n := range gone {
+		if n <= g.spare() {
+			continue
+		}
+		for _, r := range g.members {
+			if r.terminating {
+				continue
+			}
+			for at := range r.on {
+				for _, q := range s.nodes[at].pods {
+					if q.group == r.group && priorityOf(q.pod) < priority && !slices.Contains(victims, q) {
+						out = append(out, place{podState: q, at: at})
+					}
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b place) int { return importance(a.podState, b.podState) })
+	return out
 }
 
 // reasons are why no node takes a pod, in kube-scheduler's words, without a thought of deleting others.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // TestGang: pods of a group are placed together or not at all, with those that run already, and leave their room to others while they wait.
@@ -67,6 +68,44 @@ func TestGang(t *testing.T) {
 			}
 			if got := strings.Join(placed, " "); got != tc.placed || says != tc.says || len(list) != len(tc.pods) {
 				t.Errorf("placed %q, says %q, %d decisions", got, says, len(list))
+			}
+		})
+	}
+}
+
+// TestGangIsSpared: of a gang that runs, no pod is deleted for another as long as others can be; if one has to go and too few are left, all of them go, on
+// whatever node they are.
+func TestGangIsSpared(t *testing.T) {
+	member := func(i int, node string, priority int32) *corev1.Pod {
+		p := running(fmt.Sprintf("g%d", i), node, "2", priority, i)
+		p.Labels = map[string]string{LabelGang: "g", LabelGangMin: "2"}
+		return p
+	}
+	nodes := []*corev1.Node{node("n1", "2", "8Gi", 10), node("n2", "2", "8Gi", 10), node("n3", "2", "8Gi", 10)}
+	needsThree := func(p *corev1.Pod) *corev1.Pod {
+		p.Labels[LabelGangMin] = "3"
+		return p
+	}
+	going := member(2, "n3", 0)
+	going.DeletionTimestamp = &metav1.Time{}
+	for _, tc := range []struct {
+		name, nominated, victims string
+		pods                     []*corev1.Pod
+	}{
+		// The third pod is more important than the gang and started first: but for the gang it would be the last to go.
+		{"others go first", "n3", "other1", []*corev1.Pod{member(0, "n1", 0), member(1, "n2", 0), running("other1", "n3", "2", 3, 0)}},
+		{"all go", "n2", "g1 g0", []*corev1.Pod{member(0, "n1", 0), member(1, "n2", 0), running("other1", "n3", "2", 9, 0)}},
+		{"all of lower priority go", "n2", "g1", []*corev1.Pod{member(0, "n1", 7), member(1, "n2", 0), running("other1", "n3", "2", 9, 0)}},
+		{"one is more than needed", "n3", "g2", []*corev1.Pod{member(0, "n1", 0), member(1, "n2", 0), member(2, "n3", 0)}},
+		{"one that goes is no member any more", "n2", "g1 g0", []*corev1.Pod{member(0, "n1", 0), member(1, "n2", 0), running("other1", "n3", "1", 9, 0), going}},
+		{"the greatest number that one of them names counts", "n3", "g2 g0 g1", []*corev1.Pod{member(0, "n1", 0), needsThree(member(1, "n2", 0)), member(2, "n3", 0)}},
+		{"too few anyway", "n1", "g0", []*corev1.Pod{member(0, "n1", 0), running("other1", "n2", "2", 3, 0), running("other2", "n3", "2", 9, 0)}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := &cluster{nodes: nodes, pods: tc.pods}
+			d := NewSnapshot(c).Schedule([]*corev1.Pod{running("high1", "", "2", 5, 0)})[0]
+			if d.Nominated != tc.nominated || podNames(d.Victims) != tc.victims {
+				t.Errorf("nominated to %s without %s, want %s without %s: %s", d.Nominated, podNames(d.Victims), tc.nominated, tc.victims, d.Message)
 			}
 		})
 	}

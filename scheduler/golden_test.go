@@ -8,13 +8,18 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"reconcile/object"
 )
 
-// TestGolden plays transcripts: `nodes` and `running` say what there is, `schedule` places pods and keeps them, `explain` asks about one.
-// Pods are written as `NAME [x COUNT] [cpu=] [memory=] [app=] [priority=]`, with the rest of their spec as YAML after a line ---.
+// TestGolden plays transcripts: `nodes`, `running` and `objects` (YAML) say what there is, `schedule` places pods and keeps them, `explain` asks about one.
+// Pods are written as `NAME [x=COUNT] [cpu=] [memory=] [app=] [priority=]` or with labels (KEY/NAME=), with the rest of their spec as YAML after a line ---;
+// what a node offers more is written as +RESOURCE=, what it has of images as image:NAME=BYTES.
 func TestGolden(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/golden", func(t *testing.T, path string) {
 		c := &cluster{}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			switch d.Cmd {
@@ -26,6 +31,11 @@ func TestGolden(t *testing.T) {
 			case "running":
 				c.pods = append(c.pods, podLines(t, d.Input)...)
 				return ""
+			case "objects":
+				for doc := range strings.SplitSeq(d.Input, "---\n") {
+					c.more = append(c.more, objectOf(t, doc))
+				}
+				return ""
 			case "schedule":
 				return c.schedule(podLines(t, d.Input))
 			case "explain":
@@ -35,6 +45,21 @@ func TestGolden(t *testing.T) {
 			return ""
 		})
 	})
+}
+
+func objectOf(t *testing.T, doc string) object.Object {
+	var head metav1.TypeMeta
+	if err := yaml.Unmarshal([]byte(doc), &head); err != nil {
+		t.Fatal(err)
+	}
+	o, err := object.Scheme().New(head.GroupVersionKind())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict([]byte(doc), o); err != nil {
+		t.Fatal(err)
+	}
+	return o.(object.Object)
 }
 
 func fields(t *testing.T, line string) (string, map[string]string) {
@@ -62,7 +87,14 @@ func nodeLine(t *testing.T, line string) *corev1.Node {
 		case "zone":
 			n.Labels[corev1.LabelTopologyZone] = v
 		default:
-			n.Labels[k] = v
+			if r, ok := strings.CutPrefix(k, "+"); ok {
+				n.Status.Allocatable[corev1.ResourceName(r)] = resource.MustParse(v)
+			} else if image, ok := strings.CutPrefix(k, "image:"); ok {
+				size := resource.MustParse(v)
+				n.Status.Images = append(n.Status.Images, corev1.ContainerImage{Names: []string{image}, SizeBytes: size.Value()})
+			} else {
+				n.Labels[k] = v
+			}
 		}
 	}
 	return n
@@ -84,6 +116,11 @@ func podLines(t *testing.T, input string) (out []*corev1.Pod) {
 			q := pod("", 0, f["cpu"], f["memory"])
 			p.Spec.Containers = q.Spec.Containers
 			p.Labels = map[string]string{"app": f["app"]}
+			for k, v := range f {
+				if strings.Contains(k, "/") {
+					p.Labels[k] = v
+				}
+			}
 			if err := yaml.UnmarshalStrict([]byte(spec), &p.Spec); err != nil {
 				t.Fatal(err)
 			}

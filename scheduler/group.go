@@ -1,8 +1,6 @@
 package scheduler
 
 import (
-	"maps"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,15 +8,18 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// group is all pods on nodes that the rules about other pods cannot tell apart: one namespace, the same labels and the same terms of
-// affinity, terminating or not. The pods of a Deployment are one group, or two while some of them go.
+// group is all pods on nodes that the rules about other pods cannot tell apart: one namespace, the same labels as far as rules read them, and the same
+// terms of affinity, terminating or not. The pods of a Deployment are one group, or two while some of them go.
 type group struct {
 	namespace   string
-	labels      labels.Set
+	labels      labels.Set // one pod's
 	affinity    *corev1.Affinity
 	terminating bool
 	terms       terms
+	gang        *runningGang    // nil for none
 	on          map[int32]int64 // pods by node
+	among       *groups
+	hash        uint64
 }
 
 // groups finds the group of a pod.
@@ -26,10 +27,38 @@ type groups struct {
 	all    []*group
 	byHash map[uint64][]*group
 	recent map[types.UID]*group // the last one of an owner
+	gangs  map[gangKey]*runningGang
+	keys   *labelKeys
 }
 
 func newGroups() *groups {
-	return &groups{byHash: map[uint64][]*group{}, recent: map[types.UID]*group{}}
+	return &groups{byHash: map[uint64][]*group{}, recent: map[types.UID]*group{}, gangs: map[gangKey]*runningGang{}, keys: newLabelKeys()}
+}
+
+// without are the same groups but those of some namespaces, which are returned.
+func (g *groups) without(gone func(namespace string) bool) (out *groups, old []*group) {
+	out = newGroups()
+	out.keys = g.keys
+	for _, r := range g.all {
+		if gone(r.namespace) {
+			old = append(old, r)
+			continue
+		}
+		r.among = out
+		out.all = append(out.all, r)
+		out.byHash[r.hash] = append(out.byHash[r.hash], r)
+	}
+	for owner, r := range g.recent {
+		if r.among == out {
+			out.recent[owner] = r
+		}
+	}
+	for key, r := range g.gangs {
+		if !gone(key.namespace) {
+			out.gangs[key] = r
+		}
+	}
+	return out, old
 }
 
 // of returns the group of the pod, which is made if there is none yet.
@@ -41,22 +70,24 @@ func (g *groups) of(pod *corev1.Pod, terminating bool) *group {
 	if r := g.recent[owner]; r != nil && r.is(pod, terminating) {
 		return r
 	}
-	h := hashLabels(pod.Namespace, pod.Labels)
+	h := g.keys.hash(pod.Namespace, pod.Labels)
 	for _, r := range g.byHash[h] {
 		if r.is(pod, terminating) {
 			g.recent[owner] = r
 			return r
 		}
 	}
-	r := &group{namespace: pod.Namespace, labels: pod.Labels, affinity: podAffinity(pod), terminating: terminating, terms: termsOf(pod), on: map[int32]int64{}}
+	r := &group{namespace: pod.Namespace, labels: pod.Labels, affinity: podAffinity(pod), terminating: terminating, terms: termsOf(pod), on: map[int32]int64{}, among: g, hash: h}
+	g.keys.readTerms(&r.terms)
 	g.all = append(g.all, r)
+	r.gang = g.joins(pod, r)
 	g.byHash[h] = append(g.byHash[h], r)
 	g.recent[owner] = r
 	return r
 }
 
 func (g *group) is(pod *corev1.Pod, terminating bool) bool {
-	if g.terminating != terminating || g.namespace != pod.Namespace || !maps.Equal(g.labels, pod.Labels) {
+	if g.terminating != terminating || g.namespace != pod.Namespace || !g.among.keys.same(g.namespace, g.labels, pod.Labels) {
 		return false
 	}
 	a := podAffinity(pod)
@@ -71,15 +102,6 @@ func podAffinity(pod *corev1.Pod) *corev1.Affinity {
 		return nil
 	}
 	return a
-}
-
-// hashLabels is the same for the same labels in any order.
-func hashLabels(namespace string, l map[string]string) uint64 {
-	h := hash(namespace)
-	for k, v := range l {
-		h ^= mix(hash(k) + 3*hash(v))
-	}
-	return h
 }
 
 // hash is FNV-1a (Fowler, Noll, Vo), 64 bits.

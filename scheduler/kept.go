@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// maxRows bounds what classes hold while the snapshot is kept: a row is a class and a node, some 80 bytes.
-	maxRows = 1 << 20
 	// minWear is after how many changes at least a kept snapshot is read anew; it is as many as there are pods and nodes if those are more, so
 	// that a change costs the same however large the cluster is. What nobody uses any more (groups, demands, the log) goes with it.
 	minWear = 20000
@@ -28,6 +26,23 @@ const (
 type Kept struct {
 	s    *Snapshot
 	open bool
+	// profiles are those of the texts that were read last, with what cannot be read of them; nil if none were.
+	profiles Profiles
+	fault    error
+	texts    map[string]string
+}
+
+// Profiles is ReadProfiles for one set of extensions, whose work is done again only when the texts are others.
+func (k *Kept) Profiles(src Classes, extensions []*Extension) (Profiles, error) {
+	var texts map[string]string
+	if o, ok := src.Get(ProfilesKey); ok {
+		texts = o.(*corev1.ConfigMap).Data
+	}
+	if k.profiles == nil || !maps.Equal(texts, k.texts) {
+		k.profiles, k.fault = ReadProfiles(src, extensions...)
+		k.texts = texts
+	}
+	return k.profiles, k.fault
 }
 
 // Bring brings the snapshot to what src shows and lends it, until Done. changed are the keys of all objects that may be another version
@@ -36,8 +51,12 @@ type Kept struct {
 func (k *Kept) Bring(src Source, profiles Profiles, changed []object.Key) *Snapshot {
 	if k.s == nil || k.open || k.s.worn(len(changed)) {
 		k.s = newKeptSnapshot(src, profiles)
-	} else {
-		k.s.bring(src, profiles, changed)
+		k.s.awaitAll()
+	} else if k.s.bring(src, profiles, changed); k.s.worn(k.s.wear) {
+		was := k.s
+		was.hear()
+		k.s = newKeptSnapshot(src, profiles)
+		k.s.adopt(was)
 	}
 	k.open = true
 	return k.s
@@ -48,6 +67,7 @@ func (k *Kept) Done() { k.open = false }
 
 // keeping is what only a kept snapshot needs.
 type keeping struct {
+	*waiting
 	// places tells where each pod stands.
 	places map[types.NamespacedName]place
 	// moved are the pods that Schedule placed, nominated or evicted since the last Bring: whether it came so, the next view tells.
@@ -68,8 +88,10 @@ type place struct {
 }
 
 func newKeptSnapshot(src Source, profiles Profiles) *Snapshot {
-	k := &keeping{places: map[types.NamespacedName]place{}, served: map[string]int{}}
+	k := &keeping{waiting: newWaiting(), places: map[types.NamespacedName]place{}, served: map[string]int{}}
 	s := newSnapshot(src, profiles, "", k)
+	s.zones()
+	s.readBoxes()
 	k.moved, k.size = nil, len(k.places)+len(s.nodes)
 	return s
 }
@@ -92,17 +114,16 @@ func (s *Snapshot) note(p *podState, to place, there bool) {
 	s.moved = append(s.moved, name)
 }
 
-// worn tells whether to read everything anew is due, or no dearer than to look at so many changes.
-func (s *Snapshot) worn(changes int) bool {
-	return s.wear > max(minWear, s.size) || changes > max(minWear, s.size)
-}
+// worn tells whether to read everything anew is no dearer than to look at so many changes, or due after so many.
+func (s *Snapshot) worn(changes int) bool { return changes > max(minWear, s.size) }
 
 // bring takes changes in.
 func (s *Snapshot) bring(src Source, profiles Profiles, changed []object.Key) {
 	s.src = src
 	s.rounds++
-	if !reflect.DeepEqual(s.profiles, profiles) {
-		clear(s.classes)
+	others := !reflect.DeepEqual(s.profiles, profiles)
+	if others {
+		s.forgetClasses()
 	}
 	s.profiles = profiles
 	if s.spent {
@@ -122,8 +143,13 @@ func (s *Snapshot) bring(src Source, profiles Profiles, changed []object.Key) {
 			s.bringNamespace(k)
 		case "services":
 			s.served[k.Namespace] = s.rounds
+			if o, _ := src.Get(k); s.serviced[k.Namespace] {
+				s.readService(o)
+			}
 		case "poddisruptionbudgets":
 			s.forgetBudgets()
+		case "persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes", "csidrivers", "csistoragecapacities", "volumeattachments":
+			s.storageChanged(k)
 		}
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(dirty), func(a, b types.NamespacedName) int {
@@ -132,8 +158,12 @@ func (s *Snapshot) bring(src Source, profiles Profiles, changed []object.Key) {
 		s.bringPod(name)
 	}
 	s.moved = s.moved[:0]
+	if others {
+		s.awaitAll()
+	}
 	s.measure()
 	s.dropClasses()
+	s.trim(keptRows)
 }
 
 func (s *Snapshot) forgetBudgets() {
@@ -151,7 +181,9 @@ func (s *Snapshot) bringNamespace(k object.Key) {
 	}
 	delete(s.namespaces, k.Name)
 	if is := s.namespace(k.Name); is.known != was.known || !maps.Equal(is.labels, was.labels) {
-		clear(s.classes)
+		s.forgetClasses()
+		clear(s.related)
+		s.wakeAll(s.dependent)
 	}
 }
 
@@ -166,18 +198,30 @@ func (s *Snapshot) bringNode(name string) {
 	case had && there && sameNode(s.nodes[at].node, node):
 		s.nodes[at].node = node
 	case had && there:
+		s.hear()
+		s.remember(at)
 		s.reshape()
 		n := s.nodes[at]
+		old := n.node
 		s.countImages(n, -1)
+		s.countZones(n, -1)
 		fresh := newNodeState(node)
-		n.node, n.allocatable, n.maxPods, n.images = node, fresh.allocatable, fresh.maxPods, fresh.images
+		n.node, n.open, n.zone, n.allocatable, n.maxPods, n.images = node, fresh.open, fresh.zone, fresh.allocatable, fresh.maxPods, fresh.images
+		n.zoneNumber = s.numberOf("z/" + n.zone)
 		s.countImages(n, 1)
+		s.countZones(n, 1)
+		s.nodeChanged(old, node, at)
 	case had:
+		s.hear()
 		s.reshape()
+		old := s.nodes[at].node
 		s.removeNode(at)
+		s.nodeChanged(old, nil, -1)
 	case there:
+		s.hear()
 		s.reshape()
 		s.addNode(node, "")
+		s.nodeChanged(nil, node, s.byName[name])
 		for pod := range s.src.Unbound() {
 			if pod.Status.NominatedNodeName == name {
 				s.settle(nameOf(pod), pod)
@@ -194,8 +238,9 @@ func sameNode(a, b *corev1.Node) bool {
 
 // reshape forgets what was decided by the nodes as they were.
 func (s *Snapshot) reshape() {
-	clear(s.classes)
+	s.forgetClasses()
 	clear(s.topologies)
+	s.ranks, s.boxes = nil, nil
 	s.wear++
 }
 
@@ -205,10 +250,13 @@ func (s *Snapshot) removeNode(at int32) {
 	for _, p := range slices.Clone(n.pods) {
 		s.take(at, p)
 	}
+	s.nodeStirred(at) // those that it is promised to have to look elsewhere
 	for _, p := range slices.Clone(n.nominated) {
 		s.unnominate(p.pod)
 	}
 	s.countImages(n, -1)
+	s.hearWithout(at)
+	s.surely()
 	last := int32(len(s.nodes) - 1)
 	if delete(s.byName, n.node.Name); at != last {
 		s.renumber(last, at)
@@ -244,6 +292,7 @@ func (s *Snapshot) bringPod(name types.NamespacedName) {
 // settle puts a pod where it belongs, nil for one that is gone. The snapshot's pods are always the versions of the view: what is written
 // about a victim is a change of that.
 func (s *Snapshot) settle(name types.NamespacedName, pod *corev1.Pod) {
+	s.await(name, pod)
 	was, had := s.places[name]
 	to, ok := s.placeOf(pod)
 	if had && ok && to.at == was.at && to.nominated == was.nominated && s.replaces(was, pod) {
@@ -259,7 +308,11 @@ func (s *Snapshot) settle(name types.NamespacedName, pod *corev1.Pod) {
 	case to.nominated:
 		s.nominate(to.at, s.stateOf(pod, false, false))
 	default:
-		s.put(to.at, s.stateOf(pod, pod.DeletionTimestamp != nil, true))
+		p := s.stateOf(pod, pod.DeletionTimestamp != nil, true)
+		s.put(to.at, p)
+		if had && !was.nominated && was.at == to.at && priorityOf(was.pod) == priorityOf(pod) && p.demand.same(was.demand) {
+			s.log[len(s.log)-1].same, s.log[len(s.log)-2].same = true, true
+		}
 	}
 	if had || ok {
 		s.wear++
@@ -307,41 +360,21 @@ func (d *demand) same(o *demand) bool {
 	return d.owner == o.owner && reflect.DeepEqual(d.requests, o.requests) && d.score == o.score && slices.Equal(d.ports, o.ports)
 }
 
-// dropClasses forgets the classes that another view may treat otherwise, and those that were not used for long if there are too many.
-func (s *Snapshot) dropClasses() {
-	var all []*class
-	for h, list := range s.classes {
-		list = slices.DeleteFunc(list, func(c *class) bool { return c.storage != nil || c.all != nil || c.weight.load > 0 })
-		if len(list) == 0 {
-			delete(s.classes, h)
-			continue
-		}
-		s.classes[h] = list
-		all = append(all, list...)
-	}
-	most := maxRows / max(1, len(s.nodes))
-	if len(all) <= max(16, most) {
-		return
-	}
-	slices.SortFunc(all, func(a, b *class) int { return cmp.Compare(b.used, a.used) })
-	oldest := all[max(8, most/2)].used
-	for h, list := range s.classes {
-		s.classes[h] = slices.DeleteFunc(list, func(c *class) bool { return c.used <= oldest })
-	}
-}
-
 // spreadSource is what a class's default constraints select pods by.
 type spreadSource struct {
 	text  string // the selector
 	owner *metav1.LabelSelector
 	round int // when the namespace's services were looked at
+	// checked is when it was seen to be right still.
+	checked int
 }
 
 // spreads tells whether the class's default constraints still select what they did.
 func (s *Snapshot) spreads(c *class) bool {
-	if s.keeping == nil || c.spread == nil || c.used == s.rounds {
+	if s.keeping == nil || c.spread == nil || c.spread.checked == s.rounds {
 		return true
 	}
+	c.spread.checked = s.rounds
 	owner, served := s.ownerSelector(c.pod), s.served[c.pod.Namespace]
 	if served <= c.spread.round && equality.Semantic.DeepEqual(owner, c.spread.owner) {
 		return true

@@ -93,12 +93,18 @@ func TestKept(t *testing.T) {
 			kept := k.Bring(w, profiles, w.changed)
 			w.changed = nil
 			got, want := kept.Schedule(pending), NewSnapshotFor(w, profiles).Schedule(pending)
+			apart := NewSnapshotFor(w, profiles)
+			apart.groups.keys.apart, apart.groups.keys.fresh[""] = true, true
+			byAll := apart.Schedule(pending)
 			if rapid.IntRange(0, 9).Draw(rt, "panic") > 0 {
 				k.Done()
 			}
 			for i := range want {
 				if a, b := decisionText(got[i]), decisionText(want[i]); a != b {
 					rt.Fatalf("the snapshot that was kept decides\n%s\na new one\n%s", a, b)
+				}
+				if a, b := decisionText(byAll[i]), decisionText(want[i]); a != b {
+					rt.Fatalf("told apart by all labels, a pod gets\n%s\nby those that are read\n%s", a, b)
 				}
 			}
 			w.follow(rt, got)
@@ -171,7 +177,7 @@ func (w *world) change(rt *rapid.T) {
 		w.put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", Labels: map[string]string{"team": rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "team")}}})
 	case 4:
 		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "svc"}}
-		svc.Spec.Selector = map[string]string{rapid.SampledFrom([]string{"app", "no"}).Draw(rt, "selector"): "a"}
+		svc.Spec.Selector = map[string]string{rapid.SampledFrom([]string{"app", "no", "own"}).Draw(rt, "selector"): "a"}
 		w.put(svc)
 	case 5:
 		rs := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}}
@@ -203,7 +209,7 @@ func (w *world) changePod(rt *rapid.T) {
 		return
 	}
 	p := o.(*corev1.Pod).DeepCopy()
-	switch rapid.IntRange(0, 6).Draw(rt, "pod") {
+	switch rapid.IntRange(0, 7).Draw(rt, "pod") {
 	case 0:
 		w.remove(key)
 		return
@@ -213,6 +219,8 @@ func (w *world) changePod(rt *rapid.T) {
 		p.Status.Phase = corev1.PodSucceeded
 	case 3:
 		p.Labels = map[string]string{"app": "b"}
+	case 7:
+		p.Labels = map[string]string{"app": "b", LabelGang: "g", LabelGangMin: "2"}
 	case 4:
 		at := metav1.NewTime(time.Unix(rapid.Int64Range(1, 3).Draw(rt, "started"), 0))
 		p.Status.StartTime = &at
@@ -241,9 +249,27 @@ func (w *world) newPod(rt *rapid.T, owner string, slot int) {
 		p.Labels[labelPartOf], p.Labels[labelPart] = "shop", owner
 	}
 	if owner != "" && rapid.IntRange(0, 4).Draw(rt, "gang") == 0 {
-		p.Labels[LabelGang], p.Labels[LabelGangMin] = "g", "3"
+		p.Labels[LabelGang], p.Labels[LabelGangMin] = "g", rapid.SampledFrom([]string{"2", "3"}).Draw(rt, "least")
+		if rapid.Bool().Draw(rt, "together") {
+			p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+				TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{LabelGang: "g"}}}}}}
+		}
 	}
-	switch rapid.IntRange(0, 5).Draw(rt, "more") {
+	if rapid.Bool().Draw(rt, "label of its own") {
+		p.Labels = maps.Clone(p.Labels)
+		if p.Labels == nil {
+			p.Labels = map[string]string{}
+		}
+		p.Labels["own"] = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "own")
+	}
+	even := corev1.TopologySpreadConstraint{MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.DoNotSchedule}
+	switch rapid.IntRange(0, 7).Draw(rt, "more") {
+	case 2:
+		even.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"own": "a"}}
+		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{even}
+	case 3:
+		even.LabelSelector, even.MatchLabelKeys = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpExists}}}, []string{"own"}
+		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{even}
 	case 0:
 		p.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "claim"}}}}
 	case 1:

@@ -20,6 +20,7 @@ var refuseNoVictims = &refusal{"", []string{"No preemption victims found for inc
 // failure is why no node takes the pods of a class, and what would help. It is kept between pods and mended where nodes changed.
 type failure struct {
 	at       int        // the length of the log that it is right for
+	asker    *podState  // any pod of the class
 	refusals []*refusal // by node
 	counts   map[string]int
 	rows     []*eviction // by node; nil for one that was not tried
@@ -38,6 +39,9 @@ type eviction struct {
 	why        *refusal
 }
 
+// noVictims is that of a node on which all pods are as important.
+var noVictims = &eviction{why: refuseNoVictims}
+
 // budget is a PodDisruptionBudget.
 type budget struct {
 	*policyv1.PodDisruptionBudget
@@ -50,7 +54,7 @@ func (s *Snapshot) withoutNode(c *class, p *podState) Decision {
 	d := Decision{Pod: p.pod}
 	n := len(s.nodes)
 	if n == 0 {
-		d.Message = "no nodes available to schedule pods"
+		d.Message, d.Unnominate = "no nodes available to schedule pods", p.pod.Status.NominatedNodeName != ""
 		return d
 	}
 	var own *refusal // of the node that the pod is nominated to
@@ -181,11 +185,10 @@ func (s *Snapshot) failed(c *class) *failure {
 		return f
 	}
 	if f == nil || c.dependent() {
-		f = &failure{refusals: make([]*refusal, len(s.nodes)), counts: map[string]int{}, rows: make([]*eviction, len(s.nodes)), evictions: newEvictions(len(s.nodes))}
+		f = &failure{asker: &podState{pod: &corev1.Pod{}, demand: c.demand, group: c.group}, refusals: make([]*refusal, len(s.nodes)), counts: map[string]int{}, rows: make([]*eviction, len(s.nodes)), evictions: newEvictions(len(s.nodes))}
 		c.failure = f
-		for i := range s.nodes {
-			s.refresh(c, int32(i))
-		}
+		s.weight += len(s.nodes)
+		s.askAll(c)
 	} else {
 		for _, ch := range s.log[f.at:] {
 			s.refresh(c, ch.node)
@@ -202,25 +205,45 @@ func (s *Snapshot) failed(c *class) *failure {
 	return f
 }
 
+// askAll asks each node. Those that follow one another mostly refuse alike.
+func (s *Snapshot) askAll(c *class) {
+	f := c.failure
+	f.due = make([]int32, len(s.nodes))
+	var last *refusal
+	alike := 0
+	for i := range s.nodes {
+		r := s.tryNode(c, f.asker, int32(i))
+		f.refusals[i], f.due[i] = r, int32(i)
+		if r != last {
+			f.tell(last, alike)
+			last, alike = r, 0
+		}
+		alike++
+	}
+	f.tell(last, alike)
+}
+
+// tell counts what so many nodes say.
+func (f *failure) tell(r *refusal, nodes int) {
+	if r == nil {
+		return
+	}
+	for _, text := range r.reasons {
+		if f.counts[text] += nodes; f.counts[text] == 0 {
+			delete(f.counts, text)
+		}
+	}
+}
+
 // refresh asks a node again.
 func (s *Snapshot) refresh(c *class, at int32) {
 	f := c.failure
-	if was := f.refusals[at]; was != nil {
-		for _, r := range was.reasons {
-			if f.counts[r]--; f.counts[r] == 0 {
-				delete(f.counts, r)
-			}
-		}
-	}
-	r := s.tryNode(c, &podState{pod: &corev1.Pod{}, demand: c.demand, group: c.group}, at)
+	f.tell(f.refusals[at], -1)
+	r := s.tryNode(c, f.asker, at)
 	f.drop(c, at)
 	f.refusals[at], f.rows[at] = r, nil
 	f.due = append(f.due, at)
-	if r != nil {
-		for _, text := range r.reasons {
-			f.counts[text]++
-		}
-	}
+	f.tell(r, 1)
 }
 
 // preempt picks the node on which the least harm makes room for the pod; -1 if there is none, with the reasons of the nodes counted.
@@ -229,12 +252,23 @@ func (s *Snapshot) preempt(c *class, p *podState) (int32, map[string]int) {
 		return best, nil
 	}
 	counts, others := map[string]int{}, len(s.nodes)
-	s.tried(c, p, func(_ int32, e *eviction) {
-		others--
-		for _, r := range e.why.reasons {
-			counts[r]++
+	var last *refusal
+	alike := 0
+	tell := func() {
+		if last != nil {
+			for _, r := range last.reasons {
+				counts[r] += alike
+			}
 		}
+	}
+	s.tried(c, p, func(_ int32, e *eviction) {
+		if others--; e.why != last {
+			tell()
+			last, alike = e.why, 0
+		}
+		alike++
 	})
+	tell()
 	if others > 0 {
 		counts[unhelpful] = others
 	}
@@ -249,7 +283,7 @@ func (s *Snapshot) leastHarm(c *class, p *podState) int32 {
 	best := int32(-1)
 	var least *eviction
 	s.tried(c, p, func(at int32, e *eviction) {
-		if e.why == nil && (least == nil || e.compare(least) < 0 || e.compare(least) == 0 && c.tie[at] > c.tie[best]) {
+		if e.why == nil && (least == nil || e.compare(least) < 0 || e.compare(least) == 0 && c.turn(at) < c.turn(best)) {
 			best, least = at, e
 		}
 	})
@@ -293,9 +327,23 @@ func (e *eviction) compare(o *eviction) int {
 		cmp.Compare(o.earliest, e.earliest))
 }
 
+// leastPriority is that of the node's pods.
+func (n *nodeState) leastPriority() int32 {
+	if !n.ranked {
+		n.lowest, n.ranked = math.MaxInt32, true
+		for _, q := range n.pods {
+			n.lowest = min(n.lowest, priorityOf(q.pod))
+		}
+	}
+	return n.lowest
+}
+
 // dryRun finds the fewest and least important pods whose going makes room for p on a node. The node is as before afterwards.
 func (s *Snapshot) dryRun(c *class, p *podState, at int32) *eviction {
 	n := s.nodes[at]
+	if n.leastPriority() >= c.priority {
+		return noVictims
+	}
 	var lower []*podState
 	before := n.pods
 	n.pods = make([]*podState, 0, len(before)+1)
@@ -305,10 +353,6 @@ func (s *Snapshot) dryRun(c *class, p *podState, at int32) *eviction {
 		} else {
 			n.pods = append(n.pods, q)
 		}
-	}
-	if len(lower) == 0 {
-		n.pods = before
-		return &eviction{why: refuseNoVictims}
 	}
 	// What happens on one node changes nothing elsewhere for a class that does not look at pods of other nodes.
 	var h *shift
@@ -382,17 +426,23 @@ func started(p *corev1.Pod) int64 {
 	return p.Status.StartTime.UnixNano()
 }
 
-// split parts the pods whose going would break a budget from the others, keeping the order. Each that goes spends of its budgets.
+// split parts the pods whose going would break a budget, or leave too few of a gang, from the others, keeping the order. Each that goes spends of
+// its budgets.
 func (s *Snapshot) split(pods []*podState) (protected, free []*podState) {
-	if s.readBudgets(); len(s.budgets) == 0 {
+	if s.readBudgets(); len(s.budgets) == 0 && len(s.groups.gangs) == 0 {
 		return nil, pods
 	}
 	left := make([]int32, len(s.budgets))
 	for i, b := range s.budgets {
 		left[i] = b.allowed
 	}
+	gone := map[*runningGang]int{}
 	for _, q := range pods {
 		broken := false
+		if g := q.group.gang; g != nil && !q.group.terminating {
+			gone[g]++
+			broken = gone[g] > g.spare()
+		}
 		for i, b := range s.budgets {
 			if b.covers(q.pod) {
 				left[i]--
@@ -440,7 +490,11 @@ func (s *Snapshot) evict(c *class, p *podState, at int32, d *Decision) {
 		e = s.dryRun(c, p, at)
 	}
 	d.Nominated = n.node.Name
+	victims := make([]place, 0, len(e.victims))
 	for _, q := range e.victims {
+		victims = append(victims, place{podState: q, at: at})
+	}
+	for _, q := range append(victims, s.rest(e.victims, c.priority)...) {
 		d.Victims = append(d.Victims, q.pod)
 		for _, b := range s.budgets {
 			if q.pod.DeletionTimestamp == nil && b.covers(q.pod) {
@@ -452,8 +506,8 @@ func (s *Snapshot) evict(c *class, p *podState, at int32, d *Decision) {
 			}
 		}
 		if !q.group.terminating {
-			s.take(at, q)
-			s.put(at, &podState{pod: q.pod, demand: q.demand, group: s.groups.of(q.pod, true)})
+			s.take(q.at, q.podState)
+			s.put(q.at, &podState{pod: q.pod, demand: q.demand, group: s.groups.of(q.pod, true)})
 		}
 	}
 	for _, q := range slices.SortedFunc(slices.Values(n.nominated), importance) {

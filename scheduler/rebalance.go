@@ -65,7 +65,7 @@ func (s *Snapshot) move(at int32, q *podState, gain int64) (Move, bool) {
 		return m, false
 	}
 	list := s.candidates(c, p)
-	best := c.best(list)
+	best := s.best(c, list)
 	if best < 0 || best == at {
 		s.put(at, q)
 		return m, false

@@ -193,7 +193,37 @@ func (n *nodeState) short(d *demand) []shortage {
 	return out
 }
 
-// refusal puts shortages into kube-scheduler's words. Nobody's going helps where the pod asks for more than the node offers.
+// lacks is what a node has too little of: one bit each, and one that nobody's going helps.
+type lacks uint8
+
+// shortRefusal is what is said of a node that lacks something. Nodes that lack the same share it.
+func (s *Snapshot) shortRefusal(n *nodeState, d *demand) *refusal {
+	if len(d.requests.other) > 0 {
+		return n.shortRefusal(d)
+	}
+	key := lacks(0)
+	note := func(bit lacks, asked, used, offers int64) {
+		if asked > 0 && asked > offers-used {
+			if key |= 1 << bit; asked > offers {
+				key |= 1 << 7
+			}
+		}
+	}
+	if int64(len(n.pods))+1 > n.maxPods {
+		key |= 1 << 6
+	}
+	note(0, d.requests.cpu, n.used.cpu, n.allocatable.cpu)
+	note(1, d.requests.memory, n.used.memory, n.allocatable.memory)
+	note(2, d.requests.storage, n.used.storage, n.allocatable.storage)
+	r := s.short[key]
+	if r == nil {
+		r = n.shortRefusal(d)
+		s.short[key] = r
+	}
+	return r
+}
+
+// shortRefusal puts shortages into kube-scheduler's words. Nobody's going helps where the pod asks for more than the node offers.
 func (n *nodeState) shortRefusal(d *demand) *refusal {
 	out := &refusal{plugin: nodeResourcesFit}
 	for _, s := range n.short(d) {

@@ -29,18 +29,18 @@ func ownerSelector(o object.Object) *metav1.LabelSelector {
 	return nil
 }
 
-// sameDemand tells whether two specifications ask the same of a node. Specifications made from one template share slices and
+// sameShape tells whether two specifications ask the same of a node, besides resources and ports. Specifications made from one template share slices and
 // maps, which is seen first. pinned leaves out to which one node.
-func sameDemand(a, b *corev1.PodSpec, pinned bool) bool {
-	return sameRequests(a, b) &&
+func sameShape(a, b *corev1.PodSpec, pinned bool) bool {
+	return a == b ||
 		a.NodeName == b.NodeName && maps.Equal(a.NodeSelector, b.NodeSelector) &&
-		slices.EqualFunc(a.Tolerations, b.Tolerations, sameToleration) &&
-		sameAffinity(a.Affinity, b.Affinity, pinned) &&
-		slices.EqualFunc(a.TopologySpreadConstraints, b.TopologySpreadConstraints, func(x, y corev1.TopologySpreadConstraint) bool {
-			return equality.Semantic.DeepEqual(x, y)
-		}) &&
-		sameImages(a.Containers, b.Containers) && sameImages(a.InitContainers, b.InitContainers) &&
-		sameVolumes(a.Volumes, b.Volumes) && never(a) == never(b) && equality.Semantic.DeepEqual(a.ResourceClaims, b.ResourceClaims)
+			slices.EqualFunc(a.Tolerations, b.Tolerations, sameToleration) &&
+			sameAffinity(a.Affinity, b.Affinity, pinned) &&
+			slices.EqualFunc(a.TopologySpreadConstraints, b.TopologySpreadConstraints, func(x, y corev1.TopologySpreadConstraint) bool {
+				return equality.Semantic.DeepEqual(x, y)
+			}) &&
+			sameImages(a.Containers, b.Containers) && sameImages(a.InitContainers, b.InitContainers) &&
+			sameVolumes(a.Volumes, b.Volumes) && never(a) == never(b) && equality.Semantic.DeepEqual(a.ResourceClaims, b.ResourceClaims)
 }
 
 // sameRequests tells whether two specifications ask for the same resources and ports.

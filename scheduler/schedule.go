@@ -66,7 +66,10 @@ func (s *Snapshot) choose(c *class, p *podState) int32 {
 			return at
 		}
 	}
-	return c.best(s.candidates(c, p))
+	if at, ok := s.search(c, p); ok {
+		return at
+	}
+	return s.best(c, s.candidates(c, p))
 }
 
 // pinnedNode is the one node that the pod may be on, -1 if it does not take it.
@@ -127,7 +130,7 @@ func (s *Snapshot) apply(c *class, at int32, h *shift) *refusal {
 		}
 	}
 	if !n.fits(c.demand) {
-		return n.shortRefusal(c.demand)
+		return s.shortRefusal(n, c.demand)
 	}
 	if c.storage != nil {
 		if r := c.storage.refuse(s, at, h); r != nil {

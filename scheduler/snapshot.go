@@ -23,13 +23,26 @@ type Snapshot struct {
 	namespaces map[string]namespaceLabels
 	demands    map[types.UID]*demand
 	classes    map[uint64][]*class
+	latest     *class // the one of classes that was used last, nil if it is there no more
+	shapes     map[uint64][]*shape
+	uses       int   // of classes
+	weight     int   // of classes and shapes, in rows
+	most       int   // rows that they may have
+	boxes      []box // of the nodes; nil until somebody asks
+	boxed      int   // how much of the log they have taken in
 	log        []change
 	claims     map[object.Key]int64           // pods that use a claim, if it was asked for
 	orders     map[types.NamespacedName]int32 // the nodes that pods are nominated to
+	serviced   map[string]bool                // namespaces whose services were asked which labels they read
+	zoned      map[zoneKey]int64              // pods by owner and zone
+	numbers    map[string]int32               // of owners, namespaces and zones
+	short      [256]*refusal                  // what is said of nodes that lack something, by lacks
+	ranks      []int32                        // the nodes' places in the order of ties; nil if it is not known
 	// budgets are read when first needed; their version rises as they are spent.
 	budgets        []*budget
 	budgetsVersion int
 	loaded         bool // a profile scores nodes by what their pods use
+	fleeting       bool // some classes are
 	*keeping            // nil for one that is not kept
 }
 
@@ -38,12 +51,18 @@ type change struct {
 	group *group
 	node  int32
 	sign  int64
+	same  bool // another pod of the same demand and priority came, or went, with it
 }
 
 // nodeState is one node's row.
 type nodeState struct {
-	node        *corev1.Node
+	node *corev1.Node
+	// name is the node's. open tells that nothing in its own specification keeps a pod off that asks for nothing special. Both save a look at the node.
+	name        string
+	open        bool
 	hash        uint64
+	zone        string
+	zoneNumber  int32
 	allocatable amounts
 	maxPods     int64
 	used        amounts
@@ -52,6 +71,8 @@ type nodeState struct {
 	load      score // what the pods were measured to use; only where a profile scores it
 	ports     map[port]int
 	pods      []*podState
+	lowest    int32 // the least priority of the pods, if ranked
+	ranked    bool
 	// nominated are pods without a node that wait for others to leave this one.
 	nominated []*podState
 	images    map[string]int64 // their sizes
@@ -68,6 +89,7 @@ type podState struct {
 // demand is what a pod asks of any node. It is shared by pods made from one template.
 type demand struct {
 	owner    types.UID
+	mates    int32 // the owner's number, if there is one
 	requests amounts
 	score    score
 	ports    []port
@@ -93,8 +115,8 @@ func (s *Snapshot) profileOf(pod *corev1.Pod) *Profile {
 // newSnapshot leaves out the pod of the UID. k is for one that is kept.
 func newSnapshot(src Source, p Profiles, without types.UID, k *keeping) *Snapshot {
 	s := &Snapshot{src: src, profiles: p, byName: map[string]int32{}, groups: newGroups(), topologies: map[string]*topology{}, images: map[string]int64{},
-		namespaces: map[string]namespaceLabels{}, demands: map[types.UID]*demand{}, classes: map[uint64][]*class{},
-		orders: map[types.NamespacedName]int32{}, loaded: p.measures(), keeping: k}
+		namespaces: map[string]namespaceLabels{}, demands: map[types.UID]*demand{}, classes: map[uint64][]*class{}, shapes: map[uint64][]*shape{}, most: maxRows,
+		orders: map[types.NamespacedName]int32{}, serviced: map[string]bool{}, zoned: map[zoneKey]int64{}, numbers: map[string]int32{}, loaded: p.measures(), keeping: k}
 	for o := range src.List("nodes", "") {
 		node, ok := o.(*corev1.Node)
 		if !ok || node.DeletionTimestamp != nil {
@@ -114,6 +136,7 @@ func newSnapshot(src Source, p Profiles, without types.UID, k *keeping) *Snapsho
 // addNode makes a node's row, with the pods that are there.
 func (s *Snapshot) addNode(node *corev1.Node, without types.UID) {
 	n := newNodeState(node)
+	n.zoneNumber = s.numberOf("z/" + n.zone)
 	at := int32(len(s.nodes))
 	s.nodes = append(s.nodes, n)
 	s.byName[node.Name] = at
@@ -138,7 +161,7 @@ func (s *Snapshot) countImages(n *nodeState, sign int64) {
 }
 
 func newNodeState(node *corev1.Node) *nodeState {
-	n := &nodeState{node: node, hash: hash(node.Name)}
+	n := &nodeState{node: node, name: node.Name, open: open(node), hash: mix(hash(node.Name)), zone: node.Labels[corev1.LabelTopologyZone]}
 	n.allocatable, n.maxPods = amountsOf(allocatable(node))
 	if len(node.Status.Images) > 0 {
 		n.images = map[string]int64{}
@@ -149,6 +172,11 @@ func newNodeState(node *corev1.Node) *nodeState {
 		}
 	}
 	return n
+}
+
+// open tells that a node is ready for pods, takes new ones and has no taints.
+func open(node *corev1.Node) bool {
+	return ready(node) && !node.Spec.Unschedulable && len(node.Spec.Taints) == 0
 }
 
 // allocatable is what a node offers; a node that tells only its capacity offers that.
@@ -176,26 +204,36 @@ func (s *Snapshot) stateOf(pod *corev1.Pod, terminating, bound bool) *podState {
 // put adds a pod to a node's row.
 func (s *Snapshot) put(at int32, p *podState) {
 	n := s.nodes[at]
+	s.grouped(p)
 	n.pods = append(n.pods, p)
+	n.ranked = false
 	n.count(p, 1)
+	s.countZone(n, p, 1)
 	s.load(n, p, 1)
 	s.useClaims(p.pod, 1)
 	p.group.on[at]++
-	s.log = append(s.log, change{p.group, at, 1})
+	s.gangChanged(p)
+	s.claimsStirred(p.pod)
+	s.log = append(s.log, change{group: p.group, node: at, sign: 1})
 	s.note(p, place{podState: p, at: at}, true)
 }
 
 // take is the opposite of put.
 func (s *Snapshot) take(at int32, p *podState) {
+	s.remember(at)
 	n := s.nodes[at]
 	n.pods = slices.DeleteFunc(n.pods, func(q *podState) bool { return q == p })
+	n.ranked = false
 	n.count(p, -1)
+	s.countZone(n, p, -1)
 	s.load(n, p, -1)
 	s.useClaims(p.pod, -1)
 	if p.group.on[at]--; p.group.on[at] == 0 {
 		delete(p.group.on, at)
 	}
-	s.log = append(s.log, change{p.group, at, -1})
+	s.gangChanged(p)
+	s.claimsStirred(p.pod)
+	s.log = append(s.log, change{group: p.group, node: at, sign: -1})
 	s.note(p, place{}, false)
 }
 
@@ -217,9 +255,10 @@ func (n *nodeState) count(p *podState, sign int64) {
 // nominate notes that a pod waits for the node.
 func (s *Snapshot) nominate(at int32, p *podState) {
 	n := s.nodes[at]
+	s.grouped(p)
 	n.nominated = append(n.nominated, p)
 	s.orders[nameOf(p.pod)] = at
-	s.log = append(s.log, change{p.group, at, 0}) // no count changes, but classes hear of the group
+	s.log = append(s.log, change{group: p.group, node: at}) // no count changes, but classes hear of the group
 	s.note(p, place{podState: p, at: at, nominated: true}, true)
 }
 
@@ -235,10 +274,16 @@ func (s *Snapshot) unnominate(pod *corev1.Pod) {
 		return // another one of the name
 	}
 	p := n.nominated[i]
+	s.remember(at)
 	n.nominated = slices.Delete(n.nominated, i, i+1)
 	delete(s.orders, nameOf(pod))
 	s.log = append(s.log, change{node: at})
 	s.note(p, place{}, false)
+	if s.keeping != nil {
+		if q := s.waiting.pods[nameOf(pod)]; q != nil {
+			s.try(q)
+		}
+	}
 }
 
 // demandOf reads a pod's demand; one demand an owner is kept, which serves all its pods whose specification asks for the same.
@@ -250,6 +295,9 @@ func (s *Snapshot) demandOf(pod *corev1.Pod, bound bool) *demand {
 	}
 	d := &demand{owner: owner, spec: &pod.Spec, ports: hostPorts(pod)}
 	d.requests, d.score = requestsOf(pod, bound)
+	if owner != "" {
+		d.mates = s.matesOf(owner, "")
+	}
 	if owner != "" && !own {
 		s.demands[owner] = d
 	}

@@ -17,6 +17,7 @@ type nodeRules struct {
 	enforced  *nodeaffinity.NodeSelector
 	added     *nodeaffinity.PreferredSchedulingTerms
 	only      sets.Set[string] // the nodes that the pod names; nil for any
+	plain     bool             // neither the pod nor its profile asks for anything of a node
 }
 
 // newNodeRules reads them. pinned leaves out the name of the one node that the pod may be on.
@@ -42,6 +43,8 @@ func newNodeRules(pod *corev1.Pod, p *Profile, pinned bool) (*nodeRules, *refusa
 	if r.only = namedNodes(&r.pod.Spec); r.only != nil && len(r.only) == 0 {
 		return nil, refuseConflict
 	}
+	asks := r.pod.Spec.Affinity != nil && r.pod.Spec.Affinity.NodeAffinity != nil
+	r.plain = len(r.pod.Spec.NodeSelector) == 0 && !asks && p.AddedAffinity == nil
 	return r, nil
 }
 
@@ -93,6 +96,9 @@ func (r *nodeRules) refuse(node *corev1.Node) *refusal {
 	}
 	return nil
 }
+
+// indifferent tells that a pod may be on a node, as any node like it, and neither prefers nor shuns it.
+func (r *nodeRules) indifferent(n *nodeState) bool { return r.plain && n.open }
 
 // matches tells whether the pod's selector and required affinity match.
 func (r *nodeRules) matches(node *corev1.Node) bool {

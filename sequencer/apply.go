@@ -25,6 +25,37 @@ type applier struct {
 	now    time.Time
 	source string
 	user   string
+	// coming are the request's ServiceAccounts, by which its pods may go before they are made: in a push the one may stand before the other.
+	coming map[object.Key]object.Object
+}
+
+// newApplier makes the one of a request.
+func newApplier(req *Request, ranges admission.Ranges, now time.Time) applier {
+	a := applier{ranges: ranges, now: now, source: req.Source, user: req.User}
+	for i := range req.Ops {
+		if op := &req.Ops[i]; op.Key.Resource == "serviceaccounts" && op.Verb == Create {
+			if a.coming == nil {
+				a.coming = map[object.Key]object.Object{}
+			}
+			a.coming[op.Key] = op.Object
+		}
+	}
+	return a
+}
+
+// withComing is a state with a request's ServiceAccounts.
+type withComing struct {
+	*cluster.Overlay
+	coming map[object.Key]object.Object
+}
+
+// Get implements admission.View.
+func (v withComing) Get(k object.Key) (object.Object, bool) {
+	if o, ok := v.Overlay.Get(k); ok || v.coming == nil {
+		return o, ok
+	}
+	o, ok := v.coming[k]
+	return o, ok
 }
 
 // op performs one operation. Errors are StatusErrors; the overlay is of no use after one.
@@ -109,6 +140,9 @@ func (a applier) create(o *cluster.Overlay, op *Op) error {
 	}
 	stampLease(obj, nil, a.now)
 	if p, ok := obj.(*corev1.Pod); ok {
+		if err := admission.DefaultAccount(withComing{o, a.coming}, p); err != nil {
+			return err
+		}
 		if err := admission.DefaultRuntime(o, p); err != nil {
 			return err
 		}
@@ -126,7 +160,7 @@ func (a applier) create(o *cluster.Overlay, op *Op) error {
 	if err := admission.Allocate(o, obj, nil, a.ranges); err != nil {
 		return err
 	}
-	quotas := controller.BeforeWrite(o, obj, nil)
+	quotas := controller.BeforeWrite(o, obj, nil, a.now)
 	o.Put(obj)
 	return quotas.After(o)
 }
@@ -168,7 +202,7 @@ func (a applier) update(o *cluster.Overlay, op *Op, live object.Object) error {
 	if err := check(o, obj, live); err != nil {
 		return err
 	}
-	quotas := controller.BeforeWrite(o, obj, live)
+	quotas := controller.BeforeWrite(o, obj, live, a.now)
 	put(o, obj, live)
 	return quotas.After(o)
 }

@@ -32,7 +32,7 @@ func newBenchRig(b *testing.B, nodes int) *rig {
 		b.Fatal(err)
 	}
 	services := netip.MustParsePrefix("10.96.0.0/16")
-	set, err := controller.NewSet(controller.Config{ClusterID: "bench", ServiceRange: services, PodRange: netip.MustParsePrefix("10.244.0.0/16")})
+	set, err := controller.NewSet(controller.Config{ClusterID: "bench", ServiceRange: services, PodRange: netip.MustParsePrefix("10.128.0.0/9")})
 	if err != nil {
 		b.Fatal(err)
 	}

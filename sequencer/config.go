@@ -55,9 +55,11 @@ type Forwarder interface {
 	Forward(ctx context.Context, leader raftstore.Leader, message []byte) ([]byte, error)
 }
 
-// Usages is what pods were measured to use. It does not change.
+// Usages is what pods were measured to use, and what they told of themselves. It does not change.
 type Usages interface {
 	Usage(pod object.Key) (object.Usage, bool)
+	// Metric is the last value of a metric of a pod's own. Without one, fault may tell why the pod cannot be asked.
+	Metric(pod object.Key, q object.MetricQuery) (v object.MetricValue, fault string, ok bool)
 }
 
 // noUsages is where nothing is measured.
@@ -65,6 +67,11 @@ type noUsages struct{}
 
 // Usage implements Usages.
 func (noUsages) Usage(object.Key) (object.Usage, bool) { return object.Usage{}, false }
+
+// Metric implements Usages.
+func (noUsages) Metric(object.Key, object.MetricQuery) (object.MetricValue, string, bool) {
+	return object.MetricValue{}, "", false
+}
 
 // Config is what a Sequencer needs. Store and Settler must be set.
 type Config struct {

@@ -132,7 +132,7 @@ func (d *decider) apply(dec *decision, req *Request, now time.Time) error {
 			return err
 		}
 	}
-	a := applier{ranges: d.ranges, now: now, source: req.Source, user: req.User}
+	a := newApplier(req, d.ranges, now)
 	for i := range req.Ops {
 		if err := a.op(dec.overlay, &req.Ops[i]); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,9 +39,17 @@ type simulation struct {
 	apps    []string
 	// dead are the nodes whose machines are off.
 	dead map[string]bool
-	// homes are the nodes that pods were bound to.
-	homes map[types.UID]string
+	// homes are what is known of pods by their UID.
+	homes map[types.UID]*home
+	steps int
 	acts  map[string]int
+	began time.Time
+}
+
+// home is a pod's node, and the step in which its UID was seen last.
+type home struct {
+	node string
+	step int
 }
 
 const simulatedZones = 4
@@ -65,11 +76,12 @@ func TestSimulation(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &simulation{t: t, random: rand.New(rand.NewPCG(seed, 1)), storage: raftstore.MemoryStorage(), nodes: figure("SIM_NODES", 1000), change: func(c *Config) { c.Settler = Controllers{set} },
-			dead: map[string]bool{}, homes: map[types.UID]string{}, acts: map[string]int{}}
+			dead: map[string]bool{}, homes: map[types.UID]*home{}, acts: map[string]int{}, began: time.Now()}
 		s.rig = newRig(t, s.storage, s.change)
 		s.begin(figure("SIM_PODS", 4000))
 		rounds := figure("SIM_ROUNDS", 8)
 		for round := range rounds {
+			s.progress("round %d of %d", round+1, rounds)
 			s.act("churn", "churn", "churn", "lose a node", "return a node", "cordon", "remove a node")
 			switch round % 5 {
 			case 1:
@@ -82,10 +94,25 @@ func TestSimulation(t *testing.T) {
 			s.pass(time.Duration(1+s.random.IntN(4)) * 45 * time.Second)
 		}
 		s.act("return all")
+		s.progress("all come back")
 		s.rest()
 		t.Logf("%d pods on %d nodes, revision %d, acts %v", len(s.homes), s.nodes, s.store.View().Rev(), s.acts)
 		s.stop()
 	})
+}
+
+// progress tells how far it is: its time is not ours, so what the process has used of the processors is said besides.
+func (s *simulation) progress(format string, args ...any) {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		s.t.Fatal(err)
+	}
+	waiting := 0
+	for range s.view().Unbound() {
+		waiting++
+	}
+	s.t.Logf("%s: %s of its time, %.0f s of processor time, revision %d, %d machines are off, %d pods wait", fmt.Sprintf(format, args...), time.Since(s.began),
+		time.Duration(r.Utime.Nano()+r.Stime.Nano()).Seconds(), s.store.View().Rev(), len(s.dead), waiting)
 }
 
 // begin makes nodes, three services, and applications of 50 pods.
@@ -103,6 +130,7 @@ func (s *simulation) begin(pods int) {
 		s.must(write(Create, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: app},
 			Spec: corev1.ServiceSpec{Selector: map[string]string{"app": app}, Ports: []corev1.ServicePort{{Port: 80}}, Type: corev1.ServiceTypeClusterIP, SessionAffinity: corev1.ServiceAffinityNone}}))
 	}
+	s.progress("%d pods in %d applications are made", pods, len(s.apps))
 	s.pass(time.Minute)
 }
 
@@ -144,13 +172,9 @@ func (s *simulation) act(what ...string) {
 				s.dead[nodeName(i)] = true
 			}
 		case "return a node":
-			for _, n := range slices.Sorted(maps.Keys(s.dead))[:min(1, len(s.dead))] {
-				s.revive(n)
-			}
+			s.revive(slices.Sorted(maps.Keys(s.dead))[:min(1, len(s.dead))])
 		case "return all":
-			for _, n := range slices.Sorted(maps.Keys(s.dead)) {
-				s.revive(n)
-			}
+			s.revive(slices.Sorted(maps.Keys(s.dead)))
 		case "cordon":
 			if o, ok := s.view().Get(object.Key{Resource: "nodes", Name: name}); ok {
 				n := object.Copy(o).(*corev1.Node)
@@ -184,21 +208,41 @@ func (s *simulation) churn() {
 	}
 }
 
-// revive switches a machine on again; its node is made anew if it was removed.
-func (s *simulation) revive(name string) {
-	delete(s.dead, name)
+// revive switches machines on again; nodes are made anew if they were removed.
+func (s *simulation) revive(names []string) {
 	v := s.view()
-	if _, ok := v.Get(object.Key{Resource: "nodes", Name: name}); !ok {
-		i, _ := strconv.Atoi(name[1:])
-		room := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("60")}
-		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name, corev1.LabelTopologyZone: fmt.Sprint("z", i%simulatedZones)}}}
-		n.Status = corev1.NodeStatus{Capacity: room, Allocatable: room, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}
-		s.must(write(Create, n))
+	var ops []Op
+	for _, name := range names {
+		delete(s.dead, name)
+		if _, ok := v.Get(object.Key{Resource: "nodes", Name: name}); !ok {
+			i, _ := strconv.Atoi(name[1:])
+			room := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("60")}
+			n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name, corev1.LabelTopologyZone: fmt.Sprint("z", i%simulatedZones)}}}
+			n.Status = corev1.NodeStatus{Capacity: room, Allocatable: room, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}
+			ops = append(ops, write(Create, n))
+		}
+		if _, ok := v.Get(object.Key{Resource: "leases", Namespace: corev1.NamespaceNodeLease, Name: name}); !ok {
+			now, seconds := metav1.NowMicro(), int32(40)
+			ops = append(ops, write(Create, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: name},
+				Spec: coordinationv1.LeaseSpec{HolderIdentity: &name, RenewTime: &now, LeaseDurationSeconds: &seconds}}))
+		}
 	}
-	if _, ok := v.Get(object.Key{Resource: "leases", Namespace: corev1.NamespaceNodeLease, Name: name}); !ok {
-		now, seconds := metav1.NowMicro(), int32(40)
-		s.must(write(Create, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: name},
-			Spec: coordinationv1.LeaseSpec{HolderIdentity: &name, RenewTime: &now, LeaseDurationSeconds: &seconds}}))
+	s.together(ops)
+}
+
+// together sends requests of one operation each, as many machines do, and waits for their answers.
+func (s *simulation) together(ops []Op) {
+	s.t.Helper()
+	for list := range slices.Chunk(ops, 500) {
+		faults := make([]error, len(list))
+		var wg sync.WaitGroup
+		for i := range list {
+			wg.Go(func() { _, faults[i] = s.submit(list[i]) })
+		}
+		wg.Wait()
+		if err := errors.Join(faults...); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 }
 
@@ -216,13 +260,15 @@ func (s *simulation) pass(d time.Duration) {
 
 func (s *simulation) renew() {
 	now := metav1.NowMicro()
+	var ops []Op
 	for o := range s.view().List("leases", corev1.NamespaceNodeLease) {
 		if !s.dead[o.GetName()] {
 			l := object.Copy(o).(*coordinationv1.Lease)
 			l.Spec.RenewTime = &now
-			s.must(write(Update, l))
+			ops = append(ops, write(Update, l))
 		}
 	}
+	s.together(ops)
 }
 
 // kubelets report what became of the pods of machines that are on, and return how much there was to report.
@@ -252,36 +298,50 @@ func (s *simulation) kubelets() int {
 func (s *simulation) check() {
 	s.t.Helper()
 	v := s.view()
-	used, count, apart := map[string]int64{}, map[string]int64{}, map[string]bool{}
-	seen, active := map[types.UID]bool{}, map[string]int32{}
+	type load struct{ used, count int64 }
+	type pair struct{ node, app string }
+	nodes, apart, active := map[string]*load{}, map[pair]bool{}, map[string]int32{}
+	s.steps++
 	for o := range v.List("pods", "") {
 		p := o.(*corev1.Pod)
 		node, app := p.Spec.NodeName, p.Labels["app"]
-		if seen[p.UID] {
+		at := s.homes[p.UID]
+		switch {
+		case at == nil:
+			at = &home{}
+			s.homes[p.UID] = at
+		case at.step == s.steps:
 			s.t.Errorf("%s has a UID that another pod has", p.Name)
+		case at.node != "" && at.node != node:
+			s.t.Errorf("%s moved from %s to %s", p.Name, at.node, node)
 		}
-		if seen[p.UID] = true; p.DeletionTimestamp == nil {
+		if at.step = s.steps; p.DeletionTimestamp == nil {
 			active[app]++
-		}
-		if home, known := s.homes[p.UID]; known && home != node {
-			s.t.Errorf("%s moved from %s to %s", p.Name, home, node)
 		}
 		if node == "" {
 			continue
 		}
-		s.homes[p.UID] = node
-		used[node] += p.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
-		count[node]++
-		if p.Spec.Affinity != nil && apart[node+app] {
+		at.node = node
+		n := nodes[node]
+		if n == nil {
+			n = &load{}
+			nodes[node] = n
+		}
+		n.used += p.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
+		n.count++
+		if p.Spec.Affinity == nil {
+			continue
+		}
+		if apart[pair{node, app}] {
 			s.t.Errorf("two pods of %s are on %s", app, node)
 		}
-		apart[node+app] = true
+		apart[pair{node, app}] = true
 	}
 	emptied := map[string][]time.Time{}
 	for o := range v.List("nodes", "") {
 		n := o.(*corev1.Node)
-		if used[n.Name] > n.Status.Allocatable.Cpu().MilliValue() || count[n.Name] > n.Status.Allocatable.Pods().Value() {
-			s.t.Errorf("%s has %d pods that ask for %dm", n.Name, count[n.Name], used[n.Name])
+		if has := nodes[n.Name]; has != nil && (has.used > n.Status.Allocatable.Cpu().MilliValue() || has.count > n.Status.Allocatable.Pods().Value()) {
+			s.t.Errorf("%s has %d pods that ask for %dm", n.Name, has.count, has.used)
 		}
 		for _, taint := range n.Spec.Taints {
 			if taint.Key == corev1.TaintNodeUnreachable && taint.Effect == corev1.TaintEffectNoExecute {

@@ -25,7 +25,7 @@ type snapshots struct {
 	loose map[object.Key]uint64 // 0, or the revision that the watch told
 }
 
-// measuredOverlay is an Overlay that also tells controllers what pods were measured to use.
+// measuredOverlay is an Overlay that also tells controllers what pods were measured to use, and what they told of themselves.
 type measuredOverlay struct {
 	*cluster.Overlay
 	usage Usages
@@ -33,6 +33,11 @@ type measuredOverlay struct {
 
 // Usage implements controller.UsageView.
 func (o measuredOverlay) Usage(pod object.Key) (object.Usage, bool) { return o.usage.Usage(pod) }
+
+// Metric implements controller.MetricsView.
+func (o measuredOverlay) Metric(pod object.Key, q object.MetricQuery) (object.MetricValue, string, bool) {
+	return o.usage.Metric(pod, q)
+}
 
 // keptOverlay is an Overlay whose controllers are lent the snapshot.
 type keptOverlay struct {
@@ -71,7 +76,7 @@ func (s *snapshots) over(o measuredOverlay) (_ controller.Overlay, end func()) {
 }
 
 // Snapshot implements what package controller asks of a view that keeps the scheduler's snapshot.
-func (k *keptOverlay) Snapshot(profiles scheduler.Profiles) (*scheduler.Snapshot, func()) {
+func (k *keptOverlay) Snapshot(extensions []*scheduler.Extension) (*scheduler.Snapshot, func(), error) {
 	s := k.s
 	if !s.follow(k.view.Rev()) {
 		s.kept = scheduler.Kept{} // it is read anew
@@ -91,7 +96,8 @@ func (k *keptOverlay) Snapshot(profiles scheduler.Profiles) (*scheduler.Snapshot
 			}
 		}
 	}
-	return s.kept.Bring(k, profiles, changed), s.kept.Done
+	profiles, fault := s.kept.Profiles(k, extensions)
+	return s.kept.Bring(k, profiles, changed), s.kept.Done, fault
 }
 
 // follow makes loose what was committed since the last time, up to rev at least. False says that this cannot be told.
@@ -122,7 +128,8 @@ func (s *snapshots) follow(rev uint64) bool {
 // matters tells whether a snapshot looks at objects of the resource, and keeps what it saw.
 func matters(resource string) bool {
 	switch resource {
-	case "pods", "nodes", "namespaces", "services", "poddisruptionbudgets":
+	case "pods", "nodes", "namespaces", "services", "poddisruptionbudgets", "persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes", "csidrivers",
+		"csistoragecapacities", "volumeattachments":
 		return true
 	}
 	return false

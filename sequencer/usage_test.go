@@ -32,6 +32,10 @@ func (u usageTable) Usage(pod object.Key) (object.Usage, bool) {
 	return object.Usage{Containers: map[string]corev1.ResourceList{"c": {"cpu": resource.MustParse(cpu)}}}, true
 }
 
+func (usageTable) Metric(object.Key, object.MetricQuery) (object.MetricValue, string, bool) {
+	return object.MetricValue{}, "", false
+}
+
 // TestPodsGoWhereLittleIsUsed: a profile that weighs MeasuredLoad goes by what the leader was told last, though nothing in the store has changed.
 func TestPodsGoWhereLittleIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

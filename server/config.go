@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"reconcile/raftstore/seal"
+	"reconcile/scheduler"
 )
 
 // Config is what a member needs.
@@ -32,6 +33,9 @@ type Config struct {
 	Key seal.Source
 	// ServiceCIDR is the range of services' addresses, PodCIDR that of pods'.
 	ServiceCIDR, PodCIDR netip.Prefix
+	// Extensions are plugins of the scheduler besides Kubernetes' own, which its profiles may name. All servers of a cluster must have the same: each
+	// may lead, and each explains and forecasts.
+	Extensions []*scheduler.Extension
 	// Version is the program's own version.
 	Version string
 	// Log must be set.

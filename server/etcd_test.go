@@ -18,6 +18,7 @@ import (
 
 	"reconcile/admission"
 	"reconcile/cluster"
+	"reconcile/internal/loopback"
 	"reconcile/object"
 	"reconcile/pki"
 )
@@ -41,7 +42,7 @@ func etcdClient(t *testing.T, s *Server, spec pki.Spec) *clientv3.Client {
 // startEtcd runs a server with etcd's API until the test ends.
 func startEtcd(t *testing.T, writes bool) (s *Server, addr, etcd string) {
 	t.Helper()
-	addr, etcd = freeAddr(t), freeAddr(t)
+	addr, etcd = loopback.Address(), loopback.Address()
 	ctx, cancel := context.WithCancel(t.Context())
 	s, err := Open(ctx, Config{
 		DataDir: t.TempDir(), Listen: addr, Advertise: addr, Name: "one", EtcdListen: etcd, EtcdRegistryWrites: writes,
@@ -92,7 +93,7 @@ func TestEtcdRegistryWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(20 * time.Second); ; {
 		g, err := c.Get(ctx, "/registry/replicasets/default/", clientv3.WithPrefix())
 		if err == nil && g.Count == 1 {
 			break
@@ -101,11 +102,12 @@ func TestEtcdRegistryWrites(t *testing.T) {
 			t.Fatalf("there are %d ReplicaSets, %v", g.Count, err)
 		}
 	}
-	live, ok := cluster.NewView(s.store.View()).Get(object.KeyOf(deployment))
+	now := cluster.NewView(s.store.View()) // a controller may write it again meanwhile
+	live, ok := now.Get(object.KeyOf(deployment))
 	if !ok || live.GetResourceVersion() == "" {
 		t.Fatal("the object is not there")
 	}
-	if g, err := c.Get(ctx, "/registry/deployments/default/web"); err != nil || live.GetResourceVersion() != strconv.FormatInt(g.Kvs[0].ModRevision, 10) || g.Kvs[0].ModRevision < r.Header.Revision {
+	if g, err := c.Get(ctx, "/registry/deployments/default/web", clientv3.WithRev(int64(now.Rev()))); err != nil || live.GetResourceVersion() != strconv.FormatInt(g.Kvs[0].ModRevision, 10) || g.Kvs[0].ModRevision < r.Header.Revision {
 		t.Errorf("the object's resourceVersion is %s: %v", live.GetResourceVersion(), err)
 	}
 }
@@ -137,7 +139,7 @@ func TestEtcd(t *testing.T) {
 	if _, err := node.Get(ctx, "mine"); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("an agent's certificate: %v", err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(20 * time.Second); ; {
 		m, err := admin.MemberList(ctx)
 		if err == nil && len(m.Members) == 1 && m.Members[0].Name == "one" && m.Members[0].ClientURLs[0] == "https://"+etcd && m.Members[0].PeerURLs[0] == "https://"+addr {
 			break

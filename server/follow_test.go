@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"reconcile/client"
+	"reconcile/internal/loopback"
 	"reconcile/object"
 	"reconcile/pki"
 )
@@ -57,7 +58,7 @@ func (n *names) String() string {
 func TestFollowFromTheStart(t *testing.T) {
 	for i := range 15 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			dir, addr := t.TempDir(), freeAddr(t)
+			dir, addr := t.TempDir(), loopback.Address()
 			// A first start that gets as far as its keys.
 			if _, err := openNote(dir, false); err != nil {
 				t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"reconcile/internal/loopback"
 )
 
 func memberConfig(dir, addr, join string) Config {
@@ -45,7 +47,7 @@ func refused(t *testing.T, cfg Config, words ...string) {
 
 // TestEmptiedStoreIsNoNewCluster empties the store of a server, whose command says no --join, as that of a cluster's first never does.
 func TestEmptiedStoreIsNoNewCluster(t *testing.T) {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), loopback.Address()
 	cfg := memberConfig(dir, addr, "")
 	cluster, server := opens(t, cfg)
 	if c, s := opens(t, cfg); c != cluster || s != server {
@@ -72,7 +74,7 @@ func TestEmptiedStoreIsNoNewCluster(t *testing.T) {
 // TestStoreOfAnother puts the store of another server into a data directory.
 func TestStoreOfAnother(t *testing.T) {
 	one, two := t.TempDir(), t.TempDir()
-	addr := freeAddr(t)
+	addr := loopback.Address()
 	_, first := opens(t, memberConfig(one, addr, ""))
 	_, second := opens(t, memberConfig(two, addr, ""))
 	if err := os.RemoveAll(filepath.Join(one, "store")); err != nil {
@@ -87,7 +89,7 @@ func TestStoreOfAnother(t *testing.T) {
 // TestCopiedKeysAreNoNewCluster forgets --join on a machine to which the cluster's keys were copied.
 func TestCopiedKeysAreNoNewCluster(t *testing.T) {
 	one, two := t.TempDir(), t.TempDir()
-	addr := freeAddr(t)
+	addr := loopback.Address()
 	opens(t, memberConfig(one, addr, ""))
 	copyKeys(t, one, two)
 	refused(t, memberConfig(two, addr, ""), "--join", "remove the keys")
@@ -104,16 +106,16 @@ func TestFirstStartIsRepeated(t *testing.T) {
 		t.Fatal(err)
 	}
 	from := t.TempDir()
-	opens(t, memberConfig(from, freeAddr(t), ""))
+	opens(t, memberConfig(from, loopback.Address(), ""))
 	copyKeys(t, from, dir)
-	if c, _ := opens(t, memberConfig(dir, freeAddr(t), "")); c != m.ClusterID {
+	if c, _ := opens(t, memberConfig(dir, loopback.Address(), "")); c != m.ClusterID {
 		t.Errorf("the cluster is %s, %s was noted", c, m.ClusterID)
 	}
 }
 
 // TestDirectoryWithoutNote opens a data directory that was made before there was a note, and one whose note is no JSON.
 func TestDirectoryWithoutNote(t *testing.T) {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), loopback.Address()
 	cluster, server := opens(t, memberConfig(dir, addr, ""))
 	path := filepath.Join(dir, noteName)
 	if err := os.Remove(path); err != nil {
@@ -138,7 +140,7 @@ func TestJoinIsAskedOnce(t *testing.T) {
 	var dirs, addrs []string
 	var all []running
 	for i := range 3 {
-		dirs, addrs = append(dirs, t.TempDir()), append(addrs, freeAddr(t))
+		dirs, addrs = append(dirs, t.TempDir()), append(addrs, loopback.Address())
 		join := ""
 		if i > 0 {
 			copyKeys(t, dirs[0], dirs[i])
@@ -156,11 +158,11 @@ func TestJoinIsAskedOnce(t *testing.T) {
 
 // TestCopiedDirectory starts a server on a copy of another one's data directory, which a cluster of several must not let vote in its name.
 func TestCopiedDirectory(t *testing.T) {
-	dirs, addrs := []string{t.TempDir(), t.TempDir()}, []string{freeAddr(t), freeAddr(t)}
+	dirs, addrs := []string{t.TempDir(), t.TempDir()}, []string{loopback.Address(), loopback.Address()}
 	first := start(t, dirs[0], addrs[0], "")
 	copyKeys(t, dirs[0], dirs[1])
 	second := start(t, dirs[1], addrs[1], addrs[0])
-	id, other := second.store.Identity().ServerID, freeAddr(t)
+	id, other := second.store.Identity().ServerID, loopback.Address()
 	moved, err := json.Marshal(member{ID: id, Address: other})
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,7 @@ const (
 	pathBlob    = "/blob"
 	pathAlarm   = "/alarm"
 	pathUsage   = "/usage"
+	pathMetrics = "/metrics"
 )
 
 // maxMessage bounds a forwarded message.
@@ -74,10 +75,14 @@ func (p *peers) post(ctx context.Context, addr, path string, body []byte) ([]byt
 	if err != nil {
 		return nil, fmt.Errorf("read the answer of server %s: %w: %w", addr, raftstore.ErrUnknown, err)
 	}
-	if res.StatusCode != http.StatusOK {
+	switch res.StatusCode {
+	case http.StatusOK:
+		return b, nil
+	case http.StatusGone:
+		return nil, fmt.Errorf("server %s: %w", addr, raftstore.ErrNoBlob)
+	default:
 		return nil, fmt.Errorf("server %s refused: %s", addr, bytes.TrimSpace(b))
 	}
-	return b, nil
 }
 
 // Forward implements sequencer.Forwarder.
@@ -85,17 +90,9 @@ func (p *peers) Forward(ctx context.Context, leader raftstore.Leader, message []
 	return p.post(ctx, leader.Address, pathForward, message)
 }
 
-// FetchBlob asks the members for a blob, one after the other; it is raftstore.Config.Fetch.
-func (p *peers) FetchBlob(ctx context.Context, from []raftstore.Server, digest string) ([]byte, error) {
-	var errs []error
-	for _, m := range from {
-		b, err := p.post(ctx, m.Address, pathBlob, []byte(digest))
-		if err == nil {
-			return b, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
+// FetchBlob asks another server for a blob; it is raftstore.Config.Fetch.
+func (p *peers) FetchBlob(ctx context.Context, from raftstore.Server, digest string) ([]byte, error) {
+	return p.post(ctx, from.Address, pathBlob, []byte(digest))
 }
 
 // AskAlarm is etcdapi.Config.AskAlarm.
@@ -132,8 +129,9 @@ type peerService struct {
 	peers *peers
 	// serve answers a forwarded message of a sequencer.
 	serve func(ctx context.Context, message []byte) ([]byte, error)
-	// usage is what pods use, if this server leads.
-	usage func() *usage.Table
+	// usage is what pods use, and metrics what they told of themselves, if this server leads.
+	usage   func() *usage.Table
+	metrics func() *usage.Metrics
 }
 
 // handler serves the connections of ALPN fwd/1, which pki.Mux opens to servers only.
@@ -155,14 +153,8 @@ func (s *peerService) handler() http.Handler {
 		b, err := json.Marshal(etcdapi.AlarmOf(s.store))
 		respond(w, b, err)
 	})
-	mux.HandleFunc("POST "+pathUsage, func(w http.ResponseWriter, _ *http.Request) {
-		if !s.store.Leader().Self {
-			respond(w, nil, errors.New("this server does not lead"))
-			return
-		}
-		b, err := json.Marshal(s.usage())
-		respond(w, b, err)
-	})
+	mux.HandleFunc("POST "+pathUsage, s.leading(func() any { return s.usage() }))
+	mux.HandleFunc("POST "+pathMetrics, s.leading(func() any { return s.metrics() }))
 	mux.HandleFunc("POST "+pathBlob, func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(io.LimitReader(r.Body, 1<<10))
 		if err == nil {
@@ -180,10 +172,26 @@ func (s *peerService) handler() http.Handler {
 	return mux
 }
 
+// leading answers what only the leader knows.
+func (s *peerService) leading(known func() any) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if !s.store.Leader().Self {
+			respond(w, nil, errors.New("this server does not lead"))
+			return
+		}
+		b, err := json.Marshal(known())
+		respond(w, b, err)
+	}
+}
+
 // respond writes an answer, or why there is none. One who asked and is gone does not undo what was done.
 func respond(w http.ResponseWriter, b []byte, err error) {
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		code := http.StatusServiceUnavailable
+		if errors.Is(err, raftstore.ErrNoBlob) {
+			code = http.StatusGone // told apart from any other refusal, as from a path that nobody serves
+		}
+		http.Error(w, err.Error(), code)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")

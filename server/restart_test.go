@@ -9,13 +9,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"reconcile/internal/loopback"
 )
 
 // TestRestartedFollower stops one of three servers and starts it again, and asks it all the while, with no barrier, as agents do.
 // It must say nothing until it has caught up: an agent that sees an empty cluster ends its containers.
 func TestRestartedFollower(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
-	addrs := []string{freeAddr(t), freeAddr(t), freeAddr(t)}
+	addrs := []string{loopback.Address(), loopback.Address(), loopback.Address()}
 	all := []running{start(t, dirs[0], addrs[0], "")}
 	for i := 1; i < 3; i++ {
 		copyKeys(t, dirs[0], dirs[i])

@@ -209,7 +209,7 @@ func (s *Server) build() error {
 		return err
 	}
 	set, err := controller.NewSet(controller.Config{ClusterID: s.store.Identity().ClusterID, ServiceRange: s.cfg.ServiceCIDR, PodRange: s.cfg.PodCIDR, RootCA: string(s.keys.PEM()),
-		AdmitPod: admission.AdmitPod[controller.View], Signer: issuer, Tokens: tokens})
+		AdmitPod: admission.AdmitPod[controller.View], AdmitClaim: admission.AdmitClaim[controller.View], Signer: issuer, Tokens: tokens, Extensions: s.cfg.Extensions})
 	if err != nil {
 		return err
 	}
@@ -230,11 +230,11 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	s.inner = (&peerService{store: s.store, peers: s.peers, serve: s.seq.Serve, usage: s.measuring.Table}).handler()
+	s.inner = (&peerService{store: s.store, peers: s.peers, serve: s.seq.Serve, usage: s.measuring.Table, metrics: s.measuring.scraper.Metrics}).handler()
 	handler, err := api.New(api.Config{
 		Store: objects{store: s.store, seq: s.seq}, Writer: s.seq,
 		Origins: origins{store: s.store, commits: s.commits},
-		Agents:  agents{identity: s.identity, pool: s.pool}, Tokens: tokens, Usage: s.measuring.answer,
+		Agents:  agents{identity: s.identity, pool: s.pool}, Tokens: tokens, Usage: s.measuring.answer, CustomMetrics: s.measuring.told,
 		Git: gitdoor.Git(s.commits, s.cfg.Log), Reconcile: s.reconcile(),
 		Metrics: metrics, Registerer: registry, Ready: s.readyChecks(), Live: s.liveChecks(),
 		Version: kubernetesVersion(s.cfg.Version), ServerAddress: s.cfg.Advertise, Log: s.cfg.Log,
@@ -253,7 +253,7 @@ type measuredView struct {
 func (s *Server) reconcile() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", gitdoor.Reconcile(s.commits, s.cfg.Log))
-	why := explaindoor.New(func() explain.View { return measuredView{cluster.NewView(s.store.View()), s.measuring.usages()} })
+	why := explaindoor.New(func() explain.View { return measuredView{cluster.NewView(s.store.View()), s.measuring.usages()} }, s.cfg.Extensions...)
 	mux.Handle(explaindoor.Prefix, why)
 	mux.Handle(explaindoor.Rebalance, why)
 	return mux
@@ -270,7 +270,7 @@ func (s *Server) buildCommits() error {
 		return err
 	}
 	s.commits, err = gitops.New(gitops.Config{
-		Cluster: s.store.Identity().ClusterID, Store: packs{s.store}, State: live{s.store}, Writer: s.seq, Loader: loader, Now: time.Now, Log: s.cfg.Log,
+		Cluster: s.store.Identity().ClusterID, Store: packs{s.store}, State: live{s.store}, Writer: s.seq, Loader: loader, Now: time.Now, Extensions: s.cfg.Extensions, Log: s.cfg.Log,
 	})
 	return err
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -12,23 +13,34 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 
 	"reconcile/api"
 	"reconcile/cluster"
+	"reconcile/controller"
+	"reconcile/object"
 	"reconcile/raftstore"
 	"reconcile/sequencer"
 	"reconcile/server/usage"
 )
 
-// maxMetrics bounds an agent's answer; that of a node of 1,000 containers has about 400 KiB.
+// maxMetrics bounds an agent's answer; that of a node of 1,000 containers has about 100 KiB.
 const maxMetrics = 16 << 20
 
 // measuring is what this server knows of what pods use: the leader measures, the others ask it.
 type measuring struct {
 	*usage.Collector
-	store *raftstore.Store
-	peers *peers
+	scraper *usage.Scraper
+	store   *raftstore.Store
+	peers   *peers
+}
+
+// known is what pods use and what they told of themselves.
+type known struct {
+	*usage.Table
+	*usage.Metrics
 }
 
 // newMeasuring makes it; its Run must be called.
@@ -46,27 +58,96 @@ func (s *Server) newMeasuring() (*measuring, error) {
 		}
 		return callers.only(nodes)
 	}})
-	return &measuring{Collector: c, store: s.store, peers: s.peers}, err
-}
-
-// usages is what the controllers are lent.
-func (m *measuring) usages() sequencer.Usages { return m.Table() }
-
-// answer is for clients of this server.
-func (m *measuring) answer(ctx context.Context) (api.Usage, error) {
-	leader := m.store.Leader()
-	if leader.Self {
-		return m.Table(), nil
-	}
-	if leader.Address == "" {
-		return nil, errors.New("no server leads")
-	}
-	b, err := m.peers.post(ctx, leader.Address, pathUsage, nil)
 	if err != nil {
 		return nil, err
 	}
+	scraper, err := usage.NewScraper(usage.ScraperConfig{Log: s.cfg.Log, Ask: s.askPods(callers), Wanted: func() map[string][]object.PodQuery {
+		if !s.store.Leader().Self {
+			return nil
+		}
+		return controller.WantedMetrics(cluster.NewView(s.store.View()))
+	}})
+	return &measuring{Collector: c, scraper: scraper, store: s.store, peers: s.peers}, err
+}
+
+// Run measures until ctx ends.
+func (m *measuring) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.Collector.Run(ctx) })
+	g.Go(func() error { return m.scraper.Run(ctx) })
+	return g.Wait()
+}
+
+// askPods is how the agent of a node is asked for what its pods tell.
+func (s *Server) askPods(callers *agentCallers) func(context.Context, string, time.Duration, []object.PodQuery) ([]object.PodSamples, error) {
+	return func(ctx context.Context, name string, within time.Duration, queries []object.PodQuery) ([]object.PodSamples, error) {
+		o, ok := cluster.NewView(s.store.View()).Get(object.Key{Resource: "nodes", Name: name})
+		if !ok {
+			return nil, errors.New("it is not there")
+		}
+		body, err := json.Marshal(queries)
+		if err != nil {
+			return nil, err
+		}
+		b, err := callers.ask(ctx, o.(*corev1.Node), http.MethodPost, "/metrics/pods?timeout="+within.String(), body)
+		if err != nil {
+			return nil, err
+		}
+		var told []object.PodSamples
+		if err := json.Unmarshal(b, &told); err != nil {
+			return nil, fmt.Errorf("read what its pods tell: %w", err)
+		}
+		return told, nil
+	}
+}
+
+// usages is what the controllers are lent.
+func (m *measuring) usages() sequencer.Usages { return known{m.Table(), m.scraper.Metrics()} }
+
+// answer is for clients of this server.
+func (m *measuring) answer(ctx context.Context) (api.Usage, error) {
 	var t usage.Table
-	return &t, json.Unmarshal(b, &t)
+	if self, err := m.fromLeader(ctx, pathUsage, &t); self || err != nil {
+		return m.Table(), err
+	}
+	return &t, nil
+}
+
+// told is for clients of this server too.
+func (m *measuring) told(ctx context.Context) (api.CustomMetrics, error) {
+	out := described{Metrics: new(usage.Metrics), view: cluster.NewView(m.store.View())}
+	if self, err := m.fromLeader(ctx, pathMetrics, out.Metrics); self || err != nil {
+		out.Metrics = m.scraper.Metrics()
+		return out, err
+	}
+	return out, nil
+}
+
+// fromLeader asks the leader for what it knows, unless this server leads.
+func (m *measuring) fromLeader(ctx context.Context, path string, into any) (self bool, err error) {
+	leader := m.store.Leader()
+	if leader.Self {
+		return true, nil
+	}
+	if leader.Address == "" {
+		return false, errors.New("no server leads")
+	}
+	b, err := m.peers.post(ctx, leader.Address, path, nil)
+	if err != nil {
+		return false, err
+	}
+	return false, json.Unmarshal(b, into)
+}
+
+// described is what pods told, by the objects that stand for them. It implements api.CustomMetrics.
+type described struct {
+	*usage.Metrics
+	view controller.View
+}
+
+// Of implements api.CustomMetrics.
+func (d described) Of(namespace string, ref autoscalingv2.CrossVersionObjectReference, q object.MetricQuery) (object.MetricValue, bool) {
+	return controller.MetricOf(d.view, d.Metrics, namespace, &ref, q)
 }
 
 // agentCallers asks agents for their metrics, each over a connection that is kept.
@@ -115,18 +196,23 @@ func (c *agentCallers) of(node *corev1.Node) (*agentCaller, error) {
 		old.CloseIdleConnections()
 	}
 	dialer := &tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: conf}
-	next := &agentCaller{addr: addr, Client: &http.Client{Transport: &http.Transport{DialTLSContext: dialer.DialContext, MaxIdleConns: 1, IdleConnTimeout: 90 * time.Second}}}
+	next := &agentCaller{addr: addr, Client: &http.Client{Transport: &http.Transport{DialTLSContext: dialer.DialContext, MaxIdleConns: 2, IdleConnTimeout: 90 * time.Second}}}
 	c.clients[node.Name] = next
 	return next, nil
 }
 
-// metrics asks one agent.
+// metrics asks an agent what its node and containers use.
 func (c *agentCallers) metrics(ctx context.Context, node *corev1.Node) ([]byte, error) {
+	return c.ask(ctx, node, http.MethodGet, "/stats/counters", nil)
+}
+
+// ask asks one agent.
+func (c *agentCallers) ask(ctx context.Context, node *corev1.Node, method, path string, body []byte) ([]byte, error) {
 	client, err := c.of(node)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+client.addr+"/metrics/resource", nil)
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+client.addr+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

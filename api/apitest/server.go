@@ -2,9 +2,7 @@ package apitest
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"sync"
@@ -13,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"reconcile/api"
+	"reconcile/internal/loopback"
 	"reconcile/pki"
 )
 
@@ -32,7 +31,7 @@ type Server struct {
 // Start serves a store until the test ends. change may alter the configuration.
 func Start(t testing.TB, store *Store, change func(*api.Config)) *Server {
 	t.Helper()
-	s := &Server{Store: store, Dir: t.TempDir(), addr: ownAddress()}
+	s := &Server{Store: store, Dir: t.TempDir(), addr: loopback.Address()}
 	var err error
 	if s.Authority, err = pki.Open(pki.Config{Dir: filepath.Join(s.Dir, "pki")}); err != nil {
 		t.Fatal(err)
@@ -64,16 +63,10 @@ func Start(t testing.TB, store *Store, change func(*api.Config)) *Server {
 // StartPeer serves the same store under the same authority on another port.
 func StartPeer(t testing.TB, first *Server) *Server {
 	t.Helper()
-	s := &Server{Store: first.Store, Authority: first.Authority, Kubeconfig: first.Kubeconfig, Dir: first.Dir, addr: ownAddress(), cfg: first.cfg}
+	s := &Server{Store: first.Store, Authority: first.Authority, Kubeconfig: first.Kubeconfig, Dir: first.Dir, addr: loopback.Address(), cfg: first.cfg}
 	s.Run(t)
 	t.Cleanup(s.Stop)
 	return s
-}
-
-// ownAddress is a loopback address that no other server has: while a server is stopped, nobody else must be given its port, as
-// one who asks for any port on all addresses may be: it is below those that the kernel gives out (ip_local_port_range).
-func ownAddress() string {
-	return fmt.Sprintf("127.%d.%d.%d:%d", 1+rand.IntN(250), rand.IntN(256), 1+rand.IntN(250), 20000+rand.IntN(10000))
 }
 
 // Run begins to serve, on the same port as before if it was stopped.

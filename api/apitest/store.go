@@ -321,4 +321,9 @@ func (r reader) Orphans(resource, namespace string) iter.Seq[object.Object] {
 func (r reader) Unbound() iter.Seq[*corev1.Pod] { return r.all().Unbound() }
 
 // Alike implements cluster.Reader.
-func (r reader) Alike(owner types.UID) iter.Seq2[object.Alike, int] { return r.all().Alike(owner) }
+func (r reader) Alike(namespace string, owner types.UID) iter.Seq[object.Alike] {
+	return r.all().Alike(namespace, owner)
+}
+
+// Indexed implements cluster.Reader.
+func (r reader) Indexed(row object.Row) iter.Seq[object.Object] { return r.all().Indexed(row) }

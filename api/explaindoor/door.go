@@ -27,8 +27,8 @@ const (
 	Rebalance = "/reconcile/v1/rebalance"
 )
 
-// New makes the handler. view gives the state of the moment and does not block.
-func New(view func() explain.View) http.Handler {
+// New makes the handler. view gives the state of the moment and does not block; extensions are those that the cluster's scheduler has.
+func New(view func() explain.View, extensions ...*explain.Extension) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+Prefix+"pods/{namespace}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		v := view()
@@ -39,10 +39,10 @@ func New(view func() explain.View) http.Handler {
 			http.Error(w, fmt.Sprintf("pods %q not found in namespace %q", key.Name, key.Namespace), http.StatusNotFound)
 			return
 		}
-		answer(w, explain.OfPod(v, p))
+		answer(w, explain.OfPod(v, p, extensions...))
 	})
 	mux.HandleFunc("GET "+Prefix+"nodes/{name}", func(w http.ResponseWriter, r *http.Request) {
-		out, ok := explain.OfNode(view(), r.PathValue("name"))
+		out, ok := explain.OfNode(view(), r.PathValue("name"), extensions...)
 		if !ok {
 			http.Error(w, fmt.Sprintf("nodes %q not found", r.PathValue("name")), http.StatusNotFound)
 			return
@@ -56,7 +56,7 @@ func New(view func() explain.View) http.Handler {
 			http.Error(w, "gain and most must be whole numbers of at least 1", http.StatusBadRequest)
 			return
 		}
-		answer(w, explain.OfCluster(view(), gain, most))
+		answer(w, explain.OfCluster(view(), gain, most, extensions...))
 	})
 	return administrators(mux)
 }

@@ -25,13 +25,14 @@ type State struct {
 	owned   map[types.UID]map[object.Key]bool
 	nodes   map[string]map[object.Key]bool
 	unbound map[object.Key]bool
+	rows    map[object.Row]map[object.Key]bool
 	changes []controller.Change
 }
 
 // New returns a state with the objects given.
 func New(objects ...object.Object) *State {
 	s := &State{objects: map[string]map[object.Key]object.Object{}, sorted: map[string][]object.Key{},
-		owned: map[types.UID]map[object.Key]bool{}, nodes: map[string]map[object.Key]bool{}, unbound: map[object.Key]bool{}}
+		owned: map[types.UID]map[object.Key]bool{}, nodes: map[string]map[object.Key]bool{}, unbound: map[object.Key]bool{}, rows: map[object.Row]map[object.Key]bool{}}
 	for _, o := range objects {
 		s.Put(o)
 	}
@@ -108,25 +109,35 @@ func (s *State) Owned(owner types.UID) iter.Seq[object.Object] {
 }
 
 // Alike implements controller.View.
-func (s *State) Alike(owner types.UID) iter.Seq2[object.Alike, int] {
-	sorts, counts := map[string]object.Alike{}, map[string]int{}
-	for o := range s.Owned(owner) {
+func (s *State) Alike(namespace string, owner types.UID) iter.Seq[object.Alike] {
+	list := s.List("pods", namespace)
+	if owner != "" {
+		list = s.Owned(owner)
+	}
+	sorts := map[string]object.Alike{}
+	for o := range list {
 		p, ok := o.(*corev1.Pod)
-		ref := metav1.GetControllerOfNoCopy(o)
-		if !ok || ref == nil || ref.UID != owner || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		if !ok || p.Namespace != namespace {
 			continue
 		}
-		a := object.AlikeOf(p)
-		sorts[a.String()] = a
-		counts[a.String()]++
+		if ref := metav1.GetControllerOfNoCopy(p); owner != "" && (ref == nil || ref.UID != owner) {
+			continue
+		}
+		sort := object.SortOf(p)
+		sorts[sort] = object.Alike{Sort: sort, Example: p, Pods: sorts[sort].Pods + 1}
 	}
-	return func(yield func(object.Alike, int) bool) {
-		for _, k := range slices.Sorted(maps.Keys(sorts)) {
-			if !yield(sorts[k], counts[k]) {
+	return func(yield func(object.Alike) bool) {
+		for _, sort := range slices.Sorted(maps.Keys(sorts)) {
+			if !yield(sorts[sort]) {
 				return
 			}
 		}
 	}
+}
+
+// Indexed implements controller.View.
+func (s *State) Indexed(row object.Row) iter.Seq[object.Object] {
+	return slices.Values(s.set(s.rows[row]))
 }
 
 // Orphans implements controller.View.
@@ -170,6 +181,9 @@ func (s *State) Put(o object.Object) {
 	for _, r := range owners(o) {
 		add(s.owned, r, key)
 	}
+	for _, r := range object.Rows(o) {
+		add(s.rows, r, key)
+	}
 	if p, ok := o.(*corev1.Pod); ok {
 		if p.Spec.NodeName != "" {
 			add(s.nodes, p.Spec.NodeName, key)
@@ -196,6 +210,9 @@ func (s *State) remove(key object.Key) object.Object {
 	delete(s.objects[key.Resource], key)
 	for _, r := range owners(old) {
 		delete(s.owned[r], key)
+	}
+	for _, r := range object.Rows(old) {
+		delete(s.rows[r], key)
 	}
 	if p, ok := old.(*corev1.Pod); ok {
 		delete(s.nodes[p.Spec.NodeName], key)

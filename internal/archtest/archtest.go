@@ -57,6 +57,7 @@ var rooms = map[string]room{
 	"internal/loop":            {nil, "the generic loop knows no kind"},
 	"internal/archtest":        {nil, "the rules know no code"},
 	"internal/needs":           {nil, "a switch knows no test"},
+	"internal/loopback":        {nil, "an address knows no server"},
 	"internal/commitgen":       {nil, "what it writes is judged by the code under test alone"},
 	"internal/testcluster":     {[]string{everything}, "a harness"},
 	"internal/vmtest":          {[]string{everything}, "a harness"},

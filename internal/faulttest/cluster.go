@@ -184,7 +184,7 @@ func (c *Cluster) close() {
 func (c *Cluster) Dir() string { return c.dir }
 
 // leaderWithin is how long a leader is waited for.
-const leaderWithin = 30 * time.Second
+const leaderWithin = time.Minute
 
 // Leader waits for a leader that most members follow, and returns it.
 func (c *Cluster) Leader() *Member {

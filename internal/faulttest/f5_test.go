@@ -63,7 +63,7 @@ func partition(t *testing.T, c *faulttest.Cluster, load *faulttest.Load, s shape
 	// The others, at least, must have a leader that works: a write that begins now is acknowledged.
 	load.Acknowledged(10 * time.Second)
 	faulttest.Pause(2 * time.Second)
-	if n := c.FindLeader(10 * time.Second); n == nil {
+	if n := c.FindLeader(faulttest.Bound(10 * time.Second)); n == nil {
 		t.Errorf("no stable leader within 10 s: %+v", c.Statuses())
 	}
 	before := c.Term()

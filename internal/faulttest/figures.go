@@ -24,6 +24,15 @@ type RoundCount struct {
 	deadline   time.Time
 }
 
+// Bound is how long something may take that is asked to take no longer than the given time: so long nightly, when nothing else is at work, and a minute
+// before a merge, when a test that fails should show a fault and not how busy the machine's disk is. What it took is printed in any case.
+func Bound(asked time.Duration) time.Duration {
+	if os.Getenv(FaultsVariable) == "nightly" {
+		return asked
+	}
+	return max(asked, time.Minute)
+}
+
 // Rounds is how often a fault is tried: so often in a glimpse, before a merge, nightly. 0 skips the test.
 func Rounds(t testing.TB, glimpse, pr, nightly int) *RoundCount {
 	t.Helper()

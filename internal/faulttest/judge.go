@@ -31,6 +31,7 @@ type Verdict struct {
 // the test if there were fewer than minimum operations.
 func (l *Load) Finish(minimum int) Verdict {
 	l.c.t.Helper()
+	l.enough(minimum)
 	l.finalReads()
 	l.stop()
 	l.wg.Wait()
@@ -39,6 +40,52 @@ func (l *Load) Finish(minimum int) Verdict {
 	l.catchUp(rev)
 	l.restart(rev, digest)
 	return l.judge(minimum)
+}
+
+// enoughWithin is how long the load may go on behind the faults, on a slow machine, until there are enough operations to judge.
+const enoughWithin = 2 * time.Minute
+
+// enough lets the load go on until there are enough operations, or for as long as it may.
+func (l *Load) enough(minimum int) {
+	for deadline := time.Now().Add(enoughWithin); time.Now().Before(deadline) && l.counts().little(minimum) != ""; {
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// counts counts the operations so far.
+func (l *Load) counts() (v Verdict) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v.Operations = len(l.ops)
+	for _, op := range l.ops {
+		if op.Out.Rev > 0 {
+			v.Writes++
+		}
+		if op.Out.Unknown != "" {
+			v.Unknown++
+		}
+		switch {
+		case op.Out.Rev > 0 && op.In.overEtcd():
+			v.Transactions++
+		case op.Out.Rev > 0 && op.In.Kind == opObjectSet:
+			v.Objects++
+		}
+	}
+	v.Renewals, v.Locks = l.leases.counts()
+	return v
+}
+
+// little says what there is too little of to prove much, or nothing.
+func (v Verdict) little(minimum int) string {
+	least := minimum / 50
+	switch {
+	case v.Operations < minimum || v.Writes < minimum/5:
+		return fmt.Sprintf("%d operations with %d acknowledged writes: fewer than %d and %d prove too little", v.Operations, v.Writes, minimum, minimum/5)
+	case v.Transactions < least || v.Objects < least || v.Renewals < least/2 || v.Locks < least/4:
+		return fmt.Sprintf("%d transactions, %d writes of objects, %d renewals of leases, %d locks taken: fewer than %d, %d, %d and %d prove too little",
+			v.Transactions, v.Objects, v.Renewals, v.Locks, least, least, least/2, least/4)
+	}
+	return ""
 }
 
 // lastRev is the greatest revision that was acknowledged.
@@ -156,28 +203,10 @@ func (l *Load) restart(rev uint64, digest string) {
 func (l *Load) judge(minimum int) Verdict {
 	t := l.c.t
 	t.Helper()
-	v := Verdict{Operations: len(l.ops), Events: len(l.ledger.facts), Streams: len(l.ledger.streams), Gone: l.ledger.gone}
-	for _, op := range l.ops {
-		if op.Out.Rev > 0 {
-			v.Writes++
-		}
-		if op.Out.Unknown != "" {
-			v.Unknown++
-		}
-		switch {
-		case op.Out.Rev > 0 && op.In.overEtcd():
-			v.Transactions++
-		case op.Out.Rev > 0 && op.In.Kind == opObjectSet:
-			v.Objects++
-		}
-	}
-	v.Renewals, v.Locks = l.leases.counts()
-	if v.Operations < minimum || v.Writes < minimum/5 {
-		t.Errorf("%d operations with %d acknowledged writes: fewer than %d and %d prove too little", v.Operations, v.Writes, minimum, minimum/5)
-	}
-	if least := minimum / 50; v.Transactions < least || v.Objects < least || v.Renewals < least/2 || v.Locks < least/4 {
-		t.Errorf("%d transactions, %d writes of objects, %d renewals of leases, %d locks taken: fewer than %d, %d, %d and %d prove too little",
-			v.Transactions, v.Objects, v.Renewals, v.Locks, least, least, least/2, least/4)
+	v := l.counts()
+	v.Events, v.Streams, v.Gone = len(l.ledger.facts), len(l.ledger.streams), l.ledger.gone
+	if little := v.little(minimum); little != "" {
+		t.Error(little)
 	}
 	for _, f := range append(l.ledger.check(l.ops), l.leases.check()...) {
 		t.Error(f)

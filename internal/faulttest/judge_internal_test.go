@@ -140,3 +140,20 @@ func TestJudgeOfLocks(t *testing.T) {
 		})
 	}
 }
+
+// What is too little is said, of each kind.
+func TestLittleProvesLittle(t *testing.T) {
+	enough := Verdict{Operations: 1000, Writes: 200, Transactions: 20, Objects: 20, Renewals: 10, Locks: 5}
+	if little := enough.little(1000); little != "" {
+		t.Errorf("enough is too little: %s", little)
+	}
+	for name, less := range map[string]func(*Verdict){
+		"operations": func(v *Verdict) { v.Operations-- }, "writes": func(v *Verdict) { v.Writes-- }, "transactions": func(v *Verdict) { v.Transactions-- },
+		"objects": func(v *Verdict) { v.Objects-- }, "renewals": func(v *Verdict) { v.Renewals-- }, "locks": func(v *Verdict) { v.Locks-- },
+	} {
+		v := enough
+		if less(&v); v.little(1000) == "" {
+			t.Errorf("one too few of %s is enough", name)
+		}
+	}
+}

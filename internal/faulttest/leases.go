@@ -328,7 +328,7 @@ func (l *Load) guard(ctx context.Context, s *lease, mine clientv3.Cmp, lock int,
 }
 
 // vanishWithin is how long the last leases may take to run out: a leader of the last moment gives each its grace.
-const vanishWithin = 20 * time.Second
+const vanishWithin = time.Minute
 
 // leasesVanish waits until no lease and no key of one is left: all clients have ended.
 func (l *Load) leasesVanish() {

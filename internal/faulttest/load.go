@@ -215,9 +215,10 @@ func (m *Member) operate(ctx context.Context, in input) output {
 }
 
 // Acknowledged waits until a write is acknowledged that began after this call, and returns how long that took. It fails the test if none
-// is in time.
+// is in time (Bound).
 func (l *Load) Acknowledged(within time.Duration) time.Duration {
 	l.c.t.Helper()
+	within = Bound(within)
 	began := l.now()
 	for l.acked.Load() < began {
 		if time.Duration(l.now()-began) > within {
@@ -242,9 +243,10 @@ func (l *Load) Settled(within time.Duration) {
 	l.Acknowledged(within)
 }
 
-// AcknowledgedOnAll waits until every member has acknowledged a write that began after this call.
+// AcknowledgedOnAll waits until every member has acknowledged a write that began after this call; it fails the test if one has not in time (Bound).
 func (l *Load) AcknowledgedOnAll(within time.Duration) {
 	l.c.t.Helper()
+	within = Bound(within)
 	began := l.now()
 	for {
 		seen := map[string]bool{}

@@ -158,19 +158,12 @@ func (idle) Settle(controller.Overlay, []controller.Trigger, time.Time, int, con
 }
 
 // fetchBlob is raftstore.Config.Fetch.
-func (m *member) fetchBlob(ctx context.Context, from []raftstore.Server, digest string) ([]byte, error) {
-	err := errors.New("there is no other member")
-	for _, other := range from {
-		var host string
-		var b []byte
-		if host, _, err = net.SplitHostPort(other.Address); err != nil {
-			return nil, err
-		}
-		if b, err = post(ctx, m.client, host, "/blob", []byte(digest)); err == nil {
-			return b, nil
-		}
+func (m *member) fetchBlob(ctx context.Context, from raftstore.Server, digest string) ([]byte, error) {
+	host, _, err := net.SplitHostPort(from.Address)
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	return post(ctx, m.client, host, "/blob", []byte(digest))
 }
 
 // Forward implements sequencer.Forwarder, as the server does it: what was not sent did not happen.
@@ -205,10 +198,15 @@ func post(ctx context.Context, c *http.Client, host, path string, body []byte) (
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", res.Status, b)
+	switch {
+	case err != nil:
+		return nil, err
+	case res.StatusCode == http.StatusGone:
+		return nil, fmt.Errorf("%s: %w", host, raftstore.ErrNoBlob)
+	case res.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("%s: %s", res.Status, b)
 	}
-	return b, err
+	return b, nil
 }
 
 func (m *member) handler() http.Handler {
@@ -255,7 +253,11 @@ func (m *member) handler() http.Handler {
 }
 
 func answer(w http.ResponseWriter, b []byte, err error) {
-	if err != nil {
+	switch {
+	case errors.Is(err, raftstore.ErrNoBlob):
+		http.Error(w, err.Error(), http.StatusGone)
+		return
+	case err != nil:
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

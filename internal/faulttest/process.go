@@ -56,7 +56,7 @@ func (m *Member) data() string { return filepath.Join(m.dir, "store") }
 func (m *Member) Data() string { return m.data() }
 
 // startWithin is how long a member may take until its ports answer.
-const startWithin = 20 * time.Second
+const startWithin = time.Minute
 
 // Start starts the member's process and returns when its ports answer.
 func (m *Member) Start() {
@@ -151,7 +151,7 @@ func (m *Member) Stop() {
 		return
 	}
 	_ = m.cmd.Process.Signal(syscall.SIGTERM)
-	if err := m.Exit(20 * time.Second); err != nil {
+	if err := m.Exit(time.Minute); err != nil {
 		m.c.t.Errorf("stop member %s: %v", m.ID, err)
 	}
 }

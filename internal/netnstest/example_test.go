@@ -27,19 +27,19 @@ func TestExample(t *testing.T) {
 	defer l.Close()
 	go serve(l, "hello")
 
-	if got, err := call(b); err != nil || got != "hello" {
+	if got, err := call(b, 20*time.Second); err != nil || got != "hello" {
 		t.Fatalf("b calls a: %q, %v", got, err)
 	}
 	lab.Cut(a, b)
-	if _, err := call(b); err == nil {
+	if _, err := call(b, time.Second); err == nil {
 		t.Error("b heard a through a cut")
 	}
 	lab.Heal()
-	if got, err := call(b); err != nil || got != "hello" {
+	if got, err := call(b, 20*time.Second); err != nil || got != "hello" {
 		t.Errorf("after Heal b calls a: %q, %v", got, err)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	out, err := b.Command(ctx, "cat", "/proc/net/dev").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "eth0") {
@@ -94,13 +94,13 @@ func serve(l net.Listener, text string) {
 	}
 }
 
-func call(m *netnstest.Machine) (string, error) {
-	c, err := m.Dial("tcp4", "192.168.77.1:80", time.Second)
+func call(m *netnstest.Machine, within time.Duration) (string, error) {
+	c, err := m.Dial("tcp4", "192.168.77.1:80", within)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_ = c.SetDeadline(time.Now().Add(within))
 	b, err := io.ReadAll(c)
 	return string(b), err
 }

@@ -94,7 +94,7 @@ func Start(t testing.TB, cfg Config) *Cluster {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Settler == nil {
-		set, err := controller.NewSet(controller.Config{ClusterID: ClusterID, ServiceRange: serviceRange(), PodRange: netip.MustParsePrefix("10.244.0.0/16"), AdmitPod: admission.AdmitPod[controller.View]})
+		set, err := controller.NewSet(controller.Config{ClusterID: ClusterID, ServiceRange: serviceRange(), PodRange: netip.MustParsePrefix("10.244.0.0/16"), AdmitPod: admission.AdmitPod[controller.View], AdmitClaim: admission.AdmitClaim[controller.View]})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -356,16 +356,11 @@ func (f forwarder) Forward(ctx context.Context, leader raftstore.Leader, body []
 }
 
 // fetchBlob is raftstore.Config.Fetch.
-func (f forwarder) fetchBlob(_ context.Context, from []raftstore.Server, digest string) ([]byte, error) {
-	for _, m := range from {
-		for to, s := range f.c.servers {
-			if _, linked := f.c.net.link(f.from, to); s.ID != m.ID || !linked || !s.Running() {
-				continue
-			}
-			if body, err := s.Store().ServeBlob(digest); err == nil {
-				return body, nil
-			}
+func (f forwarder) fetchBlob(_ context.Context, from raftstore.Server, digest string) ([]byte, error) {
+	for to, s := range f.c.servers {
+		if _, linked := f.c.net.link(f.from, to); s.ID == from.ID && linked && s.Running() {
+			return s.Store().ServeBlob(digest)
 		}
 	}
-	return nil, fmt.Errorf("no server that can be reached has the blob %s", digest)
+	return nil, fmt.Errorf("server %q cannot be reached", from.ID)
 }

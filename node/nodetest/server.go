@@ -30,6 +30,7 @@ type Server struct {
 	// Writes counts the agent's writes by verb and resource ("status pods").
 	writes map[string]int
 	delays map[string]time.Duration
+	before func()
 }
 
 type follower struct {
@@ -280,9 +281,23 @@ func (s *Server) UpdateStatus(ctx context.Context, o object.Object) (object.Obje
 	})
 }
 
+// BeforeDelete has something done before the agent's next removal of an object, as where a pod that waits for the room is bound in the same transaction, and
+// the agent hears of that first.
+func (s *Server) BeforeDelete(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = do
+}
+
 // Delete implements node.Sink.
 func (s *Server) Delete(_ context.Context, key object.Key, uid string) error {
 	s.mu.Lock()
+	if do := s.before; do != nil {
+		s.before = nil
+		s.mu.Unlock()
+		do()
+		s.mu.Lock()
+	}
 	away := s.away
 	o, ok := s.m[key]
 	s.writes["delete "+key.Resource]++

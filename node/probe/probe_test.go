@@ -139,7 +139,11 @@ func TestDo(t *testing.T) {
 		"exec fails": {exec("3"), "code 3: why"},
 		"grpc":       {corev1.ProbeHandler{GRPC: &corev1.GRPCAction{}}, "not supported yet"},
 	} {
-		err := probe.Do(context.Background(), &corev1.Probe{TimeoutSeconds: 1, ProbeHandler: tc.h}, target)
+		within := int32(30)
+		if tc.want == "timeout" {
+			within = 1
+		}
+		err := probe.Do(context.Background(), &corev1.Probe{TimeoutSeconds: within, ProbeHandler: tc.h}, target)
 		switch {
 		case tc.want == "" && err != nil:
 			t.Errorf("%s: %v", name, err)

@@ -11,10 +11,14 @@ import (
 // Usage is what the whole machine uses.
 type Usage struct {
 	At time.Time
+	// Boot is when the machine was started, to the second; zero if the kernel does not tell.
+	Boot time.Time
 	// CPU is the time that all processors were busy since the boot.
 	CPU time.Duration
 	// MemoryWorkingSet in bytes: what is used, without pages of files that were not touched lately.
 	MemoryWorkingSet int64
+	// MemoryUsage in bytes: what is not free.
+	MemoryUsage int64
 }
 
 // ticks is how many units of /proc/stat make a second: USER_HZ, which is 100 on every architecture that Go runs Linux on.
@@ -30,11 +34,12 @@ func ReadUsage() (Usage, error) {
 	if u.CPU, err = busy(string(stat)); err != nil {
 		return u, err
 	}
+	u.Boot = boot(string(stat))
 	mem, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return u, fmt.Errorf("read the machine's usage: %w", err)
 	}
-	u.MemoryWorkingSet, err = workingSet(string(mem))
+	u.MemoryUsage, u.MemoryWorkingSet, err = memory(string(mem))
 	return u, err
 }
 
@@ -58,7 +63,19 @@ func busy(stat string) (time.Duration, error) {
 	return time.Duration(sum) * (time.Second / ticks), nil
 }
 
-func workingSet(meminfo string) (int64, error) {
+func boot(stat string) time.Time {
+	for _, l := range strings.Split(stat, "\n") {
+		if text, ok := strings.CutPrefix(l, "btime "); ok {
+			if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
+				return time.Unix(seconds, 0)
+			}
+		}
+	}
+	return time.Time{}
+}
+
+// memory is what is used, and what of it is in use lately.
+func memory(meminfo string) (usage, workingSet int64, err error) {
 	kib := map[string]int64{}
 	for _, l := range strings.Split(meminfo, "\n") {
 		if f := strings.Fields(l); len(f) >= 2 {
@@ -66,7 +83,8 @@ func workingSet(meminfo string) (int64, error) {
 		}
 	}
 	if kib["MemTotal"] == 0 {
-		return 0, fmt.Errorf("read the machine's usage: /proc/meminfo has no MemTotal")
+		return 0, 0, fmt.Errorf("read the machine's usage: /proc/meminfo has no MemTotal")
 	}
-	return max(0, kib["MemTotal"]-kib["MemFree"]-kib["Inactive(file)"]) * 1024, nil
+	usage = max(0, kib["MemTotal"]-kib["MemFree"])
+	return usage * 1024, max(0, usage-kib["Inactive(file)"]) * 1024, nil
 }

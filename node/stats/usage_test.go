@@ -20,12 +20,22 @@ func TestBusy(t *testing.T) {
 
 func TestWorkingSet(t *testing.T) {
 	t.Parallel()
-	got, err := workingSet("MemTotal:       1000 kB\nMemFree:         300 kB\nInactive(file):  200 kB\nInactive:        250 kB\n")
-	if err != nil || got != 500*1024 {
-		t.Errorf("the working set is %d (%v), want 500 KiB", got, err)
+	all, got, err := memory("MemTotal:       1000 kB\nMemFree:         300 kB\nInactive(file):  200 kB\nInactive:        250 kB\n")
+	if err != nil || got != 500*1024 || all != 700*1024 {
+		t.Errorf("the working set is %d of %d (%v), want 500 of 700 KiB", got, all, err)
 	}
-	if _, err := workingSet("MemFree: 3 kB\n"); err == nil {
+	if _, _, err := memory("MemFree: 3 kB\n"); err == nil {
 		t.Error("a machine without memory was read")
+	}
+}
+
+func TestBoot(t *testing.T) {
+	t.Parallel()
+	if got := boot("cpu  1 2\nctxt 5\nbtime 1700000000\nprocesses 6\n"); got.Unix() != 1700000000 {
+		t.Errorf("started at %s", got)
+	}
+	if got := boot("cpu  1 2\nbtime soon\n"); !got.IsZero() {
+		t.Errorf("started at %s, which nobody told", got)
 	}
 }
 
@@ -34,7 +44,7 @@ func TestReadUsage(t *testing.T) {
 	t.Parallel()
 	u, err := ReadUsage()
 	m, merr := ReadMachine("/")
-	if err != nil || merr != nil || u.CPU <= 0 || u.MemoryWorkingSet <= 0 || u.MemoryWorkingSet > m.Memory {
+	if err != nil || merr != nil || u.CPU <= 0 || u.MemoryWorkingSet <= 0 || u.MemoryWorkingSet > u.MemoryUsage || u.MemoryUsage > m.Memory {
 		t.Errorf("the machine uses %+v of %d bytes: %v %v", u, m.Memory, err, merr)
 	}
 }

@@ -12,8 +12,11 @@ import (
 	"time"
 
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"reconcile/object"
 )
 
 // quiet runs commands that say nothing and read nothing, until they are told to end.
@@ -35,7 +38,13 @@ func (quiet) Logs(context.Context, string, string, string, LogOptions, io.Writer
 	return ErrNotFound
 }
 
+func (quiet) Summary(context.Context) (*statsapi.Summary, error) { return nil, nil }
+
+func (quiet) PodMetrics(context.Context, []object.PodQuery) []object.PodSamples { return nil }
+
 func (quiet) Metrics(context.Context) ([]byte, error) { return nil, nil }
+
+func (quiet) Counters(context.Context) (*object.NodeCounters, error) { return nil, nil }
 
 func (quiet) Dial(context.Context, string, string, int32) (net.Conn, error) {
 	return nil, ErrNotRunning

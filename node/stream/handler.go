@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -8,12 +10,17 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"reconcile/object"
 )
 
 // Handler serves a kubelet's paths:
 //
 //	GET  /healthz
 //	GET  /metrics/resource
+//	GET  /stats/summary
+//	GET  /stats/counters                          object.NodeCounters
+//	POST /metrics/pods                            timeout; object.PodQuery as a JSON list; answers one of object.PodSamples, in time
 //	GET  /containerLogs/NAMESPACE/POD/CONTAINER   follow previous timestamps tailLines sinceSeconds sinceTime limitBytes
 //	GET, POST /exec/NAMESPACE/POD/CONTAINER       command (repeated) stdin|input stdout|output stderr|error tty
 //	GET, POST /attach/NAMESPACE/POD/CONTAINER     stdin|input stdout|output stderr|error tty
@@ -27,6 +34,9 @@ func newHandler(b Backend, log *slog.Logger, creation time.Duration) http.Handle
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 	mux.HandleFunc("GET /metrics/resource", h.metrics)
+	mux.HandleFunc("GET /stats/summary", h.summary)
+	mux.HandleFunc("GET /stats/counters", h.counters)
+	mux.HandleFunc("POST /metrics/pods", h.podMetrics)
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", h.logs)
 	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", h.exec)
 	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", h.attach)
@@ -85,6 +95,69 @@ func (h handler) metrics(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write(b)
+}
+
+func (h handler) counters(w http.ResponseWriter, r *http.Request) {
+	c, err := h.b.Counters(r.Context())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(c)
+}
+
+func (h handler) summary(w http.ResponseWriter, r *http.Request) {
+	s, err := h.b.Summary(r.Context())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	b, err := json.MarshalIndent(s, "", " ")
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b)
+}
+
+// maxQueries bounds a question for metrics of pods, maxPods how many it may be about, and maxWait how long one may wait for the answer; podsWait is for
+// who does not say.
+const (
+	maxQueries = 4 << 20
+	maxPods    = 4096
+	maxWait    = time.Minute
+	podsWait   = 8 * time.Second
+)
+
+func (h handler) podMetrics(w http.ResponseWriter, r *http.Request) {
+	var queries []object.PodQuery
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQueries)).Decode(&queries); err != nil {
+		http.Error(w, fmt.Sprintf("read which metrics of which pods are wanted: %v", err), http.StatusBadRequest)
+		return
+	}
+	if len(queries) > maxPods {
+		http.Error(w, fmt.Sprintf("metrics of %d pods are wanted: want at most %d", len(queries), maxPods), http.StatusBadRequest)
+		return
+	}
+	wait := podsWait
+	if text := r.URL.Query().Get("timeout"); text != "" {
+		var err error
+		if wait, err = time.ParseDuration(text); err != nil || wait <= 0 || wait > maxWait {
+			http.Error(w, fmt.Sprintf("timeout is %q: want a time of at most %s", text, maxWait), http.StatusBadRequest)
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	b, err := json.Marshal(h.b.PodMetrics(ctx, queries))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(b)
 }
 

@@ -11,6 +11,10 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	"reconcile/object"
 )
 
 // Size is of a terminal.
@@ -47,6 +51,13 @@ type Backend interface {
 	Logs(ctx context.Context, namespace, pod, container string, o LogOptions, w io.Writer) error
 	// Metrics is what the node and its containers use, in the text format of Prometheus.
 	Metrics(ctx context.Context) ([]byte, error)
+	// Counters is the same for the leader.
+	Counters(ctx context.Context) (*object.NodeCounters, error)
+	// Summary is the same and more, as a kubelet's /stats/summary.
+	Summary(ctx context.Context) (*statsapi.Summary, error)
+	// PodMetrics asks pods of this node for metrics of their own. Each has an answer, at its place; what cannot be asked, or has not answered when
+	// ctx ends, says why.
+	PodMetrics(ctx context.Context, queries []object.PodQuery) []object.PodSamples
 	// Dial connects to a TCP port of the pod's loopback.
 	Dial(ctx context.Context, namespace, pod string, port int32) (net.Conn, error)
 }

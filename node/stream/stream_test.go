@@ -28,12 +28,35 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	utilexec "k8s.io/client-go/util/exec"
+	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"reconcile/node/stream"
+	"reconcile/object"
 )
 
 // backend answers commands: "cat" gives back its input, "size" the terminal's first size, "fail" ends with 7.
 type backend struct{}
+
+func (backend) Summary(context.Context) (*statsapi.Summary, error) {
+	return &statsapi.Summary{Node: statsapi.NodeStats{NodeName: "n"}}, nil
+}
+
+func (backend) PodMetrics(ctx context.Context, queries []object.PodQuery) (out []object.PodSamples) {
+	for _, q := range queries {
+		if q.Name == "hangs" {
+			<-ctx.Done()
+			out = append(out, object.PodSamples{Name: q.Name, Fault: ctx.Err().Error()})
+			continue
+		}
+		out = append(out, object.PodSamples{Name: q.Name, Samples: []object.Sample{{MetricQuery: q.Queries[0], Value: 2.5}}})
+	}
+	return out
+}
+
+func (backend) Counters(context.Context) (*object.NodeCounters, error) {
+	return &object.NodeCounters{Machine: &object.Counters{At: 1, CPU: 2, Memory: 3}, Pods: []object.PodCounters{{Namespace: "ns", Name: "p",
+		Containers: []object.ContainerCounters{{Name: "c", Counters: object.Counters{At: 4, Started: 5, CPU: 6, Memory: 7}}}}}}, nil
+}
 
 func (backend) Metrics(context.Context) ([]byte, error) { return []byte("node_up 1\n"), nil }
 
@@ -50,7 +73,7 @@ func (backend) Exec(ctx context.Context, ns, pod, ctr string, command []string, 
 		case z := <-s.Resize:
 			fmt.Fprintf(s.Stdout, "%dx%d", z.Width, z.Height)
 			return 0, nil
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			return 1, errors.New("no size came")
 		}
 	case "fail":
@@ -111,7 +134,7 @@ func TestExec(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				return x.StreamWithContext(ctx, o)
 			}
@@ -149,11 +172,39 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// TestPodMetricsEndpoint: a list of questions has a list of answers; what is no such list, or too long, is refused.
+func TestPodMetricsEndpoint(t *testing.T) {
+	srv := httptest.NewServer(stream.Handler(backend{}, slog.New(slog.DiscardHandler)))
+	defer srv.Close()
+	for question, want := range map[string]string{
+		`?timeout=1ms [{"namespace":"ns","name":"hangs"}]`: `200 [{"namespace":"","name":"hangs","fault":"context deadline exceeded"}]`,
+		`?timeout=soon []`: `400 timeout is "soon": want a time of at most 1m0s`,
+		`?timeout=-1s []`:  `400 timeout is "-1s": want a time of at most 1m0s`,
+		`?timeout=2m []`:   `400 timeout is "2m": want a time of at most 1m0s`,
+		` [{"namespace":"ns","name":"p","queries":[{"name":"m","selector":"a=b"}]}]`: `200 [{"namespace":"","name":"p","samples":[{"name":"m","selector":"a=b","value":2.5}]}]`,
+		` {}`: "400 read which metrics of which pods are wanted: json: cannot unmarshal object into Go value of type []object.PodQuery",
+		" [" + strings.Repeat("{},", 4096) + "{}]": "400 metrics of 4097 pods are wanted: want at most 4096",
+	} {
+		parameters, body, _ := strings.Cut(question, " ")
+		r, err := http.Post(srv.URL+"/metrics/pods"+parameters, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		if got := fmt.Sprint(r.StatusCode, " ", strings.TrimSpace(string(b))); got != want {
+			t.Errorf("%.100s: %s, want %s", question, got, want)
+		}
+	}
+}
+
 func TestLogsEndpoint(t *testing.T) {
 	srv := httptest.NewServer(stream.Handler(backend{}, slog.New(slog.DiscardHandler)))
 	defer srv.Close()
 	for path, want := range map[string]string{
 		"/metrics/resource":     "200 node_up 1",
+		"/stats/counters":       `200 {"machine":{"at":1,"cpu":2,"memory":3},"pods":[{"namespace":"ns","name":"p","containers":[{"name":"c","at":4,"started":5,"cpu":6,"memory":7}]}]}`,
+		"/stats/summary":        "200 {\n \"node\": {\n  \"nodeName\": \"n\",\n  \"startTime\": null\n },\n \"pods\": null\n}",
 		"/containerLogs/ns/p/c": "200 follow=false tail=-1 limit=0 previous=false stamps=false",
 		"/containerLogs/ns/p/c?follow=true&tailLines=5&limitBytes=9&previous=1&timestamps=true": "200 follow=true tail=5 limit=9 previous=true stamps=true",
 		"/containerLogs/ns/gone/c":           "404 not found on this node",

@@ -1,7 +1,6 @@
 package usage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -15,21 +14,14 @@ import (
 	"reconcile/object"
 )
 
-// How often agents are asked, how many at once, and for how long one may think (metrics-server: 15 s and 10 s). youngest is how long a container
-// must have run before its use since its start says something; beyond two periods it says too little of now.
-const (
-	period   = 15 * time.Second
-	first    = time.Second
-	patience = 10 * time.Second
-	atOnce   = 64
-	youngest = 10 * time.Second
-)
+// youngest is how long a container must have run before its use since its start says something; beyond two periods it says too little of now.
+const youngest = 10 * time.Second
 
 // Config of a Collector. All fields but Log must be set.
 type Config struct {
 	// Nodes are those there are; nil while this server does not lead, and then nobody is asked.
 	Nodes func() []*corev1.Node
-	// Ask returns an agent's metrics in Prometheus' text format.
+	// Ask returns an agent's object.NodeCounters as JSON.
 	Ask func(ctx context.Context, node *corev1.Node) ([]byte, error)
 	Log *slog.Logger
 }
@@ -47,7 +39,7 @@ type Collector struct {
 	cfg   Config
 	table atomic.Pointer[Table]
 	// before are the last samples of each node, by which the next ones are measured. Only Run's goroutine replaces it.
-	before map[string]scraped
+	before map[string]*scraped
 }
 
 // New makes a collector; Run must be called for it to do anything.
@@ -55,7 +47,7 @@ func New(cfg Config) (*Collector, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Collector{cfg: cfg, before: map[string]scraped{}}, nil
+	return &Collector{cfg: cfg, before: map[string]*scraped{}}, nil
 }
 
 // Table is what was measured last, nil if nothing was: this server does not lead, or not for long enough.
@@ -63,34 +55,25 @@ func (c *Collector) Table() *Table { return c.table.Load() }
 
 // Run asks until ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
-	tick := time.NewTimer(first)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		began := time.Now()
+	return repeat(ctx, func(ctx context.Context) time.Duration {
 		c.round(ctx)
-		wait := period
 		if c.table.Load() == nil {
-			wait = first // it may lead soon
+			return first // it may lead soon
 		}
-		tick.Reset(max(0, wait-time.Since(began)))
-	}
+		return period
+	})
 }
 
 // round asks every node once and publishes what was measured.
 func (c *Collector) round(ctx context.Context) {
 	nodes := c.cfg.Nodes()
 	if len(nodes) == 0 {
-		c.before = map[string]scraped{}
+		c.before = map[string]*scraped{}
 		c.table.Store(nil)
 		return
 	}
 	var mu sync.Mutex
-	next, table := map[string]scraped{}, &Table{pods: map[object.Key]object.Usage{}, nodes: map[string]object.Usage{}}
+	next, table := make(map[string]*scraped, len(nodes)), newTable(c.table.Load())
 	g := errgroup.Group{}
 	g.SetLimit(atOnce)
 	for _, n := range nodes {
@@ -103,7 +86,11 @@ func (c *Collector) round(ctx context.Context) {
 			mu.Lock()
 			defer mu.Unlock()
 			next[n.Name] = now
-			table.add(n.Name, c.before[n.Name], now)
+			before := c.before[n.Name]
+			if before == nil {
+				before = &scraped{}
+			}
+			table.add(n.Name, before, now)
 			return nil
 		})
 	}
@@ -112,43 +99,50 @@ func (c *Collector) round(ctx context.Context) {
 	c.table.Store(table)
 }
 
-func (c *Collector) ask(ctx context.Context, n *corev1.Node) (scraped, error) {
+func (c *Collector) ask(ctx context.Context, n *corev1.Node) (*scraped, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	b, err := c.cfg.Ask(ctx, n)
 	if err != nil {
-		return scraped{}, err
+		return nil, err
 	}
-	return parse(bytes.NewReader(b))
+	return parse(b)
 }
 
 // add measures a node and its pods. A pod of which a container cannot be measured yet is left out, as in metrics-server.
-func (t *Table) add(node string, before, now scraped) {
+func (t *Table) add(node string, before, now *scraped) {
 	// A machine has a sample of before only if it was asked before.
-	if cpu, window, ok := rate(before.machine, now.machine, before.containers != nil); ok {
-		t.nodes[node] = object.Usage{At: now.machine.at, Window: window, Containers: map[string]corev1.ResourceList{"": amounts(cpu, now.machine.memory)}}
+	if cpu, window, ok := rate(before.machine, now.machine, before.known); ok {
+		t.nodes[node] = use{at: now.machine.at, window: window, containers: []used{{"", cpu, now.machine.memory}}}
 	}
-	missing := map[object.Key]bool{}
-	for c, s := range now.containers {
-		was, seen := before.containers[c]
-		cpu, window, ok := rate(was, s, seen)
-		if !ok {
-			missing[c.pod] = true
-			continue
+	was, room := before.containers, make([]used, 0, len(now.containers))
+	for i := 0; i < len(now.containers); {
+		first := &now.containers[i]
+		u, whole := use{containers: room[len(room):]}, true
+		for ; i < len(now.containers) && now.containers[i].pod == first.pod && now.containers[i].namespace == first.namespace; i++ {
+			c := &now.containers[i]
+			for len(was) > 0 && was[0].order(c) < 0 {
+				was = was[1:]
+			}
+			var old sample
+			seen := len(was) > 0 && was[0].order(c) == 0
+			if seen {
+				old = was[0].sample
+			}
+			cpu, window, ok := rate(old, c.sample, seen)
+			if whole = whole && ok; !whole {
+				continue
+			}
+			if len(u.containers) == 0 || c.at.Before(u.at) {
+				u.at = c.at
+			}
+			u.window = max(u.window, window)
+			room = append(room, used{c.name, cpu, c.memory})
+			u.containers = room[len(room)-len(u.containers)-1:]
 		}
-		u, has := t.pods[c.pod]
-		if !has || s.at.Before(u.At) {
-			u.At = s.at
+		if whole {
+			t.pods[object.Key{Resource: "pods", Namespace: first.namespace, Name: first.pod}] = u
 		}
-		u.Window = max(u.Window, window)
-		if !has {
-			u.Containers = map[string]corev1.ResourceList{}
-		}
-		u.Containers[c.name] = amounts(cpu, s.memory)
-		t.pods[c.pod] = u
-	}
-	for pod := range missing {
-		delete(t.pods, pod)
 	}
 }
 

@@ -1,14 +1,11 @@
 package usage
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
-	"io"
-	"math"
+	"slices"
 	"time"
-
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 
 	"reconcile/object"
 )
@@ -21,70 +18,68 @@ type sample struct {
 	memory  int64
 }
 
-// whole tells whether both amounts were measured.
+// whole tells whether both amounts are such as there can be.
 func (s sample) whole() bool { return !s.at.IsZero() && s.cpu >= 0 && s.memory >= 0 }
 
-// unmeasured is a sample before anything of it was read.
-var unmeasured = sample{cpu: -1, memory: -1}
-
-// container names one of a node's.
+// container is one of a node's.
 type container struct {
-	pod  object.Key
-	name string
+	namespace, pod, name string
+	sample
 }
 
-// scraped is what an agent told.
+// order is by namespace, pod and name.
+func (c *container) order(o *container) int {
+	return cmp.Or(cmp.Compare(c.namespace, o.namespace), cmp.Compare(c.pod, o.pod), cmp.Compare(c.name, o.name))
+}
+
+// scraped is what an agent told: containers are in their order, and none is there twice.
 type scraped struct {
+	known      bool // false before anything was told
 	machine    sample
-	containers map[container]sample
+	containers []container
 }
 
 // parse reads an agent's answer.
-func parse(r io.Reader) (scraped, error) {
-	out := scraped{machine: unmeasured, containers: map[container]sample{}}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(r)
-	if err != nil {
-		return out, fmt.Errorf("read an agent's metrics: %w", err)
+func parse(b []byte) (*scraped, error) {
+	var in object.NodeCounters
+	if err := json.Unmarshal(b, &in); err != nil {
+		return nil, fmt.Errorf("read what an agent measured: %w", err)
 	}
-	for name, set := range map[string]func(*sample, float64){
-		"cpu_usage_seconds_total":  func(s *sample, v float64) { s.cpu = time.Duration(v * float64(time.Second)) },
-		"memory_working_set_bytes": func(s *sample, v float64) { s.memory = int64(v) },
-		"start_time_seconds":       func(s *sample, v float64) { s.started = time.UnixMilli(int64(v * 1000)) },
-	} {
-		for _, m := range families["node_"+name].GetMetric() {
-			fill(&out.machine, m, set)
-		}
-		for _, m := range families["container_"+name].GetMetric() {
-			l := labels(m)
-			c := container{object.Key{Resource: "pods", Namespace: l["namespace"], Name: l["pod"]}, l["container"]}
-			s, ok := out.containers[c]
-			if !ok {
-				s = unmeasured
-			}
-			fill(&s, m, set)
-			out.containers[c] = s
+	n := 0
+	for i := range in.Pods {
+		n += len(in.Pods[i].Containers)
+	}
+	out := &scraped{known: true, containers: make([]container, 0, n)}
+	if in.Machine != nil {
+		out.machine = counted(in.Machine)
+	}
+	for _, p := range in.Pods {
+		for i := range p.Containers {
+			out.containers = append(out.containers, container{p.Namespace, p.Name, p.Containers[i].Name, counted(&p.Containers[i].Counters)})
 		}
 	}
+	order := func(x, y container) int { return x.order(&y) }
+	if !slices.IsSortedFunc(out.containers, order) {
+		slices.SortStableFunc(out.containers, order)
+	}
+	// Of two pods of one name, of which one is just ending, the last counts.
+	kept := out.containers[:0]
+	for i := range out.containers {
+		if i+1 == len(out.containers) || out.containers[i].order(&out.containers[i+1]) != 0 {
+			kept = append(kept, out.containers[i])
+		}
+	}
+	out.containers = kept
 	return out, nil
 }
 
-// fill notes a number, unless it is none that an amount can be.
-func fill(s *sample, m *dto.Metric, set func(*sample, float64)) {
-	v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
-	if math.IsNaN(v) || v < 0 || v > 1<<60 {
-		return
+func counted(c *object.Counters) sample {
+	s := sample{cpu: time.Duration(c.CPU), memory: c.Memory}
+	if c.At > 0 {
+		s.at = time.UnixMilli(c.At)
 	}
-	set(s, v)
-	if at := m.GetTimestampMs(); at != 0 {
-		s.at = time.UnixMilli(at)
+	if c.Started > 0 {
+		s.started = time.UnixMilli(c.Started)
 	}
-}
-
-func labels(m *dto.Metric) map[string]string {
-	out := map[string]string{}
-	for _, l := range m.GetLabel() {
-		out[l.GetName()] = l.GetValue()
-	}
-	return out
+	return s
 }

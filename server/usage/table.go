@@ -13,8 +13,39 @@ import (
 
 // Table is what was measured last. Nobody may change it.
 type Table struct {
-	pods  map[object.Key]object.Usage
-	nodes map[string]object.Usage
+	pods  map[object.Key]use
+	nodes map[string]use
+}
+
+// use is object.Usage in little room: there is one a pod of the cluster.
+type use struct {
+	at         time.Time
+	window     time.Duration
+	containers []used
+}
+
+// used is what one container uses.
+type used struct {
+	name             string
+	nanocores, bytes int64
+}
+
+// usage is the same as others know it.
+func (u use) usage() object.Usage {
+	out := object.Usage{At: u.at, Window: u.window, Containers: make(map[string]corev1.ResourceList, len(u.containers))}
+	for _, c := range u.containers {
+		out.Containers[c.name] = amounts(c.nanocores, c.bytes)
+	}
+	return out
+}
+
+// newTable makes one that will have about as many pods and nodes as another, which may be nil.
+func newTable(like *Table) *Table {
+	pods, nodes := 0, 0
+	if like != nil {
+		pods, nodes = len(like.pods), len(like.nodes)
+	}
+	return &Table{pods: make(map[object.Key]use, pods), nodes: make(map[string]use, nodes)}
 }
 
 // Usage is what the containers of a pod use; false if it was not measured. It implements what controllers ask.
@@ -23,7 +54,10 @@ func (t *Table) Usage(pod object.Key) (object.Usage, bool) {
 		return object.Usage{}, false
 	}
 	u, ok := t.pods[pod]
-	return u, ok
+	if !ok {
+		return object.Usage{}, false
+	}
+	return u.usage(), true
 }
 
 // Node is what a machine uses, as that of one container without a name; false if it was not measured.
@@ -32,7 +66,10 @@ func (t *Table) Node(name string) (object.Usage, bool) {
 		return object.Usage{}, false
 	}
 	u, ok := t.nodes[name]
-	return u, ok
+	if !ok {
+		return object.Usage{}, false
+	}
+	return u.usage(), true
 }
 
 // reading is a measurement as servers tell it to each other: [CPU in nanocores, memory in bytes] by container.
@@ -53,10 +90,10 @@ func (t *Table) MarshalJSON() ([]byte, error) {
 	m := message{Pods: map[string]reading{}, Nodes: map[string]reading{}}
 	if t != nil {
 		for k, u := range t.pods {
-			m.Pods[k.Namespace+"/"+k.Name] = read(u)
+			m.Pods[k.Namespace+"/"+k.Name] = u.reading()
 		}
 		for name, u := range t.nodes {
-			m.Nodes[name] = read(u)
+			m.Nodes[name] = u.reading()
 		}
 	}
 	return json.Marshal(m)
@@ -68,32 +105,32 @@ func (t *Table) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return fmt.Errorf("read what pods use: %w", err)
 	}
-	*t = Table{pods: map[object.Key]object.Usage{}, nodes: map[string]object.Usage{}}
+	*t = Table{pods: make(map[object.Key]use, len(m.Pods)), nodes: make(map[string]use, len(m.Nodes))}
 	for name, r := range m.Pods {
 		key, err := object.ParsePath("/registry/pods/" + name)
 		if err != nil {
 			return fmt.Errorf("read what pods use: %w", err)
 		}
-		t.pods[key] = r.usage()
+		t.pods[key] = r.use()
 	}
 	for name, r := range m.Nodes {
-		t.nodes[name] = r.usage()
+		t.nodes[name] = r.use()
 	}
 	return nil
 }
 
-func read(u object.Usage) reading {
-	r := reading{At: u.At, Window: u.Window, Used: map[string][2]int64{}}
-	for c, used := range u.Containers {
-		r.Used[c] = [2]int64{used.Cpu().ScaledValue(kresource.Nano), used.Memory().Value()}
+func (u use) reading() reading {
+	r := reading{At: u.at, Window: u.window, Used: make(map[string][2]int64, len(u.containers))}
+	for _, c := range u.containers {
+		r.Used[c.name] = [2]int64{c.nanocores, c.bytes}
 	}
 	return r
 }
 
-func (r reading) usage() object.Usage {
-	u := object.Usage{At: r.At, Window: r.Window, Containers: map[string]corev1.ResourceList{}}
-	for c, used := range r.Used {
-		u.Containers[c] = amounts(used[0], used[1])
+func (r reading) use() use {
+	u := use{at: r.At, window: r.Window, containers: make([]used, 0, len(r.Used))}
+	for name, c := range r.Used {
+		u.containers = append(u.containers, used{name, c[0], c[1]})
 	}
 	return u
 }

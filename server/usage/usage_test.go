@@ -18,7 +18,7 @@ import (
 
 // text is an agent's answer: each entry is "POD/CONTAINER CPUSECONDS BYTES STARTED", all at a time in seconds; the machine has used cpu.
 func text(at int, cpu float64, containers ...string) []byte {
-	var b strings.Builder
+	told := object.NodeCounters{Machine: &object.Counters{At: int64(at) * 1000, CPU: int64(cpu * 1e9), Memory: 5e9}}
 	for _, c := range containers {
 		var name string
 		var used, memory, started float64
@@ -26,15 +26,18 @@ func text(at int, cpu float64, containers ...string) []byte {
 			panic(err)
 		}
 		pod, ctr, _ := strings.Cut(name, "/")
-		l := fmt.Sprintf("{container=%q,namespace=\"default\",pod=%q}", ctr, pod)
-		fmt.Fprintf(&b, "container_cpu_usage_seconds_total%s %v %d000\n", l, used, at)
-		if memory >= 0 {
-			fmt.Fprintf(&b, "container_memory_working_set_bytes%s %v %d000\n", l, memory, at)
+		if n := len(told.Pods); n == 0 || told.Pods[n-1].Name != pod {
+			told.Pods = append(told.Pods, object.PodCounters{Namespace: "default", Name: pod})
 		}
-		fmt.Fprintf(&b, "container_start_time_seconds%s %v\n", l, started)
+		p := &told.Pods[len(told.Pods)-1]
+		p.Containers = append(p.Containers, object.ContainerCounters{Name: ctr,
+			Counters: object.Counters{At: int64(at) * 1000, Started: int64(started * 1000), CPU: int64(used * 1e9), Memory: int64(memory)}})
 	}
-	fmt.Fprintf(&b, "node_cpu_usage_seconds_total %v %d000\nnode_memory_working_set_bytes 5e+09 %d000\n", cpu, at, at)
-	return []byte(b.String())
+	b, err := json.Marshal(told)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // lab is a collector of agents that say what the test says.
@@ -44,7 +47,7 @@ type lab struct {
 	answers map[string][]byte
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	l := &lab{answers: map[string][]byte{}}
 	var err error
 	l.Collector, err = New(Config{Nodes: func() []*corev1.Node { return l.nodes }, Log: slog.New(slog.DiscardHandler), Ask: func(_ context.Context, n *corev1.Node) ([]byte, error) {
@@ -136,17 +139,18 @@ func TestRates(t *testing.T) {
 
 // FuzzParse: whatever an agent says, it is read or refused, and no amount is negative.
 func FuzzParse(f *testing.F) {
-	f.Add(string(text(1000, 50, "old/a 100 1048576 1")))
-	f.Add("container_cpu_usage_seconds_total NaN 1\ncontainer_cpu_usage_seconds_total{container=\"\"} -1\n")
-	f.Fuzz(func(t *testing.T, in string) {
-		got, err := parse(strings.NewReader(in))
+	f.Add(text(1000, 50, "old/a 100 1048576 1"))
+	f.Add([]byte(`{"machine":{"cpu":-1},"pods":[{"name":"b","containers":[{"name":"x"},{"name":"x","cpu":9223372036854775807}]},{"name":"a"},{"name":"b","containers":[{"name":"a"}]}]}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		got, err := parse(in)
 		if err != nil {
 			return
 		}
-		table := &Table{pods: map[object.Key]object.Usage{}, nodes: map[string]object.Usage{}}
+		table := newTable(nil)
 		table.add("n", got, got)
-		table.add("n", scraped{}, got)
-		for pod, u := range table.pods {
+		table.add("n", &scraped{}, got)
+		for pod := range table.pods {
+			u, _ := table.Usage(pod)
 			for c, used := range u.Containers {
 				if used.Cpu().Sign() < 0 || used.Memory().Sign() < 0 || u.Window <= 0 {
 					t.Errorf("%s/%s uses %v over %s", pod, c, used, u.Window)

@@ -2,6 +2,7 @@
 // k8s.io/kubernetes carries.
 //
 // It keeps the paths of what is served, without the prose of their parameters, and the schemas that those reach, whole: kubectl
-// explain shows them. It runs by `go generate ./api/openapi`, whenever a kind is added or the module changes; a test holds the
+// explain shows them. The values that a field may have, which those documents leave out, it reads from the definitions that a kube-apiserver
+// is built with (enums.go). It runs by `go generate ./api/openapi`, whenever a kind is added or the module changes; a test holds the
 // files against what it would write. It knows object and nothing of the program.
 package main

@@ -60,6 +60,10 @@ func generate() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	few, err := readEnums(dir)
+	if err != nil {
+		return nil, err
+	}
 	served := map[string]map[string]bool{}
 	add := func(gv, resource string) {
 		if served[gv] == nil {
@@ -81,7 +85,7 @@ func generate() (map[string][]byte, error) {
 	}
 	files, hashes := map[string][]byte{}, map[string]string{}
 	for gv, resources := range served {
-		doc, err := v3(dir, gv, resources)
+		doc, err := v3(dir, gv, resources, few)
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +98,7 @@ func generate() (map[string][]byte, error) {
 	if files["hashes.json"], err = json.MarshalIndent(hashes, "", "  "); err != nil {
 		return nil, err
 	}
-	return files, v2(dir, served, files)
+	return files, v2(dir, served, few, files)
 }
 
 // specs is where the module's documents are.
@@ -131,13 +135,14 @@ func compressed(b []byte) ([]byte, error) {
 }
 
 // v3 cuts the document of one group version.
-func v3(dir, gv string, resources map[string]bool) ([]byte, error) {
+func v3(dir, gv string, resources map[string]bool, few enums) ([]byte, error) {
 	doc, err := read(filepath.Join(dir, "v3", strings.NewReplacer("api/", "api__", "apis/", "apis__", "/", "__").Replace(gv)+"_openapi.json"))
 	if err != nil {
 		return nil, err
 	}
 	paths := cutPaths(doc["paths"].(tree), gv, resources)
 	schemas := doc["components"].(tree)["schemas"].(tree)
+	few.into(schemas)
 	return json.Marshal(tree{
 		"openapi": doc["openapi"], "info": tree{"title": "reconcile", "version": "v1"}, "paths": paths,
 		"components": tree{"schemas": reachable(schemas, paths, "#/components/schemas/")},
@@ -145,7 +150,7 @@ func v3(dir, gv string, resources map[string]bool) ([]byte, error) {
 }
 
 // v2 cuts the one document of all group versions.
-func v2(dir string, served map[string]map[string]bool, files map[string][]byte) error {
+func v2(dir string, served map[string]map[string]bool, few enums, files map[string][]byte) error {
 	doc, err := read(filepath.Join(dir, "swagger.json"))
 	if err != nil {
 		return err
@@ -156,6 +161,7 @@ func v2(dir string, served map[string]map[string]bool, files map[string][]byte) 
 			paths[p] = item
 		}
 	}
+	few.into(doc["definitions"].(tree))
 	out, err := json.Marshal(tree{
 		"swagger": doc["swagger"], "info": tree{"title": "reconcile", "version": "v1"}, "paths": paths,
 		"definitions": reachable(doc["definitions"].(tree), paths, "#/definitions/"),

@@ -196,15 +196,8 @@ func (f *forwarder) askAlarm(ctx context.Context, of raftstore.Server) (a etcdap
 }
 
 // fetchBlob is raftstore.Config.Fetch.
-func (f *forwarder) fetchBlob(ctx context.Context, from []raftstore.Server, digest string) ([]byte, error) {
-	err := errors.New("there is no other member")
-	for _, m := range from {
-		var b []byte
-		if b, err = f.post(ctx, m.ID, blobPath, []byte(digest)); err == nil {
-			return b, nil
-		}
-	}
-	return nil, err
+func (f *forwarder) fetchBlob(ctx context.Context, from raftstore.Server, digest string) ([]byte, error) {
+	return f.post(ctx, from.ID, blobPath, []byte(digest))
 }
 
 // Forward implements sequencer.Forwarder.
@@ -231,10 +224,14 @@ func (f *forwarder) post(ctx context.Context, id, path string, message []byte) (
 	if err != nil {
 		return nil, fmt.Errorf("read the answer of %s: %w: %w", id, raftstore.ErrUnknown, err)
 	}
-	if res.StatusCode != http.StatusOK {
+	switch res.StatusCode {
+	case http.StatusOK:
+		return b, nil
+	case http.StatusGone:
+		return nil, fmt.Errorf("%s: %w", id, raftstore.ErrNoBlob)
+	default:
 		return nil, fmt.Errorf("%s refused: %s", id, b)
 	}
-	return b, nil
 }
 
 // answer serves forwarded messages and blobs.
@@ -255,7 +252,11 @@ func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		b, err = a.seq.Serve(r.Context(), b)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, raftstore.ErrNoBlob):
+		http.Error(w, err.Error(), http.StatusGone)
+		return
+	case err != nil:
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
