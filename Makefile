@@ -112,11 +112,22 @@ faults: ## kills, power cuts, partitions and pauses of real members, at the figu
 SOAK ?= 4m
 
 .PHONY: soak
-soak: vm-kernel ## all faults at their nightly figures, each for at most SOAK (4m), the simulation of 5,000 nodes and 150,000 pods, and all fuzzing; as root. FAULT_SEED=N draws the same again
+soak: vm-kernel ## all faults at their nightly figures, each for at most SOAK (4m), the simulation of 5,000 nodes and 150,000 pods, the race detector, the controllers' judge on other courses each day, and all fuzzing; as root. FAULT_SEED=N draws the same again
 	FAULTS=nightly FAULT_TIME=$(SOAK) go test -tags failpoints -count 1 -timeout 6h -v -p 1 $(if $(FAULT),-run '$(FAULT)') $(FAULTS_PKG) $(FAULTS_VM)
 	$(if $(FAULT),,FAULTS=nightly go test -count 1 -timeout 1h -v -run NoDamageIsSilent ./raftstore)
-	$(if $(FAULT),,SIM_NODES=5000 SIM_PODS=150000 SIM_ROUNDS=40 go test -count 1 -timeout 6h -v -run TestSimulation ./sequencer)
+	$(if $(FAULT),,SIM_NODES=5000 SIM_PODS=150000 SIM_ROUNDS=20 go test -count 1 -timeout 2h -v -run TestSimulation ./sequencer)
+	$(if $(FAULT),,$(MAKE) race)
+	$(if $(FAULT),,JUDGE_SEED=$$(date +%Y%m%d) $(MAKE) judge-controllers)
 	$(if $(FAULT),,$(MAKE) fuzz FUZZ=$(SOAK))
+
+# What shares memory between goroutines: the store, its views, the writer with its kept snapshots, and the API's watches.
+RACE_PKGS := ./raftstore/... ./cluster ./sequencer
+RACE_API := Watch|Cache
+
+.PHONY: race
+race: ## the tests of what shares memory, with Go's race detector; needs gcc
+	CGO_ENABLED=1 go test -race -count 1 -timeout 30m $(RACE_PKGS)
+	CGO_ENABLED=1 go test -race -count 1 -timeout 30m -run '$(RACE_API)' -skip 'SlowWatcher' ./api
 
 # What each fuzz target may take; the state machine takes five times as long.
 FUZZ ?= 30s

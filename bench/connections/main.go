@@ -224,6 +224,9 @@ func (c *clients) watch(ctx context.Context, api kubernetes.Interface, n, change
 		return err
 	}
 	fmt.Printf("%d watchers: memory %.0f -> %.0f MB, %.1f KB each\n", n, before/1e3, after/1e3, (after-before)/float64(max(n, 1)))
+	if n <= 0 || changes <= 0 {
+		return nil
+	}
 	cpu, err := cpuTime(c.pid)
 	if err != nil {
 		return err

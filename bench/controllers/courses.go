@@ -7,9 +7,12 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"reconcile/admission"
 	"reconcile/cluster"
 	"reconcile/object"
 	"reconcile/plan"
@@ -22,6 +25,9 @@ func large(r *rig) error {
 		return err
 	}
 	if err := r.measure("the plan of a Deployment of 10,000 replicas", func() error { return r.forecast(op(sequencer.Create, deployment("web", 10000)), 10000) }); err != nil {
+		return err
+	}
+	if err := r.measure("the plan of an indexed Job of 5,000 pods", func() error { return r.forecast(op(sequencer.Create, indexed("work", 5000)), 5000) }); err != nil {
 		return err
 	}
 	if err := r.measure("a Deployment of 10,000 replicas, until all are bound", func() error { return r.submit(op(sequencer.Create, deployment("web", 10000))) }); err != nil {
@@ -39,6 +45,17 @@ func large(r *rig) error {
 		}
 		return r.kubelets(10000)
 	})
+}
+
+// indexed is a Job each of whose pods has its index in a label.
+func indexed(name string, pods int32) *batchv1.Job {
+	mode := batchv1.IndexedCompletion
+	j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "d"}}
+	j.Spec = batchv1.JobSpec{Completions: &pods, Parallelism: &pods, CompletionMode: &mode, Template: deployment(name, 1).Spec.Template}
+	j.Spec.Template.Labels = nil
+	j.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
+	admission.Default(j)
+	return j
 }
 
 // forecast makes the plan of an operation as `reconcile plan` shows it, and demands that it places so many pods.

@@ -72,8 +72,7 @@ func startPeer(t testing.TB, a *pki.Authority) side {
 	run(t, dir, apiserver, "--etcd-servers", clients, "--bind-address", host, "--secure-port", "6443", "--cert-dir", filepath.Join(dir, "certs"),
 		"--client-ca-file", ca, "--authorization-mode", "RBAC", "--service-cluster-ip-range", serviceRange, "--allow-privileged",
 		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", key, "--service-account-signing-key-file", key,
-		// Pods are to need no account: the controller that makes it does not run.
-		"--disable-admission-plugins", "ServiceAccount", "--advertise-address", "10.0.0.1", "--endpoint-reconciler-type", "none")
+		"--advertise-address", "10.0.0.1", "--endpoint-reconciler-type", "none")
 	s := side{"kube-apiserver", "https://" + host + ":6443", newClient(t, a)}
 	s.await(t)
 	return s

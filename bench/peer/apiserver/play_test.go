@@ -280,8 +280,10 @@ func both(ctx context.Context, peer, ours side, c course, ns string) ([]played, 
 	for i, p := range sides {
 		go func() {
 			errs <- func() error {
+				// The controllers that make a namespace's account run on neither side. It asks for no token: pods of ours get none yet.
+				account := step{method: http.MethodPost, path: "/api/v1/namespaces/$ns/serviceaccounts", body: `{"metadata":{"name":"default"},"automountServiceAccountToken":false}`}
 				made := step{method: http.MethodPost, path: "/api/v1/namespaces", body: `{"metadata":{"name":"$ns"}}`}
-				for _, s := range append([]step{made}, c.steps...) {
+				for _, s := range append([]step{made, account}, c.steps...) {
 					got, err := p.play(ctx, s)
 					if err != nil {
 						return fmt.Errorf("%s %s: %s: %w", s.where, strings.SplitN(s.String(), "\n", 2)[0], p.name, err)
@@ -299,7 +301,7 @@ func both(ctx context.Context, peer, ours side, c course, ns string) ([]played, 
 	}
 	out := make([]played, len(c.steps))
 	for i, s := range c.steps {
-		out[i] = played{s, said[0][i+1], said[1][i+1]}
+		out[i] = played{s, said[0][i+2], said[1][i+2]}
 	}
 	return out, nil
 }

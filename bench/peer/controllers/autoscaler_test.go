@@ -35,6 +35,8 @@ import (
 type measurements struct {
 	mu   sync.Mutex
 	pods map[string]object.Usage
+	// told is what pods tell of themselves, in thousandths, by pod and metric.
+	told map[string]map[string]int64
 }
 
 func (m *measurements) get(pod string) (object.Usage, bool) {
@@ -44,6 +46,13 @@ func (m *measurements) get(pod string) (object.Usage, bool) {
 	return u, ok
 }
 
+func (m *measurements) metric(pod, name string) (int64, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, ok := m.told[pod][name]
+	return v, ok
+}
+
 // measuredOverlay is an overlay that knows what pods use.
 type measuredOverlay struct {
 	*overlay
@@ -51,6 +60,11 @@ type measuredOverlay struct {
 }
 
 func (o *measuredOverlay) Usage(pod object.Key) (object.Usage, bool) { return o.use.get(pod.Name) }
+
+func (o *measuredOverlay) Metric(pod object.Key, q object.MetricQuery) (object.MetricValue, string, bool) {
+	v, ok := o.use.metric(pod.Name, q.Name)
+	return object.MetricValue{At: time.Now(), Milli: v}, "", ok
+}
 
 // scales is the scale subresource of the peer's one ReplicaSet, and the metrics API beside it, as far as an autoscaler asks.
 type scales struct {
@@ -119,6 +133,50 @@ func (s *scales) GetResourceMetric(_ context.Context, name corev1.ResourceName, 
 	return out, time.Time{}, nil
 }
 
+// GetRawMetric gives what the selected pods tell of themselves, as an adapter does.
+func (s *scales) GetRawMetric(name, _ string, sel, _ labels.Selector) (metrics.PodMetricsInfo, time.Time, error) {
+	out := metrics.PodMetricsInfo{}
+	for _, o := range s.p.list("pods") {
+		if v, ok := s.use.metric(o.GetName(), name); ok && sel.Matches(labels.Set(o.GetLabels())) {
+			out[o.GetName()] = metrics.PodMetric{Timestamp: time.Now(), Window: time.Minute, Value: v}
+		}
+	}
+	if len(out) == 0 {
+		return nil, time.Time{}, errors.New("unable to fetch metrics from custom metrics API: no metrics returned from custom metrics API")
+	}
+	return out, time.Time{}, nil
+}
+
+// GetObjectMetric sums over the pods of the one ReplicaSet.
+func (s *scales) GetObjectMetric(name, _ string, ref *autoscalingv2.CrossVersionObjectReference, _ labels.Selector) (int64, time.Time, error) {
+	sum, some := int64(0), false
+	for _, o := range s.p.list("pods") {
+		v, ok := s.use.metric(o.GetName(), name)
+		if o.GetLabels()["app"] == "x" && ok {
+			sum, some = sum+v, true
+		}
+	}
+	if !some {
+		return 0, time.Time{}, fmt.Errorf("unable to fetch metrics from custom metrics API: the server could not find the metric %s for replicasets %s", name, ref.Name)
+	}
+	return sum, time.Time{}, nil
+}
+
+// GetExternalMetric gives what each pod tells that runs.
+func (s *scales) GetExternalMetric(name, _ string, _ labels.Selector) ([]int64, time.Time, error) {
+	var out []int64
+	for _, o := range s.p.list("pods") {
+		p := o.(*corev1.Pod)
+		if v, ok := s.use.metric(p.Name, name); ok && p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil {
+			out = append(out, v)
+		}
+	}
+	if len(out) == 0 {
+		return nil, time.Time{}, errors.New("unable to fetch metrics from external metrics API: no metrics returned from external metrics API")
+	}
+	return out, time.Time{}, nil
+}
+
 // runAutoscaler starts Kubernetes' autoscaler with its defaults.
 func (p *peer) runAutoscaler(use *measurements) {
 	f := informers.NewSharedInformerFactory(p.client, 0)
@@ -141,7 +199,7 @@ func (p *peer) runAutoscaler(use *measurements) {
 func autoscalerLines(h *autoscalingv2.HorizontalPodAutoscaler) (out []string) {
 	st := h.Status
 	value := func(v *autoscalingv2.MetricValueStatus) string {
-		return fmt.Sprintf("%s of %s on average", number(v.AverageUtilization), v.AverageValue)
+		return fmt.Sprintf("%s of %s on average, %s in all", number(v.AverageUtilization), v.AverageValue, v.Value)
 	}
 	out = append(out, fmt.Sprintf("autoscaler %s: %d to %d, scaled at %s", h.Name, st.CurrentReplicas, st.DesiredReplicas, at(st.LastScaleTime)))
 	for i, m := range st.CurrentMetrics {
@@ -151,11 +209,18 @@ func autoscalerLines(h *autoscalingv2.HorizontalPodAutoscaler) (out []string) {
 			text = string(m.Resource.Name) + " " + value(&m.Resource.Current)
 		case m.ContainerResource != nil:
 			text = m.ContainerResource.Container + " " + value(&m.ContainerResource.Current)
+		case m.Pods != nil:
+			text = m.Pods.Metric.Name + " " + value(&m.Pods.Current)
+		case m.Object != nil:
+			text = m.Object.Metric.Name + " of " + m.Object.DescribedObject.Name + " " + value(&m.Object.Current)
+		case m.External != nil:
+			text = m.External.Metric.Name + " " + value(&m.External.Current)
 		}
 		out = append(out, fmt.Sprintf("autoscaler %s: metric %d %q %s", h.Name, i, m.Type, text))
 	}
 	for _, c := range st.Conditions {
 		c.Message, _, _ = strings.Cut(c.Message, " of Pod ")
+		c.Message, _, _ = strings.Cut(c.Message, " (no ") // ours says why
 		out = append(out, fmt.Sprintf("autoscaler %s: %s=%s since %s %s: %s", h.Name, c.Type, c.Status, at(&c.LastTransitionTime), c.Reason, c.Message))
 	}
 	return out
@@ -164,6 +229,7 @@ func autoscalerLines(h *autoscalingv2.HorizontalPodAutoscaler) (out []string) {
 // measure draws what the pods use, those that look alike alike; now and then some are not measured.
 func (m *match) measure(use map[side]*measurements) {
 	now := map[side]map[string]object.Usage{m.a: {}, m.b: {}}
+	told := map[side]map[string]map[string]int64{m.a: {}, m.b: {}}
 	theirs, our := pods(m.a, false), pods(m.b, false)
 	for _, line := range slices.Sorted(maps.Keys(theirs)) {
 		n := len(theirs[line])
@@ -181,17 +247,34 @@ func (m *match) measure(use map[side]*measurements) {
 		if m.flip(20) {
 			delete(u.Containers, "d")
 		}
-		m.say("%d use %v: %s", n, u.Containers, line)
+		tell := map[string]int64{}
+		for _, name := range []string{"requests", "jobs"} {
+			if !m.flip(5) {
+				tell[name] = pick[int64](m, 0, 999, 3000, 9500, 10000, 10900, 15000, 40000, -2000)
+			}
+		}
+		if tell["jobs"] < 0 {
+			tell["jobs"] = 0 // Kubernetes takes a negative external metric for the overflow of a large one
+		}
+		m.say("%d use %v and tell %v: %s", n, u.Containers, tell, line)
 		for s, list := range map[side][]*corev1.Pod{m.a: theirs[line], m.b: our[line]} {
 			for _, p := range list[:min(n, len(list))] {
-				now[s][p.Name] = u
+				now[s][p.Name], told[s][p.Name] = u, tell
 			}
 		}
 	}
 	for s, u := range use {
 		u.mu.Lock()
-		u.pods = now[s]
+		u.pods, u.told = now[s], told[s]
 		u.mu.Unlock()
+	}
+}
+
+// nextAs is startAs with the next number.
+func (m *match) nextAs(started *int) func() bool {
+	return func() bool {
+		*started++
+		return m.startAs(*started)
 	}
 }
 
@@ -205,7 +288,7 @@ func (m *match) startAs(n int) bool {
 	for s, p := range map[side]*corev1.Pod{m.a: a, m.b: b} {
 		c := p.DeepCopy()
 		place(c)
-		c.Annotations = map[string]string{corev1.PodDeletionCost: strconv.Itoa(n)}
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, corev1.PodDeletionCost, strconv.Itoa(n))
 		s.change(c, "")
 		for _, o := range s.list("pods") {
 			if o.GetName() == p.Name {
@@ -243,6 +326,28 @@ func behaviour(m *match) *autoscalingv2.HorizontalPodAutoscalerBehavior {
 	return b
 }
 
+// told draws metrics that pods tell of themselves.
+func told(m *match) (out []autoscalingv2.MetricSpec) {
+	in := func(all bool, value string) autoscalingv2.MetricTarget {
+		q := kresource.MustParse(value)
+		if all {
+			return autoscalingv2.MetricTarget{Type: autoscalingv2.ValueMetricType, Value: &q}
+		}
+		return autoscalingv2.MetricTarget{Type: autoscalingv2.AverageValueMetricType, AverageValue: &q}
+	}
+	if m.flip(3) {
+		out = append(out, autoscalingv2.MetricSpec{Type: autoscalingv2.PodsMetricSourceType, Pods: &autoscalingv2.PodsMetricSource{Metric: autoscalingv2.MetricIdentifier{Name: "requests"}, Target: in(false, "10")}})
+	}
+	if m.flip(3) {
+		out = append(out, autoscalingv2.MetricSpec{Type: autoscalingv2.ObjectMetricSourceType, Object: &autoscalingv2.ObjectMetricSource{Metric: autoscalingv2.MetricIdentifier{Name: "requests", Selector: &metav1.LabelSelector{}},
+			DescribedObject: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "x"}, Target: in(m.flip(2), "12")}})
+	}
+	if m.flip(3) {
+		out = append(out, autoscalingv2.MetricSpec{Type: autoscalingv2.ExternalMetricSourceType, External: &autoscalingv2.ExternalMetricSource{Metric: autoscalingv2.MetricIdentifier{Name: "jobs"}, Target: in(m.flip(2), "12")}})
+	}
+	return out
+}
+
 // TestAutoscaler compares what autoscalers decide and tell, over pods that come, go, are not ready, use much, little or are not measured.
 func TestAutoscaler(t *testing.T) {
 	labels := map[string]string{"app": "x"}
@@ -255,6 +360,7 @@ func TestAutoscaler(t *testing.T) {
 		m.b.(*ours).use = use[m.b]
 		rs := &appsv1.ReplicaSet{Spec: appsv1.ReplicaSetSpec{Replicas: ref(int32(m.rng.IntN(6))), Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template(labels, "v1", corev1.RestartPolicyAlways)}}
 		rs.Name = "x"
+		rs.Spec.Template.Annotations = map[string]string{object.AnnotationScrape: "true"}
 		request := func(cpu string) corev1.ResourceRequirements {
 			return corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": kresource.MustParse(cpu), "memory": kresource.MustParse("2Mi")}}
 		}
@@ -278,6 +384,7 @@ func TestAutoscaler(t *testing.T) {
 		if m.flip(3) {
 			h.Spec.Metrics = append(h.Spec.Metrics, autoscalingv2.MetricSpec{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{Name: "memory", Target: target("2Mi")}})
 		}
+		h.Spec.Metrics = append(h.Spec.Metrics, told(m)...)
 		if m.flip(3) || len(h.Spec.Metrics) == 0 {
 			h.Spec.Metrics = append(h.Spec.Metrics, autoscalingv2.MetricSpec{Type: autoscalingv2.ContainerResourceMetricSourceType,
 				ContainerResource: &autoscalingv2.ContainerResourceMetricSource{Name: "cpu", Container: pick(m, "c", "d"), Target: target("30m")}})
@@ -291,19 +398,8 @@ func TestAutoscaler(t *testing.T) {
 	}, func(m *match) {
 		for done := false; !done; {
 			switch n := m.rng.IntN(24); {
-			case n < 6:
-				started++
-				done = m.startAs(started)
-			case n < 9:
-				done = m.remove()
-			case n == 9:
-				done = m.kill()
-			case n == 10:
-				done = m.end(1, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil })
-			case n == 11:
-				done = m.kubelet("unready", func(p *corev1.Pod) bool { return alive(p) && ready(p) }, func(p *corev1.Pod) { setReady(p, false) })
-			case n == 12:
-				done = m.kubelet("ready", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && alive(p) && !ready(p) }, func(p *corev1.Pod) { setReady(p, true) })
+			case n < 13:
+				done = m.live(n, 6, m.nextAs(&started), []int32{1})
 			case n == 13 && m.flip(3):
 				size := int32(m.rng.IntN(9))
 				m.say("replicas %d", size)

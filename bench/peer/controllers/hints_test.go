@@ -24,7 +24,7 @@ import (
 func TestTopologyHints(t *testing.T) {
 	for seed := range courses(t) {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
-			h := &hinting{t: t, rng: rand.New(rand.NewPCG(uint64(seed), 2)), ours: newOurs(t)}
+			h := &hinting{t: t, rng: drawn(seed, 2), ours: newOurs(t)}
 			svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{corev1.AnnotationTopologyMode: "Auto"}},
 				Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "web"}, ClusterIP: "10.96.0.9", Ports: []corev1.ServicePort{{Port: 80}}}}
 			h.ours.make(svc)

@@ -211,7 +211,7 @@ func (p *peer) remove(gvr schema.GroupVersionResource, ns, name string, opts met
 // owned are the resources of what objects of a resource own.
 func owned(resource string) []string {
 	return map[string][]string{"cronjobs": {"jobs"}, "jobs": {"pods"}, "deployments": {"replicasets"}, "replicasets": {"pods"}, "replicationcontrollers": {"pods"},
-		"statefulsets": {"pods", "controllerrevisions", "persistentvolumeclaims"}, "pods": {"persistentvolumeclaims"}}[resource]
+		"statefulsets": {"pods", "controllerrevisions", "persistentvolumeclaims"}, "pods": {"persistentvolumeclaims"}, "services": {"endpointslices"}, "endpoints": {"endpointslices"}}[resource]
 }
 
 // gone removes an object, and what it alone owned with it: the garbage collector's part.

@@ -45,8 +45,10 @@ type match struct {
 	missed bool
 	// daemons tells that nodes are to be kept alive; anywhere, that it does not matter which node a daemon's pod is on.
 	daemons, anywhere bool
-	// storage tells that volumes and claims are compared, and nothing else.
-	storage bool
+	// planted is set where ours has a mistake on purpose, to whether it was seen.
+	planted *bool
+	// lines are what is compared, and nothing else; nil is everything about workloads.
+	lines func(side) []string
 }
 
 // courses is how many courses each test plays; JUDGE_COURSES changes it.
@@ -58,25 +60,46 @@ func courses(t *testing.T) int {
 	return n
 }
 
+// drawn is the source of a course's choices. JUDGE_SEED moves all courses: `make soak` sets it to the day, so that other courses are played each day, and
+// a failure is seen again by setting it to the same.
+func drawn(course int, kind uint64) *rand.Rand {
+	day, err := strconv.ParseUint(os.Getenv("JUDGE_SEED"), 10, 32)
+	if err != nil {
+		day = 0
+	}
+	return rand.New(rand.NewPCG(uint64(course), kind+day<<8))
+}
+
+// player plays courses of steps.
+type player func(t *testing.T, steps int, begin, step func(m *match))
+
 // play plays courses of steps, each with a seed of its own.
-func play(t *testing.T, steps int, begin func(m *match), step func(m *match)) {
+func play(t *testing.T, steps int, begin, step func(m *match)) {
 	for seed := range courses(t) {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := &match{t: t, rng: rand.New(rand.NewPCG(uint64(seed), 1)), a: newPeer(t), b: newOurs(t)}
-				begin(m)
-				if !m.daemons {
-					m.b.(*ours).host("n")
-				}
-				m.wait(pause)
-				m.compare()
-				for range steps {
-					step(m)
-					m.wait(pause)
-					m.compare()
-				}
+				m := &match{t: t, rng: drawn(seed, 1), a: newPeer(t), b: newOurs(t)}
+				m.course(steps, begin, step)
 			})
 		})
+	}
+}
+
+// course plays one course, or what it takes of it until a planted mistake is seen.
+func (m *match) course(steps int, begin, step func(m *match)) {
+	begin(m)
+	if !m.daemons {
+		m.b.(*ours).host("n")
+	}
+	m.wait(pause)
+	m.compare()
+	for range steps {
+		if m.planted != nil && *m.planted {
+			return
+		}
+		step(m)
+		m.wait(pause)
+		m.compare()
 	}
 }
 
@@ -104,6 +127,10 @@ func (m *match) compare() {
 		m.wait(2500 * time.Millisecond)
 		want, got = m.both()
 	}
+	if want != got && m.planted != nil {
+		*m.planted = true
+		return
+	}
 	if want != got {
 		m.t.Fatalf("after\n  %s\nfrom\n%s\nKubernetes shows\n%s\nwe show\n%s", strings.Join(m.log, "\n  "), indent(m.last), indent(want), indent(got))
 	}
@@ -113,8 +140,8 @@ func (m *match) compare() {
 // both is what the two sides show. From when Kubernetes misses that a rollout began, until both tell the same of it again, its progress is
 // left out.
 func (m *match) both() (want, got string) {
-	if m.storage {
-		return strings.Join(slices.Sorted(slices.Values(storageLines(m.a))), "\n"), strings.Join(slices.Sorted(slices.Values(storageLines(m.b))), "\n")
+	if m.lines != nil {
+		return strings.Join(slices.Sorted(slices.Values(m.lines(m.a))), "\n"), strings.Join(slices.Sorted(slices.Values(m.lines(m.b))), "\n")
 	}
 	want, got = show(m.a, m.times, m.anywhere, true), show(m.b, m.times, m.anywhere, true)
 	switch {
@@ -147,13 +174,17 @@ func (m *match) make(o object.Object) {
 
 // edit changes an object by name on both sides.
 func (m *match) edit(resource, name string, change func(object.Object)) {
-	for _, s := range []side{m.a, m.b} {
-		for _, o := range s.list(resource) {
-			if o.GetName() == name {
-				c := object.Copy(o)
-				change(c)
-				s.change(c, "")
-			}
+	m.edits(m.a, resource, name, change)
+	m.edits(m.b, resource, name, change)
+}
+
+// edits does it on one side.
+func (m *match) edits(s side, resource, name string, change func(object.Object)) {
+	for _, o := range s.list(resource) {
+		if o.GetName() == name {
+			c := object.Copy(o)
+			change(c)
+			s.change(c, "")
 		}
 	}
 }
@@ -220,6 +251,32 @@ func waiting(p *corev1.Pod) bool {
 }
 func going(p *corev1.Pod) bool { return p.DeletionTimestamp != nil && !ended(p) }
 func alive(p *corev1.Pod) bool { return p.DeletionTimestamp == nil && !ended(p) }
+
+func running(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil
+}
+
+// live does what happens to pods of themselves: the first so many of 13 numbers start one, the others up to 9 end one that terminates, and one each deletes
+// one, has one end with one of the codes, and has one become unready, and ready again. It tells whether there was such a pod.
+func (m *match) live(n, starts int, start func() bool, codes []int32) bool {
+	switch {
+	case n < starts:
+		return start()
+	case n < 9:
+		return m.remove()
+	case n == 9:
+		return m.kill()
+	case n == 10:
+		return m.end(pick(m, codes...), running)
+	case n == 11:
+		return m.unready()
+	}
+	return m.kubelet("ready", func(p *corev1.Pod) bool { return running(p) && !ready(p) }, func(p *corev1.Pod) { setReady(p, true) })
+}
+
+func (m *match) unready() bool {
+	return m.kubelet("unready", func(p *corev1.Pod) bool { return alive(p) && ready(p) }, func(p *corev1.Pod) { setReady(p, false) })
+}
 
 // place binds a pod that no scheduler has bound; its kubelet has seen it.
 func place(p *corev1.Pod) {
@@ -295,7 +352,9 @@ func (m *match) look() {
 
 // TestStatefulSet compares pods, claims, revisions and status over random courses of scaling, updates, partitions and pods that come, go
 // and fail.
-func TestStatefulSet(t *testing.T) {
+func TestStatefulSet(t *testing.T) { statefulSetCourses(t, play) }
+
+func statefulSetCourses(t *testing.T, play player) {
 	images := []string{"v1", "v2", "v3"}
 	play(t, 40, func(m *match) {
 		labels := map[string]string{"app": "db"}
@@ -322,18 +381,8 @@ func TestStatefulSet(t *testing.T) {
 	}, func(m *match) {
 		for done := false; !done; {
 			switch n := m.rng.IntN(16); {
-			case n < 5:
-				done = m.start()
-			case n < 9:
-				done = m.remove()
-			case n == 9:
-				done = m.kill()
-			case n == 10:
-				done = m.end(int32(m.rng.IntN(2)), func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil })
-			case n == 11:
-				done = m.kubelet("unready", func(p *corev1.Pod) bool { return alive(p) && ready(p) }, func(p *corev1.Pod) { setReady(p, false) })
-			case n == 12:
-				done = m.kubelet("ready", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && alive(p) && !ready(p) }, func(p *corev1.Pod) { setReady(p, true) })
+			case n < 13:
+				done = m.live(n, 5, m.start, []int32{0, 1})
 			case n == 13:
 				size := int32(m.rng.IntN(6))
 				m.say("replicas %d", size)
@@ -362,7 +411,9 @@ func TestStatefulSet(t *testing.T) {
 // TestDeployment compares Deployments with their ReplicaSets and pods. One revision at least is kept: where none is, a pause amid Recreate
 // makes Kubernetes delete the set that it scales up, and whether that has made pods before is a race. The deadline is beyond the course: to Kubernetes a ReplicaSet that
 // replaces a failed pod has one less for a moment, and that counts as progress; see TestProgressDeadline.
-func TestDeployment(t *testing.T) {
+func TestDeployment(t *testing.T) { deploymentCourses(t, play) }
+
+func deploymentCourses(t *testing.T, play player) {
 	images := []string{"v1", "v2", "v3"}
 	labels := map[string]string{"app": "web"}
 	play(t, 40, func(m *match) {
@@ -392,9 +443,9 @@ func TestDeployment(t *testing.T) {
 			case n == 12:
 				done = m.kill()
 			case n == 13:
-				done = m.end(1, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil })
+				done = m.end(1, running)
 			case n == 14:
-				done = m.kubelet("unready", func(p *corev1.Pod) bool { return alive(p) && ready(p) }, func(p *corev1.Pod) { setReady(p, false) })
+				done = m.unready()
 			case n == 15:
 				size := int32(m.rng.IntN(9))
 				done = change(fmt.Sprintf("replicas %d", size), func(d *appsv1.Deployment) { d.Spec.Replicas = &size })
@@ -624,7 +675,7 @@ func playReplicas(t *testing.T, resource string, first func(*match, map[string]s
 			case n == 7:
 				done = m.end(int32(m.rng.IntN(2)), alive)
 			case n == 8:
-				done = m.kubelet("unready", func(p *corev1.Pod) bool { return alive(p) && ready(p) }, func(p *corev1.Pod) { setReady(p, false) })
+				done = m.unready()
 			case n == 9 || n == 10:
 				size := int32(m.rng.IntN(7))
 				m.say("replicas %d", size)

@@ -108,7 +108,7 @@ func TestVolumes(t *testing.T) {
 	made := 0
 	play(t, 40, func(m *match) {
 		made = 0
-		m.storage = true
+		m.lines = storageLines
 		m.a.(*peer).runVolumes()
 		for name, provisioner := range map[string]string{"cloud": "disks.example.org", "local": "kubernetes.io/no-provisioner"} {
 			mode := storagev1.VolumeBindingImmediate

@@ -42,6 +42,9 @@ func scenarios() []scenario {
 		{name: "five sizes", pod: func(p *corev1.Pod, i int) {
 			p.Spec.Containers[0].Resources.Requests["cpu"] = resource.MustParse([]string{"50m", "100m", "200m", "400m", "800m"}[i%5])
 		}},
+		{name: "distinct", pod: func(p *corev1.Pod, i int) {
+			p.Spec.Containers[0].Resources.Requests["cpu"] = *resource.NewMilliQuantity(int64(50+i), resource.DecimalSI)
+		}},
 		{name: "owned", owned: true, pod: func(*corev1.Pod, int) {}},
 		{name: "host anti-affinity", pod: func(p *corev1.Pod, _ int) {
 			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
