@@ -8,7 +8,7 @@ import (
 )
 
 func TestRewrite(t *testing.T) {
-	a := rewrite([]string{"-test.v=true", "-test.coverprofile=c.out", "-test.outputdir=/o", "-test.testlogfile=/x", "-test.gocoverdir=/h", "-test.run=A"})
+	a := rewrite([]string{"-test.v=true", "-test.coverprofile=c.out", "-test.outputdir=/o", "-test.testlogfile=/x", "-test.gocoverdir=/h", "-test.timeout=15m0s", "-test.run=A"})
 	want := []string{"-test.v=true", "-test.coverprofile=" + guestProfile, "-test.gocoverdir=" + guestCoverDir, "-test.run=A"}
 	if !slices.Equal(a.guest, want) || a.profile != "/o/c.out" || a.coverDir != "/h" {
 		t.Errorf("got %+v", a)

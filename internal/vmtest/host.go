@@ -55,8 +55,14 @@ func boot(cfg Config) (int, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return runMachine(ctx, cfg, rewrite(os.Args[1:]))
+	args := rewrite(os.Args[1:])
+	args.guest = append(args.guest, "-test.timeout="+(timeout-sayWhy).String())
+	return runMachine(ctx, cfg, args)
 }
+
+// sayWhy is how long before the machine's own end its tests are ended: a test that hangs then tells where, which a machine that is
+// switched off cannot.
+const sayWhy = 45 * time.Second
 
 // Run boots a machine in which this test binary runs with the given flags (-test.run=X), and returns its exit code; cfg.Timeout is not looked at.
 // What the tests print goes to out as it comes. When ctx ends the machine ends as when its power is cut: what its kernel had not written to
@@ -192,7 +198,7 @@ func rewrite(args []string) arguments {
 		case "test.outputdir":
 			outputDir = value
 			continue
-		case "test.testlogfile", "test.cpuprofile", "test.memprofile", "test.blockprofile", "test.mutexprofile", "test.trace":
+		case "test.timeout", "test.testlogfile", "test.cpuprofile", "test.memprofile", "test.blockprofile", "test.mutexprofile", "test.trace":
 			continue
 		}
 		a.guest = append(a.guest, arg)
