@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"reconcile/internal/diskspace"
 	"reconcile/internal/needs"
 	"reconcile/internal/netnstest"
 )
@@ -34,8 +35,18 @@ func binary(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		needs.Missing(t, "needs root: real containers and network namespaces")
 	}
+	space, err := diskspace.At(os.TempDir()).Space()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := space.UsedPercent(); used >= imagesGo {
+		t.Fatalf("%d %% of the disk of %s is used: from %d %% on agents remove images that no pod has at the moment, and scripts wait for them in vain; free some first", used, os.TempDir(), imagesGo)
+	}
 	return b
 }
+
+// imagesGo is how full a disk is, in percent, at which agents begin to remove images.
+const imagesGo = 85
 
 // machine is one machine of a cluster: a network namespace with a reconcile process in it.
 type machine struct {
@@ -297,10 +308,11 @@ func (r *repo) healthy() string {
 	return r.m.reconcile("status", "--data-dir", r.m.dir, strings.TrimSpace(r.git("rev-parse", "HEAD")), "--watch")
 }
 
-// eventually asks until ok has no error or the time is over.
+// eventually asks until ok has no error or the time is over, which is a minute and a half at least: a busy machine may take its time.
 func eventually(t *testing.T, limit time.Duration, what string, ok func() error) {
 	t.Helper()
 	var err error
+	limit = max(limit, 90*time.Second)
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if err = ok(); err == nil {
 			return

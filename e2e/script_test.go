@@ -140,7 +140,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
-	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		cmd := command(ts, args[1], args[2:])
 		var out, complaint strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &complaint
@@ -149,7 +149,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("not within 90 s: the last time it ended with %v and printed\n%s%s", err, out.String(), complaint.String())
+			ts.Fatalf("not within three minutes: the last time it ended with %v and printed\n%s%s", err, out.String(), complaint.String())
 		}
 	}
 }

@@ -64,11 +64,17 @@ func TestDynamicClient(t *testing.T) {
 	}))
 	rolledOut(t, ns, "web", 1)
 
-	scale, err := r.Get(ctx, "web", metav1.GetOptions{}, "scale")
-	must(t, err)
-	must(t, unstructured.SetNestedField(scale.Object, int64(3), "spec", "replicas"))
-	_, err = r.Update(ctx, scale, metav1.UpdateOptions{}, "scale")
-	must(t, err)
+	must(t, retry.RetryOnConflict(retry.DefaultRetry, func() error { // the controller may write its status meanwhile
+		scale, err := r.Get(ctx, "web", metav1.GetOptions{}, "scale")
+		if err != nil {
+			return err
+		}
+		if err := unstructured.SetNestedField(scale.Object, int64(3), "spec", "replicas"); err != nil {
+			return err
+		}
+		_, err = r.Update(ctx, scale, metav1.UpdateOptions{}, "scale")
+		return err
+	}))
 	rolledOut(t, ns, "web", 3)
 
 	_, err = r.Patch(ctx, "web", types.StrategicMergePatchType, []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"web","env":[{"name":"A","value":"1"}]}]}}}}`), metav1.PatchOptions{})

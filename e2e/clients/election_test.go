@@ -29,7 +29,7 @@ func TestLeaderElection(t *testing.T) {
 			leaderelection.RunOrDie(ctx, leaderelection.LeaderElectionConfig{
 				Lock: &resourcelock.LeaseLock{LeaseMeta: metav1.ObjectMeta{Name: "lead", Namespace: ns}, Client: c.CoordinationV1(),
 					LockConfig: resourcelock.ResourceLockConfig{Identity: who}},
-				LeaseDuration: 6 * time.Second, RenewDeadline: 4 * time.Second, RetryPeriod: 200 * time.Millisecond, ReleaseOnCancel: true,
+				LeaseDuration: time.Minute, RenewDeadline: 40 * time.Second, RetryPeriod: 200 * time.Millisecond, ReleaseOnCancel: true,
 				Callbacks: leaderelection.LeaderCallbacks{
 					OnStartedLeading: func(context.Context) { changes <- change{who, true} },
 					OnStoppedLeading: func() { changes <- change{who, false} },
@@ -43,8 +43,8 @@ func TestLeaderElection(t *testing.T) {
 		select {
 		case ch := <-changes:
 			return ch
-		case <-time.After(30 * time.Second):
-			t.Fatal(errors.New("nothing changed within 30 s"))
+		case <-time.After(90 * time.Second):
+			t.Fatal(errors.New("nothing changed within 90 s"))
 			return change{}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // helm runs one version of Helm in one namespace.
@@ -19,7 +20,7 @@ type helm struct {
 }
 
 func (h helm) try(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(h.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 4*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, h.bin, append(args, "--namespace", h.ns)...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HOME="+h.home, "HELM_CACHE_HOME="+h.home, "HELM_CONFIG_HOME="+h.home, "HELM_DATA_HOME="+h.home)
@@ -76,7 +77,7 @@ func (h helm) walk() {
 			t.Errorf("it says %v, want %s", c.Data, want)
 		}
 	}
-	h.ok("It says hello.", "install", "web", chart, "--wait", "--timeout", "60s")
+	h.ok("It says hello.", "install", "web", chart, "--wait", "--timeout", "180s")
 	rolledOut(t, h.ns, "web", 1)
 	greeting("hello")
 	h.fails("a name that is still in use", "install", "web", chart)
@@ -84,17 +85,14 @@ func (h helm) walk() {
 	h.ok("STATUS: deployed", "status", "web")
 	h.ok("kind: Deployment", "get", "manifest", "web")
 
-	h.ok("It says good day.", "upgrade", "web", chart, "--set", "replicas=2,greeting=good day", "--wait", "--timeout", "60s")
+	h.ok("It says good day.", "upgrade", "web", chart, "--set", "replicas=2,greeting=good day", "--wait", "--timeout", "180s")
 	rolledOut(t, h.ns, "web", 2)
 	greeting("good day")
-	h.ok("Succeeded", "test", "web", "--timeout", "60s")
+	h.ok("Succeeded", "test", "web", "--timeout", "180s")
 	// What others set stays: Helm patches what the chart changed.
-	d, err := deployments.Get(t.Context(), "web", metav1.GetOptions{})
+	_, err := deployments.Patch(t.Context(), "web", types.MergePatchType, []byte(`{"metadata":{"annotations":{"mine":"1"}}}`), metav1.PatchOptions{})
 	must(t, err)
-	d.Annotations["mine"] = "1"
-	_, err = deployments.Update(t.Context(), d, metav1.UpdateOptions{})
-	must(t, err)
-	h.ok("REVISION: 3", "upgrade", "--install", "web", chart, "--reuse-values", "--set", "greeting=good evening", "--wait", "--timeout", "60s")
+	h.ok("REVISION: 3", "upgrade", "--install", "web", chart, "--reuse-values", "--set", "greeting=good evening", "--wait", "--timeout", "180s")
 	if d, err := deployments.Get(t.Context(), "web", metav1.GetOptions{}); err != nil || d.Annotations["mine"] != "1" || *d.Spec.Replicas != 2 {
 		t.Errorf("after an upgrade: %v, %v", d, err)
 	}
@@ -102,13 +100,13 @@ func (h helm) walk() {
 	// An upgrade that never gets ready fails; the release goes back.
 	h.fails("", "upgrade", "web", chart, "--set", "image=nowhere:v1", "--wait", "--timeout", "3s")
 	h.ok("failed", "history", "web")
-	h.ok("Rollback was a success", "rollback", "web", "1", "--wait", "--timeout", "60s")
+	h.ok("Rollback was a success", "rollback", "web", "1", "--wait", "--timeout", "180s")
 	rolledOut(t, h.ns, "web", 1)
 	greeting("hello")
 	h.ok("5", "history", "web", "--max", "10")
 
 	h.fails("spec.replicas", "upgrade", "web", chart, "--set", "replicas=-1")
-	h.ok("uninstalled", "uninstall", "web", "--wait", "--timeout", "60s")
+	h.ok("uninstalled", "uninstall", "web", "--wait", "--timeout", "180s")
 	if _, err := deployments.Get(t.Context(), "web", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("after uninstall: %v", err)
 	}

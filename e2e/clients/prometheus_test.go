@@ -75,7 +75,7 @@ func finds(t *testing.T, ns string, role kubernetes.Role, is func(model.LabelSet
 	defer wg.Wait()
 	defer cancel()
 	var told []model.LabelSet
-	for limit := time.After(30 * time.Second); ; {
+	for limit := time.After(90 * time.Second); ; {
 		select {
 		case all := <-groups:
 			for _, g := range all {
@@ -89,7 +89,7 @@ func finds(t *testing.T, ns string, role kubernetes.Role, is func(model.LabelSet
 				}
 			}
 		case <-limit:
-			t.Fatalf("the target was not found within 30 s; told were %v", told)
+			t.Fatalf("the target was not found within 90 s; told were %v", told)
 		}
 	}
 }
