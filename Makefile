@@ -121,7 +121,7 @@ soak: vm-kernel ## all faults at their nightly figures, each for at most SOAK (4
 	$(if $(FAULT),,$(MAKE) fuzz FUZZ=$(SOAK))
 
 # What shares memory between goroutines: the store, its views, the writer with its kept snapshots, and the API's watches.
-RACE_PKGS := ./raftstore/... ./cluster ./sequencer
+RACE_PKGS := ./raftstore/... ./cluster ./sequencer ./server/usage ./node/scrape ./node/stream
 RACE_API := Watch|Cache
 
 .PHONY: race

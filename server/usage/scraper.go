@@ -71,13 +71,16 @@ func (s *Scraper) round(ctx context.Context) {
 	var mu sync.Mutex
 	next, metrics := history{}, &Metrics{values: map[asked]object.MetricValue{}, faults: map[object.Key]string{}}
 	finds := s.finds.next()
+	// What is asked for is chosen for all nodes before the first answer is noted: both are kept in finds.
+	asks := make(map[string][]object.PodQuery, len(wanted))
+	for node, queries := range wanted {
+		if queries = finds.choose(queries); len(queries) > 0 {
+			asks[node] = queries
+		}
+	}
 	g := errgroup.Group{}
 	g.SetLimit(atOnce)
-	for node, queries := range wanted {
-		queries = finds.choose(queries)
-		if len(queries) == 0 {
-			continue
-		}
+	for node, queries := range asks {
 		g.Go(func() error {
 			told := s.ask(ctx, node, queries)
 			mu.Lock()

@@ -231,3 +231,24 @@ func TestScraperWaits(t *testing.T) {
 		}
 	})
 }
+
+// TestScraperOfManyNodes: the answers of some nodes are noted while others are still asked, also where it is not known which pods have a metric.
+func TestScraperOfManyNodes(t *testing.T) {
+	t.Parallel()
+	f := newField(t)
+	q := object.MetricQuery{Name: "a"}
+	f.wanted = map[string][]object.PodQuery{}
+	for n := range 200 {
+		node, pod := fmt.Sprintf("n%d", n), fmt.Sprintf("p%d", n)
+		f.wanted[node] = []object.PodQuery{{Namespace: "default", Name: pod, Perhaps: []object.MetricQuery{q}}}
+		f.answers[node] = []object.PodSamples{{At: time.Unix(1000, 0), Samples: []object.Sample{{MetricQuery: q, Value: 1}}}}
+	}
+	for range 20 {
+		f.round(t.Context())
+	}
+	for n := range 200 {
+		if got := f.show(fmt.Sprintf("p%d", n), q); got != "1000m over 0s at 1000" {
+			t.Errorf("p%d has %s", n, got)
+		}
+	}
+}
