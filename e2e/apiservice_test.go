@@ -8,19 +8,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // reachesAPI asks the API from within a pod, as in-cluster clients do: by the service's name and address, with the certificate
 // checked against the cluster's authority. times is how often in a row it must answer.
-func reachesAPI(m *machine, pod string, times int, limit time.Duration) {
+func reachesAPI(m *machine, pod string, times int) {
 	m.t.Helper()
 	ca, err := os.ReadFile(filepath.Join(m.dir, "pki", "ca.crt"))
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	for _, host := range []string{"kubernetes", "kubernetes.default.svc:443", "kubernetes.default.svc.cluster.local", "10.96.0.1"} {
-		eventually(m.t, limit, "pod "+pod+" reaches the API at "+host, func() error {
+		eventually(m.t, "pod "+pod+" reaches the API at "+host, func() error {
 			for i := range times {
 				out, err := m.try("kubectl", "--kubeconfig", m.kubeconfig(), "exec", pod, "--", "/app", "get", "https://"+host+"/version", string(ca))
 				if err == nil && !strings.Contains(out, `"gitVersion"`) {
@@ -51,7 +50,7 @@ spec:
 `})
 	r.push("a client of the API")
 	r.healthy()
-	reachesAPI(m, "client", 1, 10*time.Second)
+	reachesAPI(m, "client", 1)
 	if out, err := m.try("kubectl", "--kubeconfig", m.kubeconfig(), "exec", "client", "--", "/app", "get", "https://kubernetes.default.svc/version"); err == nil {
 		t.Errorf("without the cluster's authority the certificate was taken: %s", out)
 	}
@@ -64,7 +63,7 @@ spec:
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 15*time.Second, "the pod answers through port-forward of "+by[0], func() error {
+		eventually(t, "the pod answers through port-forward of "+by[0], func() error {
 			body, err := m.get("http://127.0.0.1:18080/")
 			if err == nil && body != "hello from loopback\n" {
 				err = fmt.Errorf("the answer is %q", body)

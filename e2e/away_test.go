@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,7 +22,7 @@ func TestNodeAlone(t *testing.T) {
 	agentArgs := []string{"--servers", "https://" + server.ip + ":6443"}
 	node.start("agent", agentArgs...)
 	node.images(map[string]string{"toolbox:v1": "./toolbox"})
-	readyNodes(server, 2, 30*time.Second)
+	readyNodes(server, 2)
 
 	r := server.repo()
 	r.write(map[string]string{"web.yaml": strings.NewReplacer("replicas: 6", "replicas: 2",
@@ -50,7 +49,7 @@ func TestNodeAlone(t *testing.T) {
 	serves := func(when string) {
 		t.Helper()
 		seen := map[string]bool{}
-		eventually(t, 30*time.Second, "both replicas answer through the service's address "+when, func() error {
+		eventually(t, "both replicas answer through the service's address "+when, func() error {
 			body, err := node.get("http://" + svc.Spec.ClusterIP + "/")
 			if err != nil {
 				return err
@@ -70,7 +69,7 @@ func TestNodeAlone(t *testing.T) {
 	l.Partition([]*netnstest.Machine{server.Machine}, []*netnstest.Machine{node.Machine})
 	serves("without servers")
 	sigkill(t, first)
-	eventually(t, 30*time.Second, "a container that died without servers is restarted", func() error {
+	eventually(t, "a container that died without servers is restarted", func() error {
 		for _, p := range processes() {
 			if p.pid != first && strings.HasSuffix(p.cmdline, "serve :8080 I am "+before[0].Name) {
 				return nil
@@ -90,7 +89,7 @@ func TestNodeAlone(t *testing.T) {
 	}
 
 	l.Heal()
-	eventually(t, 60*time.Second, "the statuses catch up", func() error {
+	eventually(t, "the statuses catch up", func() error {
 		for _, p := range pods() {
 			s := p.Status.ContainerStatuses[0]
 			want := int32(0)
@@ -103,7 +102,7 @@ func TestNodeAlone(t *testing.T) {
 		}
 		return nil
 	})
-	readyNodes(server, 2, 60*time.Second)
+	readyNodes(server, 2)
 	after := pods()
 	for i := range before {
 		if after[i].UID != before[i].UID || after[i].Status.PodIP != before[i].Status.PodIP {

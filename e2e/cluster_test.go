@@ -91,7 +91,7 @@ func (l *lab) machine() *machine {
 			l.t.Errorf("reset %s: %v: %s", name, err, out)
 		}
 		// Killed processes are in /proc until the host's init has reaped them.
-		eventually(l.t, 10*time.Second, name+" leaves nothing behind after reset", func() error {
+		eventually(l.t, name+" leaves nothing behind after reset", func() error {
 			if left := leftovers(m.dir); len(left) > 0 {
 				return errors.New(strings.Join(left, "\n"))
 			}
@@ -121,7 +121,7 @@ func (m *machine) start(command string, args ...string) {
 	m.done = make(chan error, 1)
 	cmd, done := m.cmd, m.done
 	go func() { done <- cmd.Wait() }()
-	eventually(m.t, 60*time.Second, m.Name+" is ready", func() error {
+	eventually(m.t, m.Name+" is ready", func() error {
 		select {
 		case err := <-m.done:
 			m.done <- err
@@ -308,11 +308,11 @@ func (r *repo) healthy() string {
 	return r.m.reconcile("status", "--data-dir", r.m.dir, strings.TrimSpace(r.git("rev-parse", "HEAD")), "--watch")
 }
 
-// eventually asks until ok has no error or the time is over, which is a minute and a half at least: a busy machine may take its time.
-func eventually(t *testing.T, limit time.Duration, what string, ok func() error) {
+// eventually asks until ok has no error or a minute and a half is over: a busy machine may take its time.
+func eventually(t *testing.T, what string, ok func() error) {
 	t.Helper()
+	const limit = 90 * time.Second
 	var err error
-	limit = max(limit, 90*time.Second)
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if err = ok(); err == nil {
 			return

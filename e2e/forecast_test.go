@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -133,7 +132,7 @@ func (f forecast) rules(m *machine, namespace string) {
 			m.t.Errorf("the plan foretold a rule for %s, which no service has: %v", r.Address, ports)
 		}
 		delete(ports, r.Address)
-		eventually(m.t, 10*time.Second, "the kernel balances "+r.Address+" as foretold", func() error {
+		eventually(m.t, "the kernel balances "+r.Address+" as foretold", func() error {
 			if n := backends(m, r.Address); n != r.Expected {
 				return fmt.Errorf("over %d endpoints, not %d", n, r.Expected)
 			}

@@ -88,7 +88,7 @@ func TestGuestbook(t *testing.T) {
 	url := "http://" + svc.Spec.ClusterIP + "/"
 	page := func() {
 		t.Helper()
-		eventually(t, 15*time.Second, "the page through the service's address", func() error {
+		eventually(t, "the page through the service's address", func() error {
 			body, err := m.get(url)
 			if err == nil && !strings.Contains(body, "<h1>Guestbook</h1>") {
 				err = fmt.Errorf("the page is %s", body)
@@ -182,7 +182,7 @@ spec:
 		"the service by its whole name":          {"get http://web.default.svc.cluster.local/", "I am web-"},
 		"the API's service":                      {"lookup kubernetes.default", "10.96.0.1"},
 	} {
-		eventually(t, 10*time.Second, what+", from a pod", func() error {
+		eventually(t, what+", from a pod", func() error {
 			out, err := exec(strings.Fields(tc.args)...)
 			if err == nil && !strings.Contains(out, tc.want) {
 				err = fmt.Errorf("%q in it is missing", tc.want)
@@ -193,7 +193,7 @@ spec:
 			return nil
 		})
 	}
-	eventually(t, 10*time.Second, "the headless name gives the pods' addresses", func() error {
+	eventually(t, "the headless name gives the pods' addresses", func() error {
 		out, err := exec("lookup", "web-headless")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
@@ -224,7 +224,7 @@ spec:
 		t.Errorf("containers restarted before anything was done: %d", restarts())
 	}
 	sigkill(t, processOf(t, "the container", func(cmdline string) bool { return strings.HasSuffix(cmdline, "serve :8080 I am "+pod.Name) }))
-	eventually(t, 20*time.Second, "a killed container is restarted", func() error {
+	eventually(t, "a killed container is restarted", func() error {
 		p, err := c.CoreV1().Pods("default").Get(t.Context(), pod.Name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -243,14 +243,14 @@ spec:
 	sigkill(t, processOf(t, "DNS", func(cmdline string) bool {
 		return strings.HasSuffix(cmdline, "dns --config "+agent.RunDir(m.dir)+"/dns.json")
 	}))
-	eventually(t, 10*time.Second, "names are answered again after DNS was killed", func() error {
+	eventually(t, "names are answered again after DNS was killed", func() error {
 		_, err := exec("lookup", "web.default.svc.cluster.local")
 		return err
 	})
 
 	r.write(map[string]string{"web.yaml": "", "service.yaml": ""})
 	r.push("no web")
-	eventually(t, 20*time.Second, "what left git is gone", func() error {
+	eventually(t, "what left git is gone", func() error {
 		left, err := c.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
 		if err == nil && len(left.Items) > 0 {
 			err = fmt.Errorf("%d pods are left", len(left.Items))
@@ -288,7 +288,7 @@ func TestBackOff(t *testing.T) {
 			return s.State.Waiting != nil && strings.HasPrefix(s.State.Waiting.Reason, "Err") && strings.Contains(s.State.Waiting.Message, "reconcile image")
 		},
 	} {
-		eventually(t, 30*time.Second, "the status of pod "+name, func() error {
+		eventually(t, "the status of pod "+name, func() error {
 			p, err := c.CoreV1().Pods("default").Get(t.Context(), name, metav1.GetOptions{})
 			if err != nil {
 				return err

@@ -45,7 +45,7 @@ func TestNodesComeAndGo(t *testing.T) {
 	toolbox := map[string]string{"toolbox:v1": "./toolbox"}
 	server.start("up")
 	server.images(toolbox)
-	readyNodes(server, 1, 30*time.Second)
+	readyNodes(server, 1)
 	kubectl := func(args ...string) {
 		t.Helper()
 		server.reconcile(append([]string{"kubectl", "--kubeconfig", server.kubeconfig()}, args...)...)
@@ -67,7 +67,7 @@ func TestNodesComeAndGo(t *testing.T) {
 	kubectl("uncordon", server.Name)
 
 	node.kill()
-	eventually(t, 90*time.Second, "the node is lost", func() error {
+	eventually(t, "the node is lost", func() error {
 		n, err := server.client().CoreV1().Nodes().Get(t.Context(), node.Name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ func TestNodesComeAndGo(t *testing.T) {
 	kubectl("taint", "node", node.Name, "node.kubernetes.io/out-of-service-")
 	node.start("agent", agentArgs...)
 	podOn(t, server, "app=watch", node.Name)
-	eventually(t, 60*time.Second, "one container of db runs", func() error {
+	eventually(t, "one container of db runs", func() error {
 		count := 0
 		for _, p := range processes() {
 			if strings.HasSuffix(p.cmdline, "serve :8080 the one db") {
@@ -107,7 +107,7 @@ func TestNodesComeAndGo(t *testing.T) {
 func podOn(t *testing.T, m *machine, selector, node string) time.Time {
 	t.Helper()
 	var at time.Time
-	eventually(t, 60*time.Second, selector+" is ready on "+node, func() error {
+	eventually(t, selector+" is ready on "+node, func() error {
 		list, err := m.client().CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{LabelSelector: selector})
 		if err != nil {
 			return err

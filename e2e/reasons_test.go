@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -76,7 +75,7 @@ func TestReasonsAndLogs(t *testing.T) {
 
 	commit := strings.TrimSpace(r.git("rev-parse", "HEAD"))[:12]
 	for _, what := range []string{"commit received", "commit validated", "commit planned", "entry committed", "commit committed", "image pulled", "container started", "pod ready"} {
-		eventually(t, 15*time.Second, "the log tells of "+what, func() error {
+		eventually(t, "the log tells of "+what, func() error {
 			for line := range strings.Lines(m.log()) {
 				if strings.Contains(line, fmt.Sprintf("msg=%q", what)) && strings.Contains(line, "commit="+commit) {
 					return nil

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,10 +30,10 @@ func copyKeys(t *testing.T, from, to *machine) {
 }
 
 // readyNodes waits until so many nodes are ready, as the server of m sees it.
-func readyNodes(m *machine, want int, limit time.Duration) {
+func readyNodes(m *machine, want int) {
 	m.t.Helper()
 	c := m.client()
-	eventually(m.t, limit, fmt.Sprintf("%d nodes are ready", want), func() error {
+	eventually(m.t, fmt.Sprintf("%d nodes are ready", want), func() error {
 		nodes, err := c.CoreV1().Nodes().List(m.t.Context(), metav1.ListOptions{})
 		if err != nil {
 			return err
@@ -97,7 +96,7 @@ func TestThreeMachines(t *testing.T) {
 		ms = append(ms, m)
 	}
 	c := ms[0].client()
-	readyNodes(ms[0], 3, 30*time.Second)
+	readyNodes(ms[0], 3)
 	r := ms[0].repo()
 	r.write(map[string]string{"web.yaml": spread})
 	t.Log(r.push("web on three machines"))
@@ -120,7 +119,7 @@ func TestThreeMachines(t *testing.T) {
 	answers := func(m *machine, want int) {
 		t.Helper()
 		seen := map[string]bool{}
-		eventually(t, 30*time.Second, fmt.Sprintf("%d replicas answer %s through the service's address", want, m.Name), func() error {
+		eventually(t, fmt.Sprintf("%d replicas answer %s through the service's address", want, m.Name), func() error {
 			body, err := m.get("http://" + svc.Spec.ClusterIP + "/")
 			if err != nil {
 				return err
@@ -136,7 +135,7 @@ func TestThreeMachines(t *testing.T) {
 		answers(m, 6)
 	}
 	for _, p := range pods.Items {
-		eventually(t, 15*time.Second, "pod "+p.Name+" reaches the service by its name", func() error {
+		eventually(t, "pod "+p.Name+" reaches the service by its name", func() error {
 			out, err := ms[0].try("kubectl", "--kubeconfig", ms[0].kubeconfig(), "exec", p.Name, "--", "/app", "get", "http://web/")
 			if err != nil {
 				return fmt.Errorf("%w: %s", err, out)
@@ -153,7 +152,7 @@ func TestThreeMachines(t *testing.T) {
 	ms[0].kill()
 	answers(ms[1], 6)
 	r2 := ms[1].repo()
-	eventually(t, 30*time.Second, "clone from another server", func() error {
+	eventually(t, "clone from another server", func() error {
 		out, err := ms[1].try("git", "-C", r2.dir, "pull", "-q", "cluster", "main")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
@@ -161,7 +160,7 @@ func TestThreeMachines(t *testing.T) {
 		return nil
 	})
 	// The lost node counts as ready until its lease has run out, as in Kubernetes; a pod placed there would wait for its return.
-	readyNodes(ms[1], 2, 90*time.Second)
+	readyNodes(ms[1], 2)
 	lost(ms[1], ms[0].Name, true)
 	var client string
 	for _, p := range pods.Items {
@@ -169,10 +168,10 @@ func TestThreeMachines(t *testing.T) {
 			client = p.Name
 		}
 	}
-	reachesAPI(ms[1], client, 5, 90*time.Second)
+	reachesAPI(ms[1], client, 5)
 	r2.write(map[string]string{"more.yaml": strings.ReplaceAll(strings.ReplaceAll(spread, "name: web", "name: more"), "replicas: 6", "replicas: 1")})
 	t.Log(r2.push("more, with one server gone"))
-	eventually(t, 60*time.Second, "what was pushed without the first server runs", func() error {
+	eventually(t, "what was pushed without the first server runs", func() error {
 		d, err := ms[1].client().AppsV1().Deployments("default").Get(t.Context(), "more", metav1.GetOptions{})
 		if err == nil && d.Status.ReadyReplicas != 1 {
 			err = fmt.Errorf("%d are ready", d.Status.ReadyReplicas)
@@ -180,18 +179,18 @@ func TestThreeMachines(t *testing.T) {
 		return err
 	})
 	ms[0].start("up")
-	eventually(t, 30*time.Second, "the killed server follows again", func() error {
+	eventually(t, "the killed server follows again", func() error {
 		_, err := ms[0].client().AppsV1().Deployments("default").Get(t.Context(), "more", metav1.GetOptions{})
 		return err
 	})
-	readyNodes(ms[1], 3, 30*time.Second)
+	readyNodes(ms[1], 3)
 	lost(ms[1], ms[0].Name, false)
 }
 
 // measured waits until a server tells what so many nodes use.
 func measured(m *machine, want int) {
 	m.t.Helper()
-	eventually(m.t, 60*time.Second, fmt.Sprintf("%s tells what %d nodes use", m.Name, want), func() error {
+	eventually(m.t, fmt.Sprintf("%s tells what %d nodes use", m.Name, want), func() error {
 		out, err := m.try("kubectl", "--kubeconfig", m.kubeconfig(), "--server", "https://"+m.ip+":6443", "top", "nodes", "--no-headers")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
@@ -206,7 +205,7 @@ func measured(m *machine, want int) {
 // lost waits until a node is tainted as unreachable and its endpoints are out of service web, or until both is undone.
 func lost(m *machine, node string, want bool) {
 	m.t.Helper()
-	eventually(m.t, 30*time.Second, fmt.Sprintf("node %s is lost: %v", node, want), func() error {
+	eventually(m.t, fmt.Sprintf("node %s is lost: %v", node, want), func() error {
 		n, err := m.client().CoreV1().Nodes().Get(m.t.Context(), node, metav1.GetOptions{})
 		if err != nil {
 			return err

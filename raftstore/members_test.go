@@ -69,7 +69,7 @@ func TestServersJoinBySnapshot(t *testing.T) {
 		joiner.Join = true
 		var fetched atomic.Int64 // by two members
 		joiner.Fetch = func(_ context.Context, from Server, digest string) ([]byte, error) {
-			if fetched.Add(1); from.ID != "one" && from.ID != "two" && from.ID != "three" {
+			if fetched.Add(1); from.ID != "one" {
 				t.Errorf("a blob is looked for at %v", from)
 			}
 			return one.ServeBlob(digest)
