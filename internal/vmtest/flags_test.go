@@ -18,15 +18,18 @@ func TestRewrite(t *testing.T) {
 func TestReceive(t *testing.T) {
 	var b bytes.Buffer
 	f := &frames{w: &b}
+	f.beat()()
 	f.send(frameExit, []byte("3"))
-	if code, err := receive(&b, arguments{}); code != 3 || err != nil {
-		t.Errorf("exit frame: %d, %v", code, err)
+	heard := 0
+	hear := func() { heard++ }
+	if code, err := receive(&b, arguments{}, hear); code != 3 || err != nil || heard < 2 {
+		t.Errorf("exit frame: %d, %v, heard %d times", code, err, heard)
 	}
-	if _, err := receive(bytes.NewReader(nil), arguments{}); err == nil {
+	if _, err := receive(bytes.NewReader(nil), arguments{}, hear); err == nil {
 		t.Error("a machine that sends nothing is no failure")
 	}
 	f.send('?', nil)
-	if _, err := receive(&b, arguments{}); err == nil {
+	if _, err := receive(&b, arguments{}, hear); err == nil {
 		t.Error("an unknown frame is no failure")
 	}
 }

@@ -123,6 +123,7 @@ func run() error {
 	if err := prepare(); err != nil {
 		return err
 	}
+	defer out.beat()()
 	code := tests(r, out)
 	out.sendFile(frameProfile, "", guestProfile)
 	entries, _ := os.ReadDir(guestCoverDir)
@@ -284,6 +285,24 @@ type frames struct {
 func (f *frames) Write(b []byte) (int, error) {
 	f.send(frameOutput, b)
 	return len(b), nil
+}
+
+// beat tells the host every now and then that this process runs, until the function that it returns is called.
+func (f *frames) beat() (end func()) {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ticks := time.NewTicker(beat); ; {
+			f.send(frameAlive, nil)
+			select {
+			case <-ticks.C:
+			case <-stop:
+				ticks.Stop()
+				return
+			}
+		}
+	}()
+	return func() { close(stop); <-ended }
 }
 
 func (f *frames) send(kind byte, data []byte) {

@@ -23,6 +23,7 @@ const (
 	frameProfile  = 'c' // the cover profile
 	frameCoverDir = 'd' // a file of the coverage folder: name, NUL, content
 	frameExit     = 'x' // the exit code, decimal
+	frameAlive    = 'a' // nothing: process 1 runs
 )
 
 // host packs, boots and waits; it returns the exit code.
@@ -53,12 +54,29 @@ func boot(cfg Config) (int, error) {
 	if timeout == 0 {
 		timeout = 5 * time.Minute
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
 	args := rewrite(os.Args[1:])
 	args.guest = append(args.guest, "-test.timeout="+(timeout-sayWhy).String())
-	return runMachine(ctx, cfg, args)
+	once := func() (int, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		return runMachine(ctx, cfg, args)
+	}
+	code, err := once()
+	if errors.Is(err, errStandsStill) {
+		fmt.Fprintf(os.Stderr, "vmtest: %v\nvmtest: no test can do that, so the machine is booted once more; should it happen often, look for what the tests ask of its kernel\n", err)
+		return once()
+	}
+	return code, err
 }
+
+// errStandsStill says that the machine's process 1 was not heard: its kernel or the emulator hangs. A test that hangs is none of that.
+var errStandsStill = fmt.Errorf("the machine stands still: its process 1 was not heard for %s", stillFor)
+
+// stillFor is how long a machine may say nothing, boot included, and beat how often it says that it runs. Both are wide: it shares the host.
+const (
+	stillFor = 2 * time.Minute
+	beat     = 5 * time.Second
+)
 
 // sayWhy is how long before the machine's own end its tests are ended: a test that hangs then tells where, which a machine that is
 // switched off cannot.
@@ -95,6 +113,10 @@ func runMachine(ctx context.Context, cfg Config, args arguments) (int, error) {
 		return 0, err
 	}
 	defer out.Close()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	still := time.AfterFunc(stillFor, func() { stop(errStandsStill) })
+	defer still.Stop()
 	cmd := exec.CommandContext(ctx, qemu, qemuArgs(cfg, initrd, console)...)
 	cmd.ExtraFiles = []*os.File{in}
 	cmd.Stderr = os.Stderr
@@ -103,10 +125,10 @@ func runMachine(ctx context.Context, cfg Config, args arguments) (int, error) {
 		return 0, fmt.Errorf("start %s: %w", qemu, err)
 	}
 	in.Close()
-	code, err := receive(out, args)
+	code, err := receive(out, args, func() { still.Reset(stillFor) })
 	waitErr := cmd.Wait()
 	if err != nil {
-		return 0, fmt.Errorf("%w\n%s", errors.Join(err, ctx.Err(), waitErr), tail(console))
+		return 0, fmt.Errorf("%w\n%s", errors.Join(err, context.Cause(ctx), waitErr), tail(console))
 	}
 	return code, nil
 }
@@ -136,8 +158,8 @@ func qemuArgs(cfg Config, initrd, console string) []string {
 	return args
 }
 
-// receive copies the guest's frames to where they belong and returns the exit code.
-func receive(r io.Reader, args arguments) (int, error) {
+// receive copies the guest's frames to where they belong and returns the exit code. It calls heard at each.
+func receive(r io.Reader, args arguments, heard func()) (int, error) {
 	in := bufio.NewReader(r)
 	for {
 		var head [5]byte
@@ -148,7 +170,9 @@ func receive(r io.Reader, args arguments) (int, error) {
 		if _, err := io.ReadFull(in, data); err != nil {
 			return 0, fmt.Errorf("a frame of the machine is cut off: %w", err)
 		}
+		heard()
 		switch head[0] {
+		case frameAlive:
 		case frameOutput:
 			_, _ = args.output().Write(data)
 		case frameProfile:
