@@ -88,7 +88,7 @@ vm-kernel: ## fetch the kernel that the VM tests boot, through apt, into a cache
 .PHONY: vm
 vm: export VMTEST_REQUIRED = 1
 vm: helper vm-kernel ## the proxy's suite on IPVS and the runtime's on cgroup v2, in a virtual machine, one after the other
-	go test -p 1 -timeout 15m $(VM_SUITES)
+	go test -p 1 -timeout 30m $(VM_SUITES)
 
 .PHONY: e2e
 e2e: build ## the whole: real git, kubectl, containers and nftables on machines made of network namespaces; E2E_RUN=TestX for one

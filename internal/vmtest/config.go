@@ -34,6 +34,9 @@ type Config struct {
 	CPUs int
 	// Timeout bounds boot and tests; 0 means 5 minutes.
 	Timeout time.Duration
+
+	// blocked is when the kernel is asked for the tasks that it holds, should the tests not have ended; 0 means never.
+	blocked time.Duration
 }
 
 // Validate lists everything that is wrong with c.

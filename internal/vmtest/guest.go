@@ -124,6 +124,9 @@ func run() error {
 		return err
 	}
 	defer out.beat()()
+	if r.Blocked > 0 {
+		defer time.AfterFunc(r.Blocked, showBlocked).Stop()
+	}
 	code := tests(r, out)
 	out.sendFile(frameProfile, "", guestProfile)
 	entries, _ := os.ReadDir(guestCoverDir)
@@ -285,6 +288,15 @@ type frames struct {
 func (f *frames) Write(b []byte) (int, error) {
 	f.send(frameOutput, b)
 	return len(b), nil
+}
+
+// showBlocked has the kernel write to its console which tasks wait in it and cannot be ended, and what its processors do.
+func showBlocked() {
+	for _, what := range []string{"w", "l"} {
+		if err := os.WriteFile("/proc/sysrq-trigger", []byte(what), 0o200); err != nil {
+			fmt.Fprintln(os.Stderr, "vmtest: ask the kernel for the tasks that it holds:", err)
+		}
+	}
 }
 
 // beat tells the host every now and then that this process runs, until the function that it returns is called.

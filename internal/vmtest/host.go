@@ -56,14 +56,15 @@ func boot(cfg Config) (int, error) {
 	}
 	args := rewrite(os.Args[1:])
 	args.guest = append(args.guest, "-test.timeout="+(timeout-sayWhy).String())
+	cfg.blocked = timeout - sayWhy + sayWhy/4
 	once := func() (int, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		return runMachine(ctx, cfg, args)
 	}
 	code, err := once()
-	if errors.Is(err, errStandsStill) {
-		fmt.Fprintf(os.Stderr, "vmtest: %v\nvmtest: no test can do that, so the machine is booted once more; should it happen often, look for what the tests ask of its kernel\n", err)
+	if errors.Is(err, errStandsStill) || errors.Is(err, context.DeadlineExceeded) {
+		fmt.Fprintf(os.Stderr, "vmtest: %v\nvmtest: no test can do that, for Go ends tests at their limit; it is the machine's kernel or the emulator. It is booted once more; should it happen often, look for what the tests ask of its kernel\n", err)
 		return once()
 	}
 	return code, err
@@ -80,7 +81,7 @@ const (
 
 // sayWhy is how long before the machine's own end its tests are ended: a test that hangs then tells where, which a machine that is
 // switched off cannot.
-const sayWhy = 45 * time.Second
+const sayWhy = time.Minute
 
 // Run boots a machine in which this test binary runs with the given flags (-test.run=X), and returns its exit code; cfg.Timeout is not looked at.
 // What the tests print goes to out as it comes. When ctx ends the machine ends as when its power is cut: what its kernel had not written to
@@ -239,7 +240,7 @@ func tail(path string) string {
 	if err != nil {
 		return ""
 	}
-	const keep = 4000
+	const keep = 16000
 	if len(b) > keep {
 		b = b[len(b)-keep:]
 	}

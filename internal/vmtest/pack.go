@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // recipe is what the guest reads to know what to do.
@@ -19,6 +20,8 @@ type recipe struct {
 	Args []string
 	// Env are environment variables, NAME=VALUE.
 	Env []string
+	// Blocked is when the kernel is asked for the tasks that it holds, if the tests run so long; 0 means never.
+	Blocked time.Duration
 }
 
 const (
@@ -63,7 +66,7 @@ func pack(path string, cfg Config, args []string) error {
 	if err != nil {
 		return err
 	}
-	r := recipe{Args: args}
+	r := recipe{Args: args, Blocked: cfg.blocked}
 	for name, value := range cfg.Env {
 		r.Env = append(r.Env, name+"="+value)
 	}
