@@ -92,17 +92,33 @@ func (c *class) place(s *Snapshot, i int32) {
 	c.up(b, c.at[i])
 }
 
-// score is the weighted sum of the scores that depend on the node alone and are not put into proportion to others.
-func (c *class) score(s *Snapshot, i int32) int64 {
-	p, n, w := c.profile, s.nodes[i], &c.weight
-	sum := w.fit*p.fitScore(n, c.demand) + w.balanced*p.balanced(n, c.demand) + w.image*c.imageOf(i)
-	if w.load > 0 {
-		sum += w.load * n.loadScore(c.demand)
+// ownScores are the scores of a node that depend on it alone, each before its weight.
+type ownScores struct{ fit, balanced, image, load int64 }
+
+func (c *class) own(s *Snapshot, i int32) ownScores {
+	n := s.nodes[i]
+	out := ownScores{image: c.imageOf(i)}
+	out.fit, out.balanced = c.profile.resourceScores(&c.weight, n, c.demand)
+	if c.weight.load > 0 {
+		out.load = n.loadScore(c.demand)
 	}
+	return out
+}
+
+// weigh is their weighted sum, with those of the profile's extensions.
+func (c *class) weigh(own *ownScores, i int32) int64 {
+	w := &c.weight
+	sum := w.fit*own.fit + w.balanced*own.balanced + w.image*own.image + w.load*own.load
 	if c.foreigns != nil {
 		sum += c.foreigns[i]
 	}
 	return sum
+}
+
+// score is the weighted sum of the scores that depend on the node alone and are not put into proportion to others.
+func (c *class) score(s *Snapshot, i int32) int64 {
+	own := c.own(s, i)
+	return c.weigh(&own, i)
 }
 
 // imageOf is ImageLocality's score.

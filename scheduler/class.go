@@ -85,6 +85,10 @@ type effect struct {
 type pluginWeights struct {
 	fit, balanced, image, load int64
 	proportioned               [len(proportioned)]int64
+	// usual tells that resources are scored as by Kubernetes' default profile: the more of CPU and memory is left the better. Then cpu and memory are
+	// their weights there.
+	usual       bool
+	cpu, memory int64
 }
 
 func weightsOf(p *Profile) pluginWeights {
@@ -92,7 +96,25 @@ func weightsOf(p *Profile) pluginWeights {
 	for i, name := range proportioned {
 		w.proportioned[i] = p.Weights[name]
 	}
+	w.usual = p.Fit == LeastAllocated && cpuAndMemory(p.Resources) && cpuAndMemory(p.Balanced)
+	for _, r := range p.Resources {
+		switch r.Name {
+		case corev1.ResourceCPU:
+			w.cpu = r.Weight
+		case corev1.ResourceMemory:
+			w.memory = r.Weight
+		}
+	}
 	return w
+}
+
+// cpuAndMemory tells whether a list names these two, each once.
+func cpuAndMemory(list []ResourceWeight) bool {
+	if len(list) != 2 {
+		return false
+	}
+	names := [2]corev1.ResourceName{list[0].Name, list[1].Name}
+	return names == [2]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} || names == [2]corev1.ResourceName{corev1.ResourceMemory, corev1.ResourceCPU}
 }
 
 // classOf finds the class of a pod, or makes it.

@@ -54,20 +54,20 @@ func (s *Snapshot) Verdicts(pod *corev1.Pod) []Verdict {
 	c := s.classOf(pod)
 	p := &podState{pod: pod, demand: c.demand, group: c.group}
 	out := make([]Verdict, len(s.nodes))
-	w, known := wording{}, map[string]string{}
+	w, known := &wording{texts: map[shortage][]string{}}, map[string]string{}
+	fits := sites{byHash: map[uint64][]int32{}}
 	for i, n := range s.nodes {
-		out[i].Node = n.name
+		v := &out[i]
+		v.Node = n.name
 		if r := s.refusalOf(c, p, int32(i)); r != nil {
-			out[i].Plugin, out[i].Reasons, out[i].Unresolvable = r.plugin, r.reasons, r.unresolvable
-			out[i].Detail = s.detail(c, n, r, w, known)
+			v.Plugin, v.Reasons, v.Unresolvable = r.plugin, r.reasons, r.unresolvable
+			v.Detail = s.detail(c, n, r, w, known)
 			continue
 		}
-		out[i].Fits = true
+		v.Fits = true
+		fits.add(s, c, int32(i))
 	}
-	if c.all != nil {
-		return out
-	}
-	s.score(c, p, out)
+	s.score(c, &fits, out)
 	return out
 }
 
@@ -107,42 +107,77 @@ func (s *Snapshot) Preemptions(pod *corev1.Pod) (out []Preemption) {
 	return out
 }
 
-// score fills in the scores of the nodes that fit.
-func (s *Snapshot) score(c *class, p *podState, out []Verdict) {
-	var list []candidate
-	if c.pinned {
-		if at, ok := s.byName[PinnedTo(&p.pod.Spec)]; ok && out[at].Fits {
-			s.full(c)
-			c.base[at] = c.score(s, at)
-			list = []candidate{{node: at, count: 1, own: c.base[at]}}
-			c.rate(list)
-		}
-	} else {
-		list = s.candidates(c, p)
-	}
-	r := rater{s: s, c: c, weights: weightsByPlugin(c.profile)}
-	for k := range list {
-		m := &list[k]
-		r.begin(m)
-		nodes := []int32{m.node}
-		if b := c.of[m.node]; b != nil && !c.pinned {
-			nodes = b.heap
-		}
-		for _, at := range nodes {
-			v := &out[at]
-			v.Score = m.total - c.base[m.node] + c.base[at]
-			v.Scores = r.of(at)
-		}
+// score fills in the scores of the nodes that fit. Those that the rules about other pods cannot tell apart are rated together, as where pods are placed; a
+// class needs no buckets for that.
+func (s *Snapshot) score(c *class, fits *sites, out []Verdict) {
+	c.rate(fits.list)
+	r := rater{c: c, weights: weightsByPlugin(c.profile), known: make([]map[ownScores][]PluginScore, len(fits.list)), last: make([]rated, len(fits.list))}
+	for k := range fits.nodes {
+		x := &fits.nodes[k]
+		m, v := &fits.list[x.site], &out[x.at]
+		v.Score = m.total + c.weigh(&x.own, x.at)
+		v.Scores = r.of(m, x, s.nodes[x.at])
 	}
 }
 
-// rater tells the shares of scores. Nodes of a candidate that score the same by each plugin share them: in a large cluster most do.
+// sites are the nodes that fit, and the candidates of an explanation, whose scores are those that their nodes share: nodes that a bucket would hold
+// together, but for those of different domains that count in a soft constraint, which are counted there.
+type sites struct {
+	list   []candidate
+	keys   [][]int64
+	byHash map[uint64][]int32
+	nodes  []sited
+}
+
+// sited is a node that fits.
+type sited struct {
+	at, site int32
+	own      ownScores
+}
+
+// add takes a node in.
+func (l *sites) add(s *Snapshot, c *class, at int32) {
+	if l.nodes == nil {
+		l.nodes = make([]sited, 0, len(s.nodes)-int(at))
+	}
+	k := l.of(c, at)
+	l.list[k].count++
+	l.nodes = append(l.nodes, sited{at, k, c.own(s, at)})
+}
+
+// of is the number of a node's site.
+func (l *sites) of(c *class, at int32) int32 {
+	h := c.keyOf(at)
+	for i := range c.soft {
+		if sl := c.slots[c.soft[i].slot]; sl.wide && sl.key != "" {
+			c.key = append(c.key, int64(sl.domain[at]))
+			h = mix(h ^ uint64(sl.domain[at]))
+		}
+	}
+	for _, k := range l.byHash[h] {
+		if equal(l.keys[k], c.key) {
+			return k
+		}
+	}
+	k := int32(len(l.list))
+	l.list = append(l.list, candidate{node: at})
+	l.keys = append(l.keys, slices.Clone(c.key))
+	l.byHash[h] = append(l.byHash[h], k)
+	return k
+}
+
+// rater tells the shares of scores. Nodes of a site that score the same by each plugin share them: in a large cluster most do.
 type rater struct {
-	s       *Snapshot
 	c       *class
-	m       *candidate
 	weights [len(scored)]int64
-	known   map[[4]int64][]PluginScore
+	known   []map[ownScores][]PluginScore // by site
+	last    []rated                       // by site: what was asked for last, which is mostly asked for again
+}
+
+// rated are the shares of the score of a site's nodes that score so much by themselves.
+type rated struct {
+	own    ownScores
+	shares []PluginScore
 }
 
 // scored are the plugins that score, in the order in which they are told; extensions come after them.
@@ -155,31 +190,31 @@ func weightsByPlugin(p *Profile) (out [len(scored)]int64) {
 	return out
 }
 
-// begin goes on to the nodes of another candidate.
-func (r *rater) begin(m *candidate) { r.m, r.known = m, map[[4]int64][]PluginScore{} }
-
-// of are the shares of a node's score.
-func (r *rater) of(at int32) []PluginScore {
-	c, n := r.c, r.s.nodes[at]
-	own := [4]int64{c.profile.fitScore(n, c.demand), c.profile.balanced(n, c.demand), c.imageOf(at), 0}
-	if c.weight.load > 0 {
-		own[3] = n.loadScore(c.demand)
+// of are the shares of the score of a node of a site.
+func (r *rater) of(m *candidate, x *sited, n *nodeState) []PluginScore {
+	if len(r.c.profile.own) > 0 {
+		return r.shares(m, &x.own, n)
 	}
-	if len(c.profile.own) > 0 {
-		return r.shares(own, n)
+	l := &r.last[x.site]
+	if l.shares != nil && l.own == x.own {
+		return l.shares
 	}
-	list, ok := r.known[own]
+	list, ok := r.known[x.site][x.own]
 	if !ok {
-		list = r.shares(own, n)
-		r.known[own] = list
+		list = r.shares(m, &x.own, n)
+		if r.known[x.site] == nil {
+			r.known[x.site] = map[ownScores][]PluginScore{}
+		}
+		r.known[x.site][x.own] = list
 	}
+	*l = rated{x.own, list}
 	return list
 }
 
-func (r *rater) shares(own [4]int64, n *nodeState) []PluginScore {
-	w := &r.m.weighted
+func (r *rater) shares(m *candidate, own *ownScores, n *nodeState) []PluginScore {
+	w := &m.weighted
 	out := make([]PluginScore, 0, len(scored)+len(r.c.profile.own))
-	for i, score := range [len(scored)]int64{w[0], w[1], own[0], w[2], w[3], own[1], own[2], w[4], own[3]} {
+	for i, score := range [len(scored)]int64{w[0], w[1], own.fit, w[2], w[3], own.balanced, own.image, w[4], own.load} {
 		if r.weights[i] > 0 {
 			out = append(out, PluginScore{scored[i], score, r.weights[i]})
 		}
@@ -192,25 +227,36 @@ func (r *rater) shares(own [4]int64, n *nodeState) []PluginScore {
 	return out
 }
 
-// wording keeps how shortages are told: many nodes have the same.
-type wording map[shortage][]string
-
-// of is how what a node lacks is told.
-func (w wording) of(list []shortage) (out []string) {
-	if len(list) == 1 {
-		return w.one(list[0])
-	}
-	for _, l := range list {
-		out = append(out, w.one(l)...)
-	}
-	return out
+// wording keeps how shortages are told: many nodes have the same, and most the same as the node before.
+type wording struct {
+	texts map[shortage][]string
+	last  []shortage
+	told  []string // of last
+	short []shortage
 }
 
-func (w wording) one(l shortage) []string {
-	text, ok := w[l]
+// of is how what a node lacks is told.
+func (w *wording) of(n *nodeState, d *demand) []string {
+	w.short = n.short(d, w.short[:0])
+	if len(w.last) > 0 && slices.Equal(w.short, w.last) {
+		return w.told
+	}
+	w.last, w.short = w.short, w.last
+	if w.told = nil; len(w.last) == 1 {
+		w.told = w.one(w.last[0])
+		return w.told
+	}
+	for _, l := range w.last {
+		w.told = append(w.told, w.one(l)...)
+	}
+	return w.told
+}
+
+func (w *wording) one(l shortage) []string {
+	text, ok := w.texts[l]
 	if !ok {
 		text = []string{l.text()}
-		w[l] = text
+		w.texts[l] = text
 	}
 	return text
 }
@@ -224,7 +270,7 @@ func (l shortage) text() string {
 }
 
 // detail names the numbers behind a refusal, and what would have to change.
-func (s *Snapshot) detail(c *class, n *nodeState, r *refusal, w wording, known map[string]string) (out []string) {
+func (s *Snapshot) detail(c *class, n *nodeState, r *refusal, w *wording, known map[string]string) (out []string) {
 	switch r.plugin {
 	case taintToleration:
 		t := untolerated(n.node, &c.pod.Spec)
@@ -232,7 +278,7 @@ func (s *Snapshot) detail(c *class, n *nodeState, r *refusal, w wording, known m
 	case nodeUnschedulable:
 		return []string{"the node is cordoned; uncordon it"}
 	case nodeResourcesFit:
-		return w.of(n.short(c.demand))
+		return w.of(n, c.demand)
 	case nodePorts:
 		for _, p := range c.ports {
 			if n.conflicts(p) {

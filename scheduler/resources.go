@@ -162,9 +162,8 @@ type shortage struct {
 	asked, used, offers int64
 }
 
-// short lists what the node lacks for the demand, in kube-scheduler's order.
-func (n *nodeState) short(d *demand) []shortage {
-	var out []shortage
+// short appends what the node lacks for the demand, in kube-scheduler's order.
+func (n *nodeState) short(d *demand, out []shortage) []shortage {
 	a, u, r := &n.allocatable, &n.used, &d.requests
 	if int64(len(n.pods))+1 > n.maxPods {
 		out = append(out, shortage{"pods", 1, int64(len(n.pods)), n.maxPods})
@@ -226,7 +225,7 @@ func (s *Snapshot) shortRefusal(n *nodeState, d *demand) *refusal {
 // shortRefusal puts shortages into kube-scheduler's words. Nobody's going helps where the pod asks for more than the node offers.
 func (n *nodeState) shortRefusal(d *demand) *refusal {
 	out := &refusal{plugin: nodeResourcesFit}
-	for _, s := range n.short(d) {
+	for _, s := range n.short(d, nil) {
 		if s.resource == "pods" {
 			out.reasons = append(out.reasons, "Too many pods")
 			continue

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-
-	corev1 "k8s.io/api/core/v1"
 )
 
 // A class of few pods finds its nodes without buckets of its own: the nodes of its shape that the rules about other pods cannot tell apart are a
@@ -119,18 +117,8 @@ func (s *Snapshot) search(c *class, p *podState) (int32, bool) {
 
 // searchable tells whether what the best of a block scores at most can be told, and whether no rule has to know all nodes that fit.
 func (s *Snapshot) searchable(c *class) bool {
-	p := c.profile
-	if p.Fit != LeastAllocated || c.storage != nil || c.weight.load > 0 || c.foreigns != nil {
+	if !c.weight.usual || c.storage != nil || c.weight.load > 0 || c.foreigns != nil {
 		return false
-	}
-	if len(p.Resources) != 2 || len(p.Balanced) != 2 {
-		return false
-	}
-	for _, list := range [][]ResourceWeight{p.Resources, p.Balanced} {
-		names := [2]corev1.ResourceName{list[0].Name, list[1].Name}
-		if names != [2]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} && names != [2]corev1.ResourceName{corev1.ResourceMemory, corev1.ResourceCPU} {
-			return false
-		}
 	}
 	if len(c.soft) == 0 {
 		return true
@@ -287,14 +275,8 @@ type query struct {
 
 func (c *class) query(s *Snapshot) *query {
 	q := &query{s: s, c: c, cpu: float64(c.requests.cpu), memory: float64(c.requests.memory), scoreCPU: float64(c.demand.score.cpu), scoreMem: float64(c.demand.score.memory),
-		asks: c.requests.cpu != 0 || c.requests.memory != 0, counts: len(c.soft) > 0}
-	for _, r := range c.profile.Resources {
-		if r.Name == corev1.ResourceCPU {
-			q.weightCPU = r.Weight
-		} else {
-			q.weightMem = r.Weight
-		}
-	}
+		asks: c.requests.cpu != 0 || c.requests.memory != 0, counts: len(c.soft) > 0,
+		weightCPU: c.weight.cpu, weightMem: c.weight.memory}
 	return q
 }
 
