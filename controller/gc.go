@@ -13,7 +13,7 @@ import (
 
 // garbage follows ownerReferences: what has lost all its owners is deleted, an owner that is deleted in the foreground waits
 // for its dependents, and one that orphans them lets go of them first. An owner is known by UID, never by name alone, and
-// one in another namespace counts as absent, as in Kubernetes. An owner of a kind that we do not know counts as present.
+// one in another namespace counts as absent, as in Kubernetes. Of an owner that cannot be looked for nothing is known: who names one is left alone.
 type garbage struct{}
 
 func (garbage) Name() string { return "garbagecollector" }
@@ -34,34 +34,46 @@ func (garbage) Keys(v View, ch Change, emit func(object.Key)) {
 		for child := range v.Owned(ch.Old.GetUID()) {
 			emit(object.KeyOf(child))
 		}
-		for _, ref := range ch.Old.GetOwnerReferences() {
-			if owner, state := ownerOf(v, ch.Old, ref); state == present && owner.GetDeletionTimestamp() != nil {
-				emit(object.KeyOf(owner))
-			}
-		}
+		emitGoingOwners(v, ch.Old, emit)
 		return
 	}
-	if o.GetDeletionTimestamp() != nil {
-		if len(o.GetFinalizers()) > 0 {
-			emit(ch.Key)
-		}
-		return
+	if o.GetDeletionTimestamp() != nil && len(o.GetFinalizers()) > 0 {
+		emit(ch.Key)
 	}
 	if ch.Old != nil && sameOwners(ch.Old, o) {
 		return
 	}
+	if ch.Old != nil {
+		emitGoingOwners(v, ch.Old, emit) // who waits for o may wait no longer
+	}
+	emitGoingOwners(v, o, emit)
+	if o.GetDeletionTimestamp() == nil && slices.ContainsFunc(o.GetOwnerReferences(), func(ref metav1.OwnerReference) bool {
+		_, state := ownerOf(v, o, ref)
+		return state == absent
+	}) {
+		emit(ch.Key)
+	}
+}
+
+// emitGoingOwners emits the owners of o whose deletion has begun.
+func emitGoingOwners(v View, o object.Object, emit func(object.Key)) {
 	for _, ref := range o.GetOwnerReferences() {
-		owner, state := ownerOf(v, o, ref)
-		if state == absent {
-			emit(ch.Key)
-		} else if state == present && owner.GetDeletionTimestamp() != nil {
+		if owner, state := ownerOf(v, o, ref); state == present && owner.GetDeletionTimestamp() != nil {
 			emit(object.KeyOf(owner))
 		}
 	}
 }
 
+// sameOwners tells whether two states of an object have the same owners, and of these the same ones wait for it.
 func sameOwners(a, b object.Object) bool {
-	return slices.EqualFunc(a.GetOwnerReferences(), b.GetOwnerReferences(), func(x, y metav1.OwnerReference) bool { return x.UID == y.UID })
+	return slices.EqualFunc(a.GetOwnerReferences(), b.GetOwnerReferences(), func(x, y metav1.OwnerReference) bool {
+		return x.UID == y.UID && blocks(x) == blocks(y)
+	})
+}
+
+// blocks tells whether the owner of a reference, deleted in the foreground, waits for who has it.
+func blocks(ref metav1.OwnerReference) bool {
+	return ref.BlockOwnerDeletion != nil && *ref.BlockOwnerDeletion
 }
 
 type presence int
@@ -69,6 +81,7 @@ type presence int
 const (
 	absent presence = iota
 	present
+	// unknown is an owner of a kind that we do not know, and one of a namespace that something outside of all names: no name says which one.
 	unknown
 )
 
@@ -80,6 +93,9 @@ func ownerOf(v View, o object.Object, ref metav1.OwnerReference) (object.Object,
 	key := object.Key{Resource: k.Resource, Name: ref.Name}
 	if k.Namespaced {
 		key.Namespace = o.GetNamespace()
+		if key.Namespace == "" {
+			return nil, unknown
+		}
 	}
 	owner, ok := v.Get(key)
 	if !ok || owner.GetUID() != ref.UID {
@@ -102,9 +118,9 @@ func (garbage) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
 		}
 		return Result{}, nil
 	}
-	lasting, waited := owners(v, o)
+	lasting, waited, known := owners(v, o)
 	switch refs := o.GetOwnerReferences(); {
-	case len(lasting) == len(refs):
+	case !known || len(lasting) == len(refs):
 		return Result{}, nil
 	case len(lasting) > 0 || staysWithoutOwner(o):
 		return Result{Put: []object.Object{withOwners(o, lasting)}}, nil
@@ -114,17 +130,21 @@ func (garbage) Reconcile(v View, key object.Key, _ time.Time) (Result, error) {
 	return Result{Delete: []Deletion{{Key: key}}}, nil
 }
 
-// owners returns the references to owners that stay, and whether there are others that wait for o to go first. What is left has lost its owner.
-func owners(v View, o object.Object) (lasting []metav1.OwnerReference, waited bool) {
+// owners returns the references to owners that stay, and whether there are others that wait for o to go first. What is left has lost its owner. known is false
+// if one of them cannot be looked for.
+func owners(v View, o object.Object) (lasting []metav1.OwnerReference, waited, known bool) {
+	known = true
 	for _, ref := range o.GetOwnerReferences() {
 		switch owner, state := ownerOf(v, o, ref); {
+		case state == unknown:
+			known = false
 		case state == present && owner.GetDeletionTimestamp() != nil && slices.Contains(owner.GetFinalizers(), metav1.FinalizerDeleteDependents):
 			waited = true
 		case state != absent:
 			lasting = append(lasting, ref)
 		}
 	}
-	return lasting, waited
+	return lasting, waited, known
 }
 
 // staysWithoutOwner tells that o is let go of where others are deleted, as nobody may delete it: git declares it, or it is a namespace that a cluster cannot
@@ -148,17 +168,17 @@ func foreground(v View, o object.Object) Result {
 	for child := range v.Owned(o.GetUID()) {
 		deletes := child.GetDeletionTimestamp() == nil
 		if deletes {
-			if lasting, _ := owners(v, child); len(lasting) > 0 || staysWithoutOwner(child) {
+			lasting, _, known := owners(v, child)
+			if known && (len(lasting) > 0 || staysWithoutOwner(child)) {
 				res.Put = append(res.Put, withOwners(child, lasting))
 				continue
 			}
+			deletes = known
 		}
 		if deletes && closesCircle(v, child) {
 			res.Put = append(res.Put, unblocking(child))
 		} else {
-			for _, ref := range child.GetOwnerReferences() {
-				blocked = blocked || ref.UID == o.GetUID() && ref.BlockOwnerDeletion != nil && *ref.BlockOwnerDeletion
-			}
+			blocked = blocked || waitsFor(v, o, child)
 		}
 		if deletes {
 			res.Delete = append(res.Delete, Deletion{Key: object.KeyOf(child), DeleteOptions: DeleteOptions{PropagationPolicy: foregroundIfOwner(v, child)}})
@@ -168,6 +188,18 @@ func foreground(v View, o object.Object) Result {
 		res.Put = append(res.Put, withoutFinalizer(o, metav1.FinalizerDeleteDependents))
 	}
 	return res
+}
+
+// waitsFor tells whether an owner that is deleted in the foreground waits for a child: if a reference of the child leads to it and says so. One that has its UID and
+// leads elsewhere, from another namespace or by another name, is none of its own.
+func waitsFor(v View, o, child object.Object) bool {
+	return slices.ContainsFunc(child.GetOwnerReferences(), func(ref metav1.OwnerReference) bool {
+		if ref.UID != o.GetUID() || !blocks(ref) {
+			return false
+		}
+		_, state := ownerOf(v, child, ref)
+		return state == present
+	})
 }
 
 // closesCircle tells whether something that the child owns waits itself for its dependents: then they may wait for each other, as far as can be
@@ -186,7 +218,9 @@ func unblocking(o object.Object) object.Object {
 	c := object.Copy(o)
 	refs, no := slices.Clone(c.GetOwnerReferences()), false
 	for i := range refs {
-		refs[i].BlockOwnerDeletion = &no
+		if blocks(refs[i]) {
+			refs[i].BlockOwnerDeletion = &no
+		}
 	}
 	c.SetOwnerReferences(refs)
 	return c
@@ -202,12 +236,16 @@ func foregroundIfOwner(v View, child object.Object) string {
 
 func orphan(v View, o object.Object) Result {
 	var res Result
+	last := withoutFinalizer(o, metav1.FinalizerOrphanDependents)
 	for child := range v.Owned(o.GetUID()) {
-		c := object.Copy(child)
-		c.SetOwnerReferences(slices.DeleteFunc(c.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == o.GetUID() }))
-		res.Put = append(res.Put, c)
+		c := last // it may own itself
+		if child.GetUID() != o.GetUID() {
+			c = object.Copy(child)
+			res.Put = append(res.Put, c)
+		}
+		c.SetOwnerReferences(slices.DeleteFunc(slices.Clone(c.GetOwnerReferences()), func(r metav1.OwnerReference) bool { return r.UID == o.GetUID() }))
 	}
-	res.Put = append(res.Put, withoutFinalizer(o, metav1.FinalizerOrphanDependents))
+	res.Put = append(res.Put, last)
 	return res
 }
 
