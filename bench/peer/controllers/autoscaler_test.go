@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -186,13 +185,7 @@ func (p *peer) runAutoscaler(use *measurements) {
 	sc := &scales{p: p, use: use}
 	c := podautoscaler.NewHorizontalController(ctx, p.client.CoreV1(), sc, p.client.AutoscalingV2(), mapper, sc, f.Autoscaling().V2().HorizontalPodAutoscalers(), f.Core().V1().Pods(),
 		15*time.Second, 5*time.Minute, 0.1, 5*time.Minute, 30*time.Second)
-	f.Start(ctx.Done())
-	p.running.Go(func() { c.Run(ctx, 1) })
-	p.running.Go(func() {
-		<-ctx.Done()
-		f.Shutdown()
-	})
-	synctest.Wait()
+	p.run(f, func() { c.Run(ctx, 1) })
 }
 
 // autoscalerLines is what an autoscaler shows.

@@ -26,13 +26,7 @@ func (p *peer) runBudgets() {
 	// Controllers whose size only a scale subresource tells are not in the courses.
 	c := disruption.NewDisruptionController(ctx, core.Pods(), f.Policy().V1().PodDisruptionBudgets(), core.ReplicationControllers(), apps.ReplicaSets(), apps.Deployments(), apps.StatefulSets(),
 		p.client, apimeta.NewDefaultRESTMapper(nil), nil, p.client.Discovery())
-	f.Start(ctx.Done())
-	p.running.Go(func() { c.Run(ctx) })
-	p.running.Go(func() {
-		<-ctx.Done()
-		f.Shutdown()
-	})
-	synctest.Wait()
+	p.run(f, func() { c.Run(ctx) })
 }
 
 // budgetLines is what budgets show. Since when an eviction is allowed is left out: Kubernetes' controller may see a change of a size in two parts.

@@ -31,15 +31,7 @@ func newEndpointPeer(t *testing.T) *peer {
 	s := endpointslice.NewController(ctx, core.Pods(), core.Services(), core.Nodes(), found.EndpointSlices(), 100, p.client, 0)
 	e := endpoint.NewEndpointController(ctx, core.Pods(), core.Services(), core.Endpoints(), p.client, 0)
 	m := endpointslicemirroring.NewController(ctx, core.Endpoints(), found.EndpointSlices(), core.Services(), 1000, p.client, 0)
-	f.Start(ctx.Done())
-	for _, run := range []func(){func() { s.Run(ctx, 1) }, func() { e.Run(ctx, 1) }, func() { m.Run(ctx, 1) }} {
-		p.running.Go(run)
-	}
-	p.running.Go(func() {
-		<-ctx.Done()
-		f.Shutdown()
-	})
-	synctest.Wait()
+	p.run(f, func() { s.Run(ctx, 1) }, func() { e.Run(ctx, 1) }, func() { m.Run(ctx, 1) })
 	return p
 }
 

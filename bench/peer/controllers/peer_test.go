@@ -72,18 +72,23 @@ func newPeer(t *testing.T) *peer {
 	rs := replicaset.NewReplicaSetController(ctx, apps.ReplicaSets(), core.Pods(), p.client, replicaset.BurstReplicas)
 	rc := replication.NewReplicationManager(ctx, core.Pods(), core.ReplicationControllers(), p.client, replication.BurstReplicas)
 	ss := statefulset.NewStatefulSetController(ctx, core.Pods(), apps.StatefulSets(), core.PersistentVolumeClaims(), apps.ControllerRevisions(), p.client)
+	p.run(f, func() { d.Run(ctx, 1) }, func() { j.Run(ctx, 1) }, func() { c.Run(ctx, 1) }, func() { rs.Run(ctx, 1) }, func() { rc.Run(ctx, 1) }, func() { ss.Run(ctx, 1) },
+		func() { ds.Run(ctx, 1) })
+	return p
+}
+
+// run starts informers and the controllers that were built on them, which end with the test.
+func (p *peer) run(f informers.SharedInformerFactory, controllers ...func()) {
+	ctx := p.t.Context()
 	f.Start(ctx.Done())
-	for _, run := range []func(){
-		func() { d.Run(ctx, 1) }, func() { j.Run(ctx, 1) }, func() { c.Run(ctx, 1) }, func() { rs.Run(ctx, 1) }, func() { rc.Run(ctx, 1) }, func() { ss.Run(ctx, 1) }, func() { ds.Run(ctx, 1) },
-	} {
-		p.running.Go(run)
+	for _, c := range controllers {
+		p.running.Go(c)
 	}
 	p.running.Go(func() {
 		<-ctx.Done()
 		f.Shutdown()
 	})
 	synctest.Wait()
-	return p
 }
 
 // react is the API server's part.

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,13 +38,7 @@ func (p *peer) runQuotas() {
 			p.t.Fatal(err)
 		}
 	}
-	f.Start(ctx.Done())
-	p.running.Go(func() { c.Run(ctx, 1) })
-	p.running.Go(func() {
-		<-ctx.Done()
-		f.Shutdown()
-	})
-	synctest.Wait()
+	p.run(f, func() { c.Run(ctx, 1) })
 }
 
 // quotaLines is what quotas show: what is used of what they limit.

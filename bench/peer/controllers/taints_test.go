@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,13 +28,7 @@ func (p *peer) runEviction() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	f.Start(ctx.Done())
-	p.running.Go(func() { c.Run(ctx) })
-	p.running.Go(func() {
-		<-ctx.Done()
-		f.Shutdown()
-	})
-	synctest.Wait()
+	p.run(f, func() { c.Run(ctx) })
 }
 
 // evictionLines is what pods show of an eviction.

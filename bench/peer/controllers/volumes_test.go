@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,15 +36,7 @@ func (p *peer) runVolumes() {
 		p.t.Fatal(err)
 	}
 	volumes := pvprotection.NewPVProtectionController(klog.Background(), core.PersistentVolumes(), p.client)
-	f.Start(ctx.Done())
-	p.running.Go(func() { binder.Run(ctx) })
-	p.running.Go(func() { claims.Run(ctx, 1) })
-	p.running.Go(func() { volumes.Run(ctx, 1) })
-	p.running.Go(func() {
-		<-ctx.Done()
-		f.Shutdown()
-	})
-	synctest.Wait()
+	p.run(f, func() { binder.Run(ctx) }, func() { claims.Run(ctx, 1) }, func() { volumes.Run(ctx, 1) })
 }
 
 // storageLines is what volumes and claims show.
