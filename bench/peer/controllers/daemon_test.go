@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"reconcile/controller"
 	"reconcile/object"
 )
 
@@ -145,7 +146,7 @@ func (m *match) dropNode(name string) bool {
 	for _, s := range []side{m.a, m.b} {
 		for _, o := range s.list("nodes") {
 			if o.GetName() == name {
-				s.delete(o, nil)
+				s.delete(o, controller.DeleteOptions{})
 				found = true
 			}
 		}

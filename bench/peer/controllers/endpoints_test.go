@@ -19,6 +19,7 @@ import (
 	"k8s.io/kubernetes/pkg/controller/endpointslice"
 	"k8s.io/kubernetes/pkg/controller/endpointslicemirroring"
 
+	"reconcile/controller"
 	"reconcile/object"
 )
 
@@ -152,7 +153,7 @@ func (m *match) drop(resource, name string, grace *int64) {
 	for _, s := range []side{m.a, m.b} {
 		for _, o := range s.list(resource) {
 			if o.GetName() == name {
-				s.delete(o, grace)
+				s.delete(o, controller.DeleteOptions{GracePeriodSeconds: grace})
 			}
 		}
 	}

@@ -129,13 +129,15 @@ func (w *ours) settle(now time.Time) {
 	}
 }
 
-func (w *ours) list(resource string) []object.Object {
-	return slices.Collect(w.state.List(resource, namespace(resource)))
+func (w *ours) list(resource string) (out []object.Object) {
+	for _, ns := range namespaces(resource) {
+		out = slices.AppendSeq(out, w.state.List(resource, ns))
+	}
+	return out
 }
 
 func (w *ours) make(o object.Object) {
-	k, _ := object.KindOfObject(o)
-	o.SetNamespace(namespace(k.Resource))
+	o.SetNamespace(home(o))
 	w.names++
 	admission.PrepareCreate(o, controller.HashUID("judge", object.KeyOf(o).Path(), string(rune('a'+w.names%26)), time.Now().String()), time.Now())
 	admission.Default(o)
@@ -159,8 +161,8 @@ func (w *ours) change(o object.Object, sub string) {
 	w.state.Put(o)
 }
 
-func (w *ours) delete(o object.Object, grace *int64) {
-	switch next, gone := controller.BeginDelete(o, controller.DeleteOptions{GracePeriodSeconds: grace}, time.Now()); {
+func (w *ours) delete(o object.Object, opts controller.DeleteOptions) {
+	switch next, gone := controller.BeginDelete(o, opts, time.Now()); {
 	case gone:
 		w.state.Delete(object.KeyOf(o))
 	case next != nil:

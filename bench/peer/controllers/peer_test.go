@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +46,8 @@ type peer struct {
 	version int
 	names   int
 	running sync.WaitGroup
+	// collects tells that Kubernetes' garbage collector runs; without it, what an object alone owned goes with it.
+	collects bool
 }
 
 func newPeer(t *testing.T) *peer {
@@ -157,6 +160,9 @@ func (p *peer) update(gvr schema.GroupVersionResource, ns string, o object.Objec
 	if v := o.GetResourceVersion(); v != "" && v != old.GetResourceVersion() {
 		return nil, apierrors.NewConflict(gvr.GroupResource(), o.GetName(), fmt.Errorf("it is at %s", old.GetResourceVersion()))
 	}
+	if uid := o.GetUID(); uid != "" && uid != old.GetUID() {
+		return nil, apierrors.NewConflict(gvr.GroupResource(), o.GetName(), fmt.Errorf("it is another one, %s", old.GetUID()))
+	}
 	if sub == "status" {
 		admission.PrepareStatusUpdate(o, old, time.Now())
 	} else {
@@ -178,10 +184,15 @@ func (p *peer) patched(gvr schema.GroupVersionResource, ns string, a clienttesti
 	if err != nil {
 		return nil, err
 	}
-	if a.PatchType != types.StrategicMergePatchType {
+	var b []byte
+	switch a.PatchType {
+	case types.StrategicMergePatchType:
+		b, err = strategicpatch.StrategicMergePatch(old, a.Patch, was)
+	case types.MergePatchType:
+		b, err = jsonpatch.MergePatch(old, a.Patch)
+	default:
 		p.t.Errorf("a patch of the kind %s", a.PatchType)
 	}
-	b, err := strategicpatch.StrategicMergePatch(old, a.Patch, was)
 	if err != nil {
 		return nil, err
 	}
@@ -198,14 +209,17 @@ func (p *peer) remove(gvr schema.GroupVersionResource, ns, name string, opts met
 	if err != nil {
 		return err
 	}
-	policy := ""
-	if opts.PropagationPolicy != nil && *opts.PropagationPolicy != metav1.DeletePropagationBackground {
+	policy, old := "", was.(object.Object)
+	if opts.PropagationPolicy != nil {
 		policy = string(*opts.PropagationPolicy)
 	}
-	next, gone := controller.BeginDelete(was.(object.Object), controller.DeleteOptions{PropagationPolicy: policy, GracePeriodSeconds: opts.GracePeriodSeconds}, time.Now())
+	if c := opts.Preconditions; c != nil && (c.UID != nil && *c.UID != old.GetUID() || c.ResourceVersion != nil && *c.ResourceVersion != old.GetResourceVersion()) {
+		return apierrors.NewConflict(gvr.GroupResource(), name, fmt.Errorf("it is %s at %s", old.GetUID(), old.GetResourceVersion()))
+	}
+	next, gone := controller.BeginDelete(old, controller.DeleteOptions{PropagationPolicy: policy, GracePeriodSeconds: opts.GracePeriodSeconds}, time.Now())
 	switch {
 	case gone:
-		return p.gone(gvr, ns, was.(object.Object))
+		return p.gone(gvr, ns, old)
 	case next != nil:
 		p.stamp(next)
 		return p.client.Tracker().Update(gvr, next, ns)
@@ -223,6 +237,9 @@ func owned(resource string) []string {
 func (p *peer) gone(gvr schema.GroupVersionResource, ns string, o object.Object) error {
 	if err := p.client.Tracker().Delete(gvr, ns, o.GetName()); err != nil {
 		return err
+	}
+	if p.collects {
+		return nil
 	}
 	for _, resource := range owned(gvr.Resource) {
 		for _, child := range p.items(resource) {
@@ -254,12 +271,18 @@ func (p *peer) forget(node string) {
 
 // The side's part.
 
-// namespace is where objects of a resource are.
-func namespace(resource string) string {
+// namespaces are where objects of a resource can be: what the courses make is in the first but for what owns, or is owned, across them.
+func namespaces(resource string) []string {
 	if k, _ := object.KindOfResource(resource); !k.Namespaced {
-		return ""
+		return []string{""}
 	}
-	return "default"
+	return []string{"default", "away"}
+}
+
+// home is where an object is, or is to be.
+func home(o object.Object) string {
+	k, _ := object.KindOfObject(o)
+	return cmp.Or(o.GetNamespace(), namespaces(k.Resource)[0])
 }
 
 func gvrOf(resource string) schema.GroupVersionResource {
@@ -275,13 +298,15 @@ func (p *peer) list(resource string) []object.Object {
 
 func (p *peer) items(resource string) []object.Object {
 	k, _ := object.KindOfResource(resource)
-	list, err := p.client.Tracker().List(k.GVR(), k.GVK, namespace(resource))
-	if err != nil {
-		p.t.Fatal(err)
-	}
 	var out []object.Object
-	if err := eachItem(list, func(o object.Object) { out = append(out, o) }); err != nil {
-		p.t.Fatal(err)
+	for _, ns := range namespaces(resource) {
+		list, err := p.client.Tracker().List(k.GVR(), k.GVK, ns)
+		if err == nil {
+			err = eachItem(list, func(o object.Object) { out = append(out, o) })
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
 	}
 	return out
 }
@@ -291,7 +316,7 @@ func (p *peer) make(o object.Object) {
 	defer p.mu.Unlock()
 	k, err := object.KindOfObject(o)
 	if err == nil {
-		_, err = p.create(k.GVR(), namespace(k.Resource), o)
+		_, err = p.create(k.GVR(), home(o), o)
 	}
 	if err != nil {
 		p.t.Fatal(err)
@@ -303,16 +328,20 @@ func (p *peer) change(o object.Object, sub string) {
 	defer p.mu.Unlock()
 	k, _ := object.KindOfObject(o)
 	o.SetResourceVersion("")
-	if _, err := p.update(k.GVR(), namespace(k.Resource), o, sub); err != nil {
+	if _, err := p.update(k.GVR(), home(o), o, sub); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-func (p *peer) delete(o object.Object, grace *int64) {
+func (p *peer) delete(o object.Object, opts controller.DeleteOptions) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k, _ := object.KindOfObject(o)
-	if err := p.remove(k.GVR(), namespace(k.Resource), o.GetName(), metav1.DeleteOptions{GracePeriodSeconds: grace}); err != nil {
+	options := metav1.DeleteOptions{GracePeriodSeconds: opts.GracePeriodSeconds}
+	if opts.PropagationPolicy != "" {
+		options.PropagationPolicy = ref(metav1.DeletionPropagation(opts.PropagationPolicy))
+	}
+	if err := p.remove(k.GVR(), home(o), o.GetName(), options); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -324,6 +353,9 @@ func (p *peer) settle(time.Time) {
 
 // sweep removes what a controller has made for an owner that was gone by then, and tells whether there was any: the garbage collector's part too.
 func (p *peer) sweep() (found bool) {
+	if p.collects {
+		return false
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for owner, children := range map[string]string{"replicasets": "pods", "replicationcontrollers": "pods", "jobs": "pods", "deployments": "replicasets"} {

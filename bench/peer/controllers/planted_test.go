@@ -1,10 +1,12 @@
 package controllers
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reconcile/object"
 )
@@ -31,6 +33,16 @@ func TestPlantedMistakes(t *testing.T) {
 		"an update of a StatefulSet is over too early": {statefulSetCourses, func(o, _ object.Object) {
 			if set, ok := o.(*appsv1.StatefulSet); ok && set.Status.UpdatedReplicas > 0 {
 				set.Status.CurrentRevision = set.Status.UpdateRevision
+			}
+		}},
+		"what loses one owner loses all": {collectorCourses, func(o, old object.Object) {
+			if old != nil && len(o.GetOwnerReferences()) < len(old.GetOwnerReferences()) {
+				o.SetOwnerReferences(nil)
+			}
+		}},
+		"an owner waits for ever": {collectorCourses, func(o, old object.Object) {
+			if old != nil && slices.Contains(old.GetFinalizers(), metav1.FinalizerDeleteDependents) {
+				o.SetFinalizers(old.GetFinalizers())
 			}
 		}},
 	} {

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"reconcile/controller"
 	"reconcile/object"
 )
 
@@ -25,7 +26,7 @@ type side interface {
 	list(resource string) []object.Object
 	make(o object.Object)
 	change(o object.Object, sub string)
-	delete(o object.Object, grace *int64)
+	delete(o object.Object, opts controller.DeleteOptions)
 	settle(now time.Time)
 }
 
@@ -318,8 +319,8 @@ func (m *match) remove() bool {
 	}
 	m.say("gone %s", line)
 	zero := int64(0)
-	m.a.delete(a, &zero)
-	m.b.delete(b, &zero)
+	m.a.delete(a, controller.DeleteOptions{GracePeriodSeconds: &zero})
+	m.b.delete(b, controller.DeleteOptions{GracePeriodSeconds: &zero})
 	return true
 }
 
@@ -329,8 +330,8 @@ func (m *match) kill() bool {
 		return false
 	}
 	m.say("delete %s", line)
-	m.a.delete(a, nil)
-	m.b.delete(b, nil)
+	m.a.delete(a, controller.DeleteOptions{})
+	m.b.delete(b, controller.DeleteOptions{})
 	return true
 }
 

@@ -18,6 +18,7 @@ import (
 	"k8s.io/kubernetes/pkg/controller/volume/pvcprotection"
 	"k8s.io/kubernetes/pkg/controller/volume/pvprotection"
 
+	"reconcile/controller"
 	"reconcile/object"
 )
 
@@ -72,7 +73,7 @@ func (m *match) deleteNamed(resource, name string) {
 		for _, o := range s.list(resource) {
 			if o.GetName() == name {
 				zero := int64(0)
-				s.delete(o, &zero)
+				s.delete(o, controller.DeleteOptions{GracePeriodSeconds: &zero})
 			}
 		}
 	}
