@@ -44,7 +44,8 @@ func DefaultRuntime(v View, p *corev1.Pod) error {
 	if class.Scheduling == nil {
 		return nil
 	}
-	for key, value := range class.Scheduling.NodeSelector {
+	for _, key := range slices.Sorted(maps.Keys(class.Scheduling.NodeSelector)) { // the same pod is refused with the same words each time
+		value := class.Scheduling.NodeSelector[key]
 		if own, ok := p.Spec.NodeSelector[key]; ok && own != value {
 			return refuse("conflict: runtimeClass.scheduling.nodeSelector[%s] = %s; pod.spec.nodeSelector[%s] = %s", key, value, key, own)
 		}

@@ -48,3 +48,20 @@ func TestDefaultRuntime(t *testing.T) {
 		}
 	}
 }
+
+// TestRuntimeConflictIsTheSame: of several labels on which a pod and its RuntimeClass do not agree always the same is told.
+func TestRuntimeConflictIsTheSame(t *testing.T) {
+	class, own := map[string]string{}, map[string]string{}
+	for _, key := range []string{"zone", "disk", "arch", "rack", "row", "hall"} {
+		class[key], own[key] = "a", "b"
+	}
+	v := view{&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Handler: "h", Scheduling: &nodev1.Scheduling{NodeSelector: class}}}
+	name := "r"
+	for range 50 {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: corev1.PodSpec{RuntimeClassName: &name, NodeSelector: own}}
+		const want = "conflict: runtimeClass.scheduling.nodeSelector[arch] = a; pod.spec.nodeSelector[arch] = b"
+		if err := DefaultRuntime(v, p); err == nil || !strings.Contains(err.Error(), want) {
+			t.Fatalf("refused with %v, want %q", err, want)
+		}
+	}
+}

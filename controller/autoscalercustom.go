@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
 	"slices"
 	"strings"
 
@@ -72,19 +73,19 @@ func (s *scaling) of(q object.MetricQuery, pods []*corev1.Pod) (measured, error)
 	return m, nil
 }
 
-// sum adds samples up, at most to what an int64 holds.
+// sum adds all samples up; a sum that no int64 holds is the nearest that one does. It is bounded at the end only, so that the order is of no account.
 func (m *measured) sum() int64 {
-	sum := int64(0)
+	var all, one big.Int
 	for _, x := range m.samples {
-		switch {
-		case x.value > 0 && sum > math.MaxInt64-x.value:
-			return math.MaxInt64
-		case x.value < 0 && sum < math.MinInt64-x.value:
-			return math.MinInt64
-		}
-		sum += x.value
+		all.Add(&all, one.SetInt64(x.value))
 	}
-	return sum
+	switch {
+	case all.IsInt64():
+		return all.Int64()
+	case all.Sign() < 0:
+		return math.MinInt64
+	}
+	return math.MaxInt64
 }
 
 // podsMetric is the size by the average of a metric of the selected pods.

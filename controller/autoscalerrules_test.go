@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -50,5 +51,30 @@ func TestUnmeasuredPodsUseTheirTarget(t *testing.T) {
 		samples: map[string]sample{"a": {value: 10 * 1000}}}
 	if n, err := c.run(""); err != nil || n != 2 {
 		t.Errorf("%d pods (%v), want 2", n, err)
+	}
+}
+
+// TestSumIsBounded: a sum that no int64 holds is the nearest that one does, and what it passes on the way is of no account.
+func TestSumIsBounded(t *testing.T) {
+	for _, c := range []struct {
+		values []int64
+		want   int64
+	}{
+		{nil, 0},
+		{[]int64{3, -1}, 2},
+		{[]int64{math.MaxInt64, 1, -5}, math.MaxInt64 - 4},
+		{[]int64{math.MinInt64, -1, 5}, math.MinInt64 + 4},
+		{[]int64{math.MaxInt64, math.MaxInt64, -1}, math.MaxInt64},
+		{[]int64{math.MinInt64, math.MinInt64, 1}, math.MinInt64},
+	} {
+		m := measured{samples: map[string]sample{}}
+		for i, v := range c.values {
+			m.samples[string(rune('a'+i))] = sample{value: v}
+		}
+		for range 50 { // a map's order differs from one loop to the next
+			if got := m.sum(); got != c.want {
+				t.Fatalf("the sum of %d is %d, want %d", c.values, got, c.want)
+			}
+		}
 	}
 }

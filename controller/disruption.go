@@ -259,8 +259,8 @@ func sizeOf(o object.Object) int32 {
 // underWay keeps the evictions that were granted and have not begun yet; one that never begins is forgotten, and then counts as healthy.
 func (r *budgetRun) underWay(had map[string]metav1.Time) map[string]metav1.Time {
 	var out map[string]metav1.Time
-	for name, at := range had {
-		p := r.selected(name)
+	for _, name := range slices.Sorted(maps.Keys(had)) {
+		at, p := had[name], r.selected(name)
 		if p == nil || p.DeletionTimestamp != nil {
 			continue
 		}

@@ -35,6 +35,16 @@ import (
 	"reconcile/sequencer"
 )
 
+// TestConfigFaults: all that is missing is told, in the same order each time.
+func TestConfigFaults(t *testing.T) {
+	const want = "configure gitops: Cluster is missing\nStore is missing\nState is missing\nWriter is missing\nLoader is missing\nNow is missing"
+	for range 20 {
+		if err := (&Config{}).Validate(); err == nil || err.Error() != want {
+			t.Fatalf("of an empty Config it says %v", err)
+		}
+	}
+}
+
 // TestMain lets the test binary be the child that evaluates CUE.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "cue-eval" {

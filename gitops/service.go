@@ -61,12 +61,14 @@ type Config struct {
 // Validate lists all faults.
 func (c *Config) Validate() error {
 	var errs []error
-	for name, missing := range map[string]bool{
-		"Cluster": c.Cluster == "", "Store": c.Store == nil, "State": c.State == nil, "Writer": c.Writer == nil,
-		"Loader": c.Loader == nil, "Now": c.Now == nil,
+	for _, field := range []struct {
+		name    string
+		missing bool
+	}{
+		{"Cluster", c.Cluster == ""}, {"Store", c.Store == nil}, {"State", c.State == nil}, {"Writer", c.Writer == nil}, {"Loader", c.Loader == nil}, {"Now", c.Now == nil},
 	} {
-		if missing {
-			errs = append(errs, errors.New(name+" is missing"))
+		if field.missing {
+			errs = append(errs, errors.New(field.name+" is missing"))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
