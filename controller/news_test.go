@@ -62,13 +62,13 @@ func TestNewReasonIsTold(t *testing.T) {
 	if count(); lacking != herd {
 		t.Errorf("the step that finds other reasons writes them: %v", says())
 	}
-	w.pass(11 * time.Second)
+	w.pass(6 * time.Second)
 	if count(); apart < 20 || apart > 25 { // some have their turn
 		t.Errorf("then %v, want 20 told of the anti-affinity", says())
 	}
-	w.pass(21 * time.Second)
+	w.pass(11 * time.Second)
 	if count(); apart != herd || lacking != 0 {
-		t.Errorf("after twenty seconds more %v, want %d told of the anti-affinity", says(), herd)
+		t.Errorf("after ten seconds more %v, want %d told of the anti-affinity", says(), herd)
 	}
 	w.node("n2", "2", "8Gi", nil) // takes one, and refuses the others as the first node does
 	w.settle()

@@ -20,12 +20,16 @@ const (
 
 	// A pod that is tried between its turns, and refused for other reasons than it says, is told so when the next retryNews begin: not in the step that found
 	// it, whose outcome may not hang on who was tried. One step has at most maxNews of them told, the first of the queue; the others have their turn. So a herd
-	// that waits costs at most that many writes for each change that concerns it, and one each retryNews for each pod.
-	retryNews = 10 * time.Second
+	// that waits costs at most that many writes for each change that concerns it, and one each retryNews for each pod. So often, too, maxNews classes of pods
+	// are tried which nothing helped, but may be refused for another reason now (staleKey).
+	retryNews = 5 * time.Second
 	maxNews   = 20
 
 	retryName = "retry-"
 )
+
+// staleKey is the step that tries pods because why they wait may have changed.
+var staleKey = object.Key{Resource: "pods", Name: "stale"}
 
 // turnOf is a pod's second.
 func turnOf(p *corev1.Pod) int64 {
@@ -43,7 +47,7 @@ func retryKey(p *corev1.Pod) object.Key {
 func toTell(key object.Key, now time.Time) (again func(*corev1.Pod) bool, wake time.Time, ok bool) {
 	turn, err := strconv.ParseInt(strings.TrimPrefix(key.Name, retryName), 10, 64)
 	switch {
-	case key == schedulingKey:
+	case key == schedulingKey || key == staleKey:
 		return nil, wake, true
 	case key.Resource == "persistentvolumeclaims":
 		return func(p *corev1.Pod) bool { return p.Namespace == key.Namespace && usesClaim(p, key.Name) }, wake, true

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -184,7 +183,10 @@ func (c scheduling) Reconcile(v View, key object.Key, now time.Time) (Result, er
 		return Result{Wake: wake}, nil
 	}
 	s := binding{v: v, now: metav1.NewTime(now.Truncate(time.Second)), again: again, claims: claimBinding{View: v, now: now, writes: map[object.Key]object.Object{}}, told: map[object.Key]int{}, failed: map[object.Key]int{}, owners: map[string]object.Key{}, passed: map[object.Key]bool{}}
-	list, fault := decisions(v, c.extensions, again)
+	list, stale, fault := decisions(v, c.extensions, key, again)
+	if stale {
+		s.res.Others = append(s.res.Others, KeyWake{Key: staleKey, At: s.now.Truncate(retryNews).Add(retryNews)})
+	}
 	for _, d := range list {
 		for _, q := range d.Unnominated {
 			s.passed[object.KeyOf(q)] = true
@@ -205,17 +207,22 @@ func (c scheduling) Reconcile(v View, key object.Key, now time.Time) (Result, er
 	return s.res, nil
 }
 
-// decisions tries pods that wait, on a snapshot that is kept if there is one. The error is of profiles that cannot be read.
-func decisions(v View, extensions []*scheduler.Extension, again func(*corev1.Pod) bool) ([]scheduler.Decision, error) {
+// decisions tries pods that wait, on a snapshot that is kept if there is one. stale tells that some may wait for another reason than when they were tried. The
+// error is of profiles that cannot be read.
+func decisions(v View, extensions []*scheduler.Extension, key object.Key, again func(*corev1.Pod) bool) (_ []scheduler.Decision, stale bool, _ error) {
 	k, ok := v.(snapshotKeeper)
 	if !ok {
 		profiles, fault := scheduler.ReadProfiles(v, extensions...)
-		return scheduler.NewSnapshotFor(v, profiles).ScheduleWaiting(nil), fault
+		return scheduler.NewSnapshotFor(v, profiles).ScheduleWaiting(nil), false, fault
 	}
 	s, done, fault := k.Snapshot(extensions)
+	if key == staleKey {
+		s.TryStale(maxNews)
+	}
 	out := s.ScheduleWaiting(again)
+	stale = s.Stale()
 	done()
-	return out, fault
+	return out, stale, fault
 }
 
 // binding turns decisions into writes.
@@ -317,6 +324,9 @@ func schedulerOf(p *corev1.Pod) string {
 // refuse writes why a pod waits, when that is news: so a pod that is tried without need, or is not, comes to the same, but for when its news is told.
 func (s *binding) refuse(d scheduler.Decision) {
 	s.preempt(d)
+	for _, p := range d.Alike {
+		s.news(p, d.Message)
+	}
 	nominated := d.Pod.Status.NominatedNodeName
 	switch {
 	case d.Nominated != "":
@@ -325,7 +335,7 @@ func (s *binding) refuse(d scheduler.Decision) {
 		nominated = ""
 	}
 	if scheduler.Told(d.Pod) && nominated == d.Pod.Status.NominatedNodeName && (s.again == nil || !s.again(d.Pod)) {
-		s.news(d)
+		s.news(d.Pod, d.Message)
 		return
 	}
 	s.res.Unplaced = append(s.res.Unplaced, Unplaced{Pod: object.KeyOf(d.Pod), Owner: s.owner(d.Pod), Message: d.Message})
@@ -348,21 +358,10 @@ func (s *binding) refuse(d scheduler.Decision) {
 }
 
 // news has a pod that is refused for other reasons than it says told so in a step of its own soon.
-func (s *binding) news(d scheduler.Decision) {
-	says := podCondition(d.Pod, corev1.PodScheduled)
-	if len(s.res.Others) < maxNews && says != nil && reasonsIn(says.Message) != reasonsIn(d.Message) {
-		s.res.Others = append(s.res.Others, KeyWake{Key: object.KeyOf(d.Pod), At: s.now.Truncate(retryNews).Add(retryNews)})
+func (s *binding) news(p *corev1.Pod, message string) {
+	if len(s.res.Others) < maxNews && scheduler.SaysOther(p, message) {
+		s.res.Others = append(s.res.Others, KeyWake{Key: object.KeyOf(p), At: s.now.Truncate(retryNews).Add(retryNews)})
 	}
-}
-
-// reasonsIn is a message without its numbers: that more or fewer nodes say the same is no news.
-func reasonsIn(message string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, message)
 }
 
 // preempt deletes the victims of a decision, in their grace period, each with the reason among its conditions.

@@ -24,6 +24,9 @@ type refused struct {
 	always     bool // what its constraints select is told by objects that nobody names when they change
 	// rooms are the nodes that it was woken for, nil if it was for something else.
 	rooms []int32
+	// number and tried are its place in stale; told are the reasons that all its pods say, "" if that is not known.
+	number, tried int
+	told          string
 }
 
 // alike tells whether two pods are the same to all rules, by all their labels.
@@ -45,7 +48,8 @@ func (s *Snapshot) refuse(p *waiter, c *class) {
 		if i >= 0 {
 			r = w.refused[h][i]
 		} else {
-			r = &refused{hash: h, pods: waiters(), gang: p.gang}
+			w.classes++
+			r = &refused{hash: h, pods: waiters(), gang: p.gang, number: w.classes}
 			w.refused[h] = append(w.refused[h], r)
 		}
 		p.class = r
@@ -54,6 +58,7 @@ func (s *Snapshot) refuse(p *waiter, c *class) {
 	w.unlist(r)
 	r.take(s, p.pod, c)
 	w.list(r)
+	w.isTried(r)
 }
 
 // take notes what the class asks for.
@@ -134,6 +139,7 @@ func (s *Snapshot) leave(p *waiter) {
 		return
 	}
 	w.unlist(r)
+	w.stale.Delete(r)
 	delete(w.woken, r)
 	if w.refused[r.hash] = slices.DeleteFunc(w.refused[r.hash], func(o *refused) bool { return o == r }); len(w.refused[r.hash]) == 0 {
 		delete(w.refused, r.hash)
@@ -154,6 +160,7 @@ func (s *Snapshot) hearWithout(gone int32) {
 	}
 	for ; w.heard < len(s.log); w.heard++ {
 		ch := s.log[w.heard]
+		w.stirred = w.stirred || ch.sign < 0
 		s.nodeStirred(ch.node)
 		if ch.group != nil && ch.sign != 0 {
 			for _, r := range s.concerned(ch.group) {
@@ -383,6 +390,7 @@ func (s *Snapshot) remember(at int32) {
 // is no number.
 func (s *Snapshot) nodeChanged(old, now *corev1.Node, at int32) {
 	w := s.waiting
+	w.stirred = true
 	s.tryGangs()
 	for r := range w.dependent {
 		for _, key := range r.topologies {
@@ -427,6 +435,7 @@ func (s *Snapshot) claimsStirred(pod *corev1.Pod) {
 // storageChanged makes those due that a claim, a volume, or another object of storage may help.
 func (s *Snapshot) storageChanged(k object.Key) {
 	w := s.waiting
+	w.stirred = true
 	if len(w.dependent) == 0 {
 		return
 	}

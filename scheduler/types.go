@@ -40,6 +40,8 @@ type Decision struct {
 	Unnominate bool
 	// Unnominated are pods of lower priority that were nominated to the node of Nominated, and are no longer.
 	Unnominated []*corev1.Pod
+	// Alike are pods that wait for the same and were not tried, for this one's answer is theirs, but say that they wait for something else: some of them.
+	Alike []*corev1.Pod
 }
 
 // Verdict is why one node takes a pod or does not: the plugin that refused it (Kubernetes' names) and its reason, or the score.

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/google/btree"
@@ -32,6 +33,11 @@ type waiting struct {
 	related   map[*group][]*refused // of dependent, what a group's pods may matter to
 	before    map[int32]*nodeState  // nodes as they were when last looked at, if dependent are to know
 	dirty     map[int32]bool
+
+	stale   *btree.BTreeG[*refused] // all but those of pinned pods, the one tried longest ago first
+	stirs   int                     // counts the steps before which something happened that may change why pods wait
+	stirred bool                    // it did, since the last step
+	classes int                     // how many there have been
 }
 
 // waiter is a pod that waits.
@@ -55,7 +61,10 @@ type waitingGang struct {
 func newWaiting() *waiting {
 	return &waiting{pods: map[types.NamespacedName]*waiter{}, due: waiters(), gangs: map[gangKey]*waitingGang{}, pinned: map[string]map[*waiter]bool{},
 		refused: map[uint64][]*refused{}, alone: map[*refused]bool{}, dependent: map[*refused]bool{}, claims: map[object.Key]map[*refused]bool{}, woken: map[*refused]bool{},
-		related: map[*group][]*refused{}, before: map[int32]*nodeState{}, dirty: map[int32]bool{}}
+		related: map[*group][]*refused{}, before: map[int32]*nodeState{}, dirty: map[int32]bool{},
+		stale: btree.NewG(8, func(a, b *refused) bool {
+			return cmp.Or(cmp.Compare(a.tried, b.tried), cmp.Compare(a.number, b.number)) < 0
+		})}
 }
 
 func waiters() *btree.BTreeG[*waiter] {
@@ -70,6 +79,7 @@ func (s *Snapshot) ScheduleWaiting(also func(*corev1.Pod) bool) []Decision {
 		return s.Schedule(queue(s.src, s.profiles))
 	}
 	w := s.waiting
+	s.takeIn()
 	w.step++
 	if also != nil {
 		for _, p := range w.pods {
@@ -83,7 +93,6 @@ func (s *Snapshot) ScheduleWaiting(also func(*corev1.Pod) bool) []Decision {
 			s.wake(r)
 		}
 	}
-	s.hear()
 	var out []Decision
 	for {
 		p := w.next()
@@ -103,6 +112,7 @@ func (s *Snapshot) ScheduleWaiting(also func(*corev1.Pod) bool) []Decision {
 		s.tryGang(g)
 	}
 	w.again = w.again[:0]
+	w.stirred = false // what the step itself did and took back is no news
 	return out
 }
 
@@ -206,6 +216,7 @@ func (s *Snapshot) tryWaiter(p *waiter) []Decision {
 		s.refuse(p, s.classOf(p.pod))
 		if !p.restless && !nominated {
 			w.heed(s, p.class)
+			d.Alike = w.sayOther(p, d.Message)
 		}
 	}
 	if was != nil && w.woken[was] {
