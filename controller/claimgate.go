@@ -23,9 +23,8 @@ type claimGate struct {
 func newClaimGate(v View, admit ClaimAdmission, namespace string, now time.Time) *claimGate {
 	g := &claimGate{v: v, admit: admit}
 	for o := range v.List("resourcequotas", namespace) {
-		if q := o.(*corev1.ResourceQuota); len(q.Spec.Scopes) == 0 && q.Spec.ScopeSelector == nil { // scopes are pods'
-			g.quotas = append(g.quotas, quotaUse{q, usedOf(v, q, now)})
-		}
+		q := o.(*corev1.ResourceQuota)
+		g.quotas = append(g.quotas, quotaUse{q, usedOf(v, q, now)})
 	}
 	return g
 }
@@ -37,13 +36,16 @@ func (g *claimGate) take(c *corev1.PersistentVolumeClaim) error {
 			return err
 		}
 	}
-	var takes []corev1.ResourceList
-	for _, had := range g.quotas {
+	takes := make([]corev1.ResourceList, len(g.quotas))
+	for i, had := range g.quotas {
+		if !claimInScopes(had.q, c) {
+			continue
+		}
 		take, over := had.room(func(name string) kresource.Quantity { return claimTakes(name, c) })
 		if over != "" {
 			return apierrors.NewForbidden(corev1.Resource("persistentvolumeclaims"), c.Name, errors.New(over))
 		}
-		takes = append(takes, take)
+		takes[i] = take
 	}
 	for i, take := range takes {
 		g.quotas[i].add(take)

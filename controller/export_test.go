@@ -44,3 +44,6 @@ func NamedController(name string) Controller {
 	}
 	return nil
 }
+
+// ClaimInScopes is claimInScopes for the tests.
+var ClaimInScopes = claimInScopes

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -126,6 +127,12 @@ func (c *counting) number(resource string) int {
 		}
 		return n
 	}
+	if resource == "persistentvolumeclaims" {
+		for range c.claims(nil) {
+			n++
+		}
+		return n
+	}
 	for range c.v.List(resource, c.q.Namespace) {
 		n++
 	}
@@ -155,11 +162,7 @@ func (c *counting) services(ports bool) int {
 // storage counts claims, or sums up what they ask for; of a class, if one is given.
 func (c *counting) storage(what string, class *string) (kresource.Quantity, bool) {
 	sum, n := kresource.Quantity{Format: kresource.BinarySI}, int64(0)
-	for o := range c.v.List("persistentvolumeclaims", c.q.Namespace) {
-		claim := o.(*corev1.PersistentVolumeClaim)
-		if class != nil && (claim.Spec.StorageClassName == nil || *claim.Spec.StorageClassName != *class) {
-			continue
-		}
+	for claim := range c.claims(class) {
 		n++
 		sum.Add(*claim.Spec.Resources.Requests.Storage())
 	}
@@ -170,6 +173,21 @@ func (c *counting) storage(what string, class *string) (kresource.Quantity, bool
 		return sum, true
 	}
 	return sum, false
+}
+
+// claims are those in the quota's scopes; of a storage class, if one is given.
+func (c *counting) claims(class *string) iter.Seq[*corev1.PersistentVolumeClaim] {
+	return func(yield func(*corev1.PersistentVolumeClaim) bool) {
+		for o := range c.v.List("persistentvolumeclaims", c.q.Namespace) {
+			claim := o.(*corev1.PersistentVolumeClaim)
+			if class != nil && (claim.Spec.StorageClassName == nil || *claim.Spec.StorageClassName != *class) || !claimInScopes(c.q, claim) {
+				continue
+			}
+			if !yield(claim) {
+				return
+			}
+		}
+	}
 }
 
 // resizedToo counts a pod whose size is being changed with the greater of what it asks for and what it has.
@@ -221,16 +239,54 @@ func addTo(sum, more corev1.ResourceList, times int) {
 	}
 }
 
-// inScopes tells whether a quota counts a pod: all of its scopes must hold.
-func inScopes(q *corev1.ResourceQuota, p *corev1.Pod) bool {
-	var all []corev1.ScopedResourceSelectorRequirement
+// scopesOf are all scopes of a quota.
+func scopesOf(q *corev1.ResourceQuota) (all []corev1.ScopedResourceSelectorRequirement) {
 	for _, s := range q.Spec.Scopes {
 		all = append(all, corev1.ScopedResourceSelectorRequirement{ScopeName: s, Operator: corev1.ScopeSelectorOpExists})
 	}
 	if q.Spec.ScopeSelector != nil {
 		all = append(all, q.Spec.ScopeSelector.MatchExpressions...)
 	}
-	return !slices.ContainsFunc(all, func(s corev1.ScopedResourceSelectorRequirement) bool { return !inScope(&s, p) })
+	return all
+}
+
+// inScopes tells whether a quota counts a pod: all of its scopes must hold.
+func inScopes(q *corev1.ResourceQuota, p *corev1.Pod) bool {
+	return !slices.ContainsFunc(scopesOf(q), func(s corev1.ScopedResourceSelectorRequirement) bool { return !inScope(&s, p) })
+}
+
+// claimInScopes tells whether a quota counts a claim. The one scope of claims goes by the classes of volume attributes that a claim asks for, has, and is
+// on its way to: one of them must hold.
+func claimInScopes(q *corev1.ResourceQuota, claim *corev1.PersistentVolumeClaim) bool {
+	var classes []string
+	for _, c := range []*string{claim.Spec.VolumeAttributesClassName, claim.Status.CurrentVolumeAttributesClassName} {
+		if c != nil && *c != "" {
+			classes = append(classes, *c)
+		}
+	}
+	if to := claim.Status.ModifyVolumeStatus; to != nil && to.TargetVolumeAttributesClassName != "" {
+		classes = append(classes, to.TargetVolumeAttributesClassName)
+	}
+	for _, s := range scopesOf(q) {
+		if s.ScopeName != corev1.ResourceQuotaScopeVolumeAttributesClass {
+			return false
+		}
+		var in bool
+		switch s.Operator {
+		case corev1.ScopeSelectorOpIn:
+			in = slices.ContainsFunc(classes, func(c string) bool { return slices.Contains(s.Values, c) })
+		case corev1.ScopeSelectorOpNotIn:
+			in = len(classes) == 0 || slices.ContainsFunc(classes, func(c string) bool { return !slices.Contains(s.Values, c) })
+		case corev1.ScopeSelectorOpDoesNotExist:
+			in = len(classes) == 0
+		default:
+			in = len(classes) > 0
+		}
+		if !in {
+			return false
+		}
+	}
+	return true
 }
 
 func inScope(s *corev1.ScopedResourceSelectorRequirement, p *corev1.Pod) bool {
