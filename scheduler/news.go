@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -92,12 +93,9 @@ func SaysOther(p *corev1.Pod, message string) bool {
 	return false
 }
 
-// reasonsIn is a message without its numbers: that more or fewer nodes say the same is no news.
+// reasonsIn is a message without its counts: that more or fewer nodes say the same is no news. Numbers within names, as of resources, stay.
 func reasonsIn(message string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, message)
+	words := strings.FieldsFunc(message, func(r rune) bool { return r == ' ' || r == '/' })
+	words = slices.DeleteFunc(words, func(w string) bool { return strings.Trim(w, "0123456789") == "" })
+	return strings.Join(words, " ")
 }
