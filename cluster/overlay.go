@@ -161,7 +161,7 @@ func (o *Overlay) Alike(namespace string, owner types.UID) iter.Seq[object.Alike
 
 // Indexed yields the objects that are in a row.
 func (o *Overlay) Indexed(row object.Row) iter.Seq[object.Object] {
-	return merge(o, o.base.Indexed(row), o.indexed(rowPrefix(row)))
+	return merge(o, "", o.base.Indexed(row), o.indexed(rowPrefix(row)))
 }
 
 // indexed is what the overlay itself has under a prefix of the index.
@@ -198,7 +198,7 @@ func (o *Overlay) KeepsStatus(k object.Key) bool {
 func (o *Overlay) List(resource, namespace string) iter.Seq[object.Object] {
 	own := func() []layer { return o.rows.list(resource, namespace) }
 	if o.rows.bare(resource, namespace) {
-		return merge(o, func(func(object.Object) bool) {}, own)
+		return merge(o, resource, func(func(object.Object) bool) {}, own)
 	}
 	return func(yield func(object.Object) bool) {
 		found := false
@@ -209,7 +209,7 @@ func (o *Overlay) List(resource, namespace string) iter.Seq[object.Object] {
 				}
 			}
 		}
-		if merge(o, base, own)(yield); !found {
+		if merge(o, resource, base, own)(yield); !found {
 			o.rows.setBare(resource, namespace)
 		}
 	}
@@ -217,22 +217,22 @@ func (o *Overlay) List(resource, namespace string) iter.Seq[object.Object] {
 
 // Owned yields the objects whose metadata.ownerReferences name the UID, of every resource.
 func (o *Overlay) Owned(owner types.UID) iter.Seq[object.Object] {
-	return merge(o, o.base.Owned(owner), o.indexed(ownerPrefix(owner)))
+	return merge(o, "", o.base.Owned(owner), o.indexed(ownerPrefix(owner)))
 }
 
 // Orphans yields the pods or ReplicaSets of a namespace that no owner controls.
 func (o *Overlay) Orphans(resource, namespace string) iter.Seq[object.Object] {
-	return merge(o, o.base.Orphans(resource, namespace), o.indexed(orphanPrefix(resource, namespace)))
+	return merge(o, resource, o.base.Orphans(resource, namespace), o.indexed(orphanPrefix(resource, namespace)))
 }
 
 // PodsOn yields the pods whose spec.nodeName is node.
 func (o *Overlay) PodsOn(node string) iter.Seq[*corev1.Pod] {
-	return merge(o, o.base.PodsOn(node), o.indexed(nodePrefix(node)))
+	return merge(o, "pods", o.base.PodsOn(node), o.indexed(nodePrefix(node)))
 }
 
 // Unbound yields the pods that have no node, and neither are terminating nor have ended.
 func (o *Overlay) Unbound() iter.Seq[*corev1.Pod] {
-	return merge(o, o.base.Unbound(), o.indexed(unboundPrefix))
+	return merge(o, "pods", o.base.Unbound(), o.indexed(unboundPrefix))
 }
 
 // Changes lists what differs from the base, in the order of paths. A key whose object came out as it was is left out.
@@ -273,9 +273,9 @@ func (o *Overlay) Apply(changes []Change) {
 	}
 }
 
-// merge yields the base's objects that the overlay has not written, and its own rows, in the order of paths.
-// The rows are taken at the start, so that the loop's body may write.
-func merge[T object.Object](o *Overlay, base iter.Seq[T], rows func() []layer) iter.Seq[T] {
+// merge yields the base's objects that the overlay has not written, and its own rows, in the order of paths. resource is that of all of them, empty if there
+// are several. The rows are taken at the start, so that the loop's body may write.
+func merge[T object.Object](o *Overlay, resource string, base iter.Seq[T], rows func() []layer) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		own := rows()
 		start := len(o.written)
@@ -284,22 +284,26 @@ func merge[T object.Object](o *Overlay, base iter.Seq[T], rows func() []layer) i
 			return
 		}
 		for obj := range base {
-			if _, ok := o.names[obj.GetName()]; !ok && len(own) == 0 {
+			_, named := o.names[obj.GetName()]
+			if !named && len(own) == 0 {
 				if !yield(obj) {
 					return
 				}
 				continue
 			}
-			key := object.KeyOf(obj)
-			if len(own) > 0 {
-				for path := key.Path(); len(own) > 0 && own[0].path < path; own = own[1:] {
-					if !yieldLayer(own[0], yield) {
-						return
-					}
+			key := object.Key{Resource: resource, Namespace: obj.GetNamespace(), Name: obj.GetName()}
+			if resource == "" {
+				key = object.KeyOf(obj)
+			}
+			for ; len(own) > 0 && own[0].before(key); own = own[1:] {
+				if !yieldLayer(own[0], yield) {
+					return
 				}
 			}
-			if l, ok := o.written[key]; ok && l.since < start {
-				continue
+			if named {
+				if l, ok := o.written[key]; ok && l.since < start {
+					continue
+				}
 			}
 			if !yield(obj) {
 				return
@@ -311,6 +315,14 @@ func merge[T object.Object](o *Overlay, base iter.Seq[T], rows func() []layer) i
 			}
 		}
 	}
+}
+
+// before tells whether the layer's path is before a key's, which is mostly told without making that.
+func (l *layer) before(k object.Key) bool {
+	if l.key.Resource == k.Resource && l.key.Namespace == k.Namespace {
+		return l.key.Name < k.Name
+	}
+	return l.path < k.Path()
 }
 
 // yieldLayer passes over an object that is not of the wanted type, which the prefixes exclude.
