@@ -377,6 +377,7 @@ func (empty) PodsOn(string) iter.Seq[*corev1.Pod]      { return func(func(*corev
 func (empty) Orphans(_, _ string) iter.Seq[object.Object] {
 	return func(func(object.Object) bool) {}
 }
+func (empty) CountNodes(object.Row) int { return 0 }
 func (empty) Alike(string, types.UID) iter.Seq[object.Alike] {
 	return func(func(object.Alike) bool) {}
 }

@@ -33,6 +33,8 @@ type Overlay struct {
 	sorts *btree.BTreeG[object.Alike]
 	// counted is the pod that was counted last, and its sort: the next one is mostly made from the same template.
 	counted object.Alike
+	// nodes is how many more nodes are in each counted row than in the base.
+	nodes map[object.Row]int
 	// kept are the keys whose statuses stay as they were written.
 	kept map[object.Key]struct{}
 }
@@ -44,7 +46,7 @@ func newSorts() *btree.BTreeG[object.Alike] {
 
 // NewOverlay puts an empty overlay on base, which must not change while the overlay is used.
 func NewOverlay(base Reader) *Overlay {
-	return &Overlay{base: base, written: map[object.Key]*layer{}, rows: newRows(), sorts: newSorts(), names: map[string]struct{}{}}
+	return &Overlay{base: base, written: map[object.Key]*layer{}, rows: newRows(), sorts: newSorts(), names: map[string]struct{}{}, nodes: map[object.Row]int{}}
 }
 
 // Rev is the base's revision.
@@ -67,9 +69,9 @@ func (o *Overlay) Put(obj object.Object) { o.write(object.KeyOf(obj), obj, o.fro
 // Delete removes an object; it is no error if there is none.
 func (o *Overlay) Delete(k object.Key) { o.write(k, nil, o.fromBase) }
 
-// fromBase is the pod that the base has under a key.
+// fromBase is the pod or node that the base has under a key.
 func (o *Overlay) fromBase(k object.Key) object.Object {
-	if k.Resource != "pods" {
+	if k.Resource != "pods" && k.Resource != "nodes" {
 		return nil // nobody asks
 	}
 	old, _ := o.base.Get(k)
@@ -98,8 +100,12 @@ func (o *Overlay) write(k object.Key, obj object.Object, before func(object.Key)
 	o.rows.index(l, prefixes)
 }
 
-// recount counts what becomes of a pod that was old, nil for none.
+// recount counts what becomes of a pod or a node that was old, nil for none.
 func (o *Overlay) recount(k object.Key, old, now object.Object) {
+	if k.Resource == "nodes" {
+		o.countNode(old, -1)
+		o.countNode(now, 1)
+	}
 	if k.Resource != "pods" {
 		return
 	}
@@ -111,6 +117,18 @@ func (o *Overlay) recount(k object.Key, old, now object.Object) {
 	}
 	if now != nil {
 		o.count(now, 1)
+	}
+}
+
+// countNode adds n to the rows that a node, nil for none, is counted in.
+func (o *Overlay) countNode(obj object.Object, n int) {
+	if obj == nil {
+		return
+	}
+	for _, row := range object.Rows(obj) {
+		if row.Counted() {
+			o.nodes[row] += n
+		}
 	}
 }
 
@@ -163,6 +181,9 @@ func (o *Overlay) Alike(namespace string, owner types.UID) iter.Seq[object.Alike
 func (o *Overlay) Indexed(row object.Row) iter.Seq[object.Object] {
 	return merge(o, "", o.base.Indexed(row), o.indexed(rowPrefix(row)))
 }
+
+// CountNodes is how many nodes are in a row that is counted.
+func (o *Overlay) CountNodes(row object.Row) int { return o.base.CountNodes(row) + o.nodes[row] }
 
 // indexed is what the overlay itself has under a prefix of the index.
 func (o *Overlay) indexed(prefix string) func() []layer {

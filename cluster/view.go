@@ -27,6 +27,7 @@ type Reader interface {
 	Unbound() iter.Seq[*corev1.Pod]
 	Alike(namespace string, owner types.UID) iter.Seq[object.Alike]
 	Indexed(object.Row) iter.Seq[object.Object]
+	CountNodes(object.Row) int
 }
 
 // View shows a state of the store as objects. It is immutable, cheap to make, and pins what it shows: do not keep one longer than a
@@ -129,6 +130,14 @@ func (v *View) Indexed(row object.Row) iter.Seq[object.Object] {
 	return v.objects(v.v.Indexed(rowPrefix(row)))
 }
 
+// CountNodes is how many nodes are in a row that is counted, which it tells without a look at each.
+func (v *View) CountNodes(row object.Row) (n int) {
+	for t := range v.v.Tally(countPrefix(row)) {
+		n += t.N
+	}
+	return n
+}
+
 // Orphans yields the pods or ReplicaSets of a namespace that no owner controls.
 func (v *View) Orphans(resource, namespace string) iter.Seq[object.Object] {
 	return v.objects(v.v.Indexed(orphanPrefix(resource, namespace)))
@@ -189,14 +198,16 @@ func decode(r *raftstore.Record) any {
 
 // The rows of the index: "o/UID/PATH" for each owner of an object, "c/RESOURCE/NAMESPACE/PATH" for a pod or ReplicaSet that nothing
 // controls, "n/NODE/PATH" for a bound pod, "u/PATH" for an unbound one, and
-// "s/SOURCE/PATH" for an object from git, of which an overlay keeps none: nobody asks it; "r/ROW/PATH" are object.Rows. "#a/SORT" is counted: the pods by
-// sort.
+// "s/SOURCE/PATH" for an object from git, of which an overlay keeps none: nobody asks it; "r/ROW/PATH" are object.Rows. "#a/SORT" and
+// "#b/ROW/" are counted: the pods by sort, and the nodes in a row.
 const (
 	unboundPrefix = "u/"
 	sortRows      = raftstore.Counted + "a/"
+	countRows     = raftstore.Counted + "b/"
 )
 
-func rowPrefix(row object.Row) string { return "r/" + string(row) + "/" }
+func rowPrefix(row object.Row) string   { return "r/" + string(row) + "/" }
+func countPrefix(row object.Row) string { return countRows + string(row) + "/" }
 
 func ownerPrefix(uid types.UID) string { return "o/" + string(uid) + "/" }
 func nodePrefix(node string) string    { return "n/" + node + "/" }
@@ -223,6 +234,13 @@ func Index(r *raftstore.Record) []string {
 	}
 	if p, ok := o.(*corev1.Pod); ok {
 		rows = append(rows, sortRows+object.SortOf(p))
+	}
+	if n, ok := o.(*corev1.Node); ok {
+		for _, row := range object.Rows(n) {
+			if row.Counted() {
+				rows = append(rows, countPrefix(row))
+			}
+		}
 	}
 	return rows
 }

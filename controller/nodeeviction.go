@@ -29,7 +29,7 @@ var nodesKey = object.Key{Resource: "nodes"}
 // first at once, the next 10 s later. Where 55 % of a zone, and more than two nodes, are not ready, it goes ten times slower, or if
 // the zone has at most 50 nodes not at all; and where all zones are lost as a whole no node is to be emptied, since more likely it is we who
 // are cut off. node-lifecycle takes the taints back when a node is ready again. The pace is in the taints' times, so that a new leader goes on
-// with it. Its one key stands for all nodes: what it costs follows from their number, not from how many are lost.
+// with it. Its one key stands for all nodes: what it costs follows from their number while one is not ready, and is nothing while all are.
 type nodeEviction struct{}
 
 func (nodeEviction) Name() string      { return "node-eviction" }
@@ -65,6 +65,9 @@ type zoneHealth struct {
 }
 
 func (nodeEviction) Reconcile(v View, _ object.Key, now time.Time) (Result, error) {
+	if !anyOf(v, object.LostNodes) {
+		return Result{}, nil
+	}
 	zones := map[zoneName]*zoneHealth{}
 	var told []*corev1.Node
 	for o := range v.List("nodes", "") {
@@ -89,6 +92,14 @@ func (nodeEviction) Reconcile(v View, _ object.Key, now time.Time) (Result, erro
 		zones[name].next(now, &res)
 	}
 	return res, nil
+}
+
+// anyOf tells whether there is an object in a row.
+func anyOf(v View, row object.Row) bool {
+	for range v.Indexed(row) {
+		return true
+	}
+	return false
 }
 
 // note counts a node, and tells whether it was told to be emptied.

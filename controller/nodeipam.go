@@ -11,7 +11,7 @@ import (
 )
 
 // nodeIPAM gives each node a /24 of the cluster's pod range: the lowest that no node has. A node keeps it for life. Its one key stands for all
-// nodes: many that come at once cost one look.
+// nodes: many that come at once cost one look, and none is made if no node waits.
 type nodeIPAM struct{ pods netip.Prefix }
 
 func (nodeIPAM) Name() string      { return "node-ipam" }
@@ -25,6 +25,9 @@ func (nodeIPAM) Keys(_ View, ch Change, emit func(object.Key)) {
 }
 
 func (c nodeIPAM) Reconcile(v View, _ object.Key, _ time.Time) (Result, error) {
+	if !anyOf(v, object.NodesWithoutNetwork) {
+		return Result{}, nil
+	}
 	taken := map[netip.Prefix]bool{}
 	var waiting []*corev1.Node
 	for o := range v.List("nodes", "") {

@@ -3,7 +3,9 @@ package controller
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,7 +16,7 @@ import (
 
 // nodeTTL tells each node by an annotation for how long an agent may keep what it has read, in seconds: the longer the more nodes there are, as
 // Kubernetes' controller of that name does. A node without the annotation is new, which it tells in an event. Its one key stands for all nodes; it runs
-// when one comes or goes.
+// when one comes or goes, counts them by what they were told, and looks at those only that are to be told something else.
 type nodeTTL struct{}
 
 func (nodeTTL) Name() string      { return "ttl" }
@@ -42,20 +44,26 @@ func ttlStep(nodes, was int) int {
 }
 
 func (nodeTTL) Reconcile(v View, _ object.Key, _ time.Time) (Result, error) {
-	nodes, was := 0, 0
-	for o := range v.List("nodes", "") {
-		nodes++
-		for i, s := range ttlSteps {
-			if o.GetAnnotations()[corev1.ObjectTTLAnnotationKey] == strconv.Itoa(s.seconds) {
-				was = max(was, i)
-			}
+	rows := []object.Row{object.NodesTold(""), object.NodesToldElse}
+	nodes, was := v.CountNodes(rows[0])+v.CountNodes(rows[1]), 0
+	for i, s := range ttlSteps {
+		row := object.NodesTold(strconv.Itoa(s.seconds))
+		if n := v.CountNodes(row); n > 0 {
+			rows, nodes, was = append(rows, row), nodes+n, i
 		}
 	}
 	want := strconv.Itoa(ttlSteps[ttlStep(nodes, was)].seconds)
+	var others []object.Object
+	for _, row := range rows {
+		if row != object.NodesTold(want) {
+			others = slices.AppendSeq(others, v.Indexed(row))
+		}
+	}
+	slices.SortFunc(others, func(a, b object.Object) int { return strings.Compare(a.GetName(), b.GetName()) })
 	var res Result
-	for o := range v.List("nodes", "") {
+	for _, o := range others {
 		had := o.GetAnnotations()[corev1.ObjectTTLAnnotationKey]
-		if had == want || o.GetDeletionTimestamp() != nil {
+		if o.GetDeletionTimestamp() != nil {
 			continue
 		}
 		n := object.Copy(o).(*corev1.Node)

@@ -25,6 +25,8 @@ type View interface {
 	Alike(namespace string, owner types.UID) iter.Seq[object.Alike]
 	// Indexed yields the objects that are in a row.
 	Indexed(object.Row) iter.Seq[object.Object]
+	// CountNodes is how many nodes are in a row of which object.Row.Counted tells that it is counted. It costs no look at each.
+	CountNodes(object.Row) int
 	// PodsOn yields the pods whose spec.nodeName is node.
 	PodsOn(node string) iter.Seq[*corev1.Pod]
 	// Orphans yields the pods or ReplicaSets of a namespace that no owner controls.

@@ -1,6 +1,9 @@
 package object
 
 import (
+	"slices"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
@@ -25,6 +28,45 @@ func SlicesOf(namespace, service string) Row { return Row("slices/" + namespace 
 
 // Measurable are the pods of a namespace that MayBeAsked tells.
 func Measurable(namespace string) Row { return Row("measurable/" + namespace) }
+
+// NodesTold are the nodes whose agents are told to keep what they read for so many seconds, as Kubernetes' ttl controller tells them; empty for those that were
+// not told. They are counted.
+func NodesTold(seconds string) Row {
+	switch seconds {
+	case "", "0", "15", "30", "60", "300":
+		return Row("ttl/" + seconds)
+	}
+	return NodesToldElse
+}
+
+// NodesToldElse are the nodes that were told something else. They are counted.
+const NodesToldElse Row = "ttl/else"
+
+// NodesWithoutNetwork are the nodes that have no network for their pods.
+const NodesWithoutNetwork Row = "netless"
+
+// LostNodes are the nodes that have been ready or not and are not now, and those that are to be emptied for it.
+const LostNodes Row = "lost"
+
+// Counted tells whether a View knows how many nodes are in the row.
+func (r Row) Counted() bool { return strings.HasPrefix(string(r), "ttl/") }
+
+func nodeRows(n *corev1.Node) []Row {
+	rows := []Row{NodesTold(n.Annotations[corev1.ObjectTTLAnnotationKey])}
+	if n.Spec.PodCIDR == "" {
+		rows = append(rows, NodesWithoutNetwork)
+	}
+	unready := func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue
+	}
+	emptied := func(t corev1.Taint) bool {
+		return t.Effect == corev1.TaintEffectNoExecute && (t.Key == corev1.TaintNodeUnreachable || t.Key == corev1.TaintNodeNotReady)
+	}
+	if slices.ContainsFunc(n.Status.Conditions, unready) || slices.ContainsFunc(n.Spec.Taints, emptied) {
+		rows = append(rows, LostNodes)
+	}
+	return rows
+}
 
 // MayBeAsked tells whether a pod runs and lets itself be asked for its metrics.
 func MayBeAsked(p *corev1.Pod) bool {
@@ -59,6 +101,8 @@ func Rows(o Object) []Row {
 			rows = append(rows, Measurable(o.Namespace))
 		}
 		return rows
+	case *corev1.Node:
+		return nodeRows(o)
 	case *discoveryv1.EndpointSlice:
 		if service := o.Labels[discoveryv1.LabelServiceName]; service != "" {
 			return []Row{SlicesOf(o.Namespace, service)}

@@ -320,6 +320,9 @@ func (r reader) Orphans(resource, namespace string) iter.Seq[object.Object] {
 // Unbound implements cluster.Reader.
 func (r reader) Unbound() iter.Seq[*corev1.Pod] { return r.all().Unbound() }
 
+// CountNodes implements cluster.Reader.
+func (r reader) CountNodes(row object.Row) int { return r.all().CountNodes(row) }
+
 // Alike implements cluster.Reader.
 func (r reader) Alike(namespace string, owner types.UID) iter.Seq[object.Alike] {
 	return r.all().Alike(namespace, owner)

@@ -140,6 +140,9 @@ func (s *State) Indexed(row object.Row) iter.Seq[object.Object] {
 	return slices.Values(s.set(s.rows[row]))
 }
 
+// CountNodes implements controller.View.
+func (s *State) CountNodes(row object.Row) int { return len(s.rows[row]) }
+
 // Orphans implements controller.View.
 func (s *State) Orphans(resource, namespace string) iter.Seq[object.Object] {
 	return func(yield func(object.Object) bool) {
