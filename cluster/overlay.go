@@ -186,8 +186,8 @@ func (o *Overlay) Indexed(row object.Row) iter.Seq[object.Object] {
 func (o *Overlay) CountNodes(row object.Row) int { return o.base.CountNodes(row) + o.nodes[row] }
 
 // indexed is what the overlay itself has under a prefix of the index.
-func (o *Overlay) indexed(prefix string) func() []layer {
-	return func() []layer { return o.rows.indexed(prefix) }
+func (o *Overlay) indexed(prefix string) func() []seen {
+	return func() []seen { return o.rows.indexed(prefix) }
 }
 
 // Removed tells whether the overlay removes an object that the base has. To put another one under its key would show watchers a change
@@ -217,7 +217,7 @@ func (o *Overlay) KeepsStatus(k object.Key) bool {
 
 // List yields the objects of a resource, in one namespace, or in all if namespace is empty.
 func (o *Overlay) List(resource, namespace string) iter.Seq[object.Object] {
-	own := func() []layer { return o.rows.list(resource, namespace) }
+	own := func() []seen { return o.rows.list(resource, namespace) }
 	if o.rows.bare(resource, namespace) {
 		return merge(o, resource, func(func(object.Object) bool) {}, own)
 	}
@@ -296,7 +296,7 @@ func (o *Overlay) Apply(changes []Change) {
 
 // merge yields the base's objects that the overlay has not written, and its own rows, in the order of paths. resource is that of all of them, empty if there
 // are several. The rows are taken at the start, so that the loop's body may write.
-func merge[T object.Object](o *Overlay, resource string, base iter.Seq[T], rows func() []layer) iter.Seq[T] {
+func merge[T object.Object](o *Overlay, resource string, base iter.Seq[T], rows func() []seen) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		own := rows()
 		start := len(o.written)
@@ -347,7 +347,7 @@ func (l *layer) before(k object.Key) bool {
 }
 
 // yieldLayer passes over an object that is not of the wanted type, which the prefixes exclude.
-func yieldLayer[T object.Object](l layer, yield func(T) bool) bool {
+func yieldLayer[T object.Object](l seen, yield func(T) bool) bool {
 	obj, ok := l.obj.(T)
 	return !ok || yield(obj)
 }

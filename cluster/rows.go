@@ -63,7 +63,7 @@ func (r *rows) index(l *layer, prefixes []string) {
 }
 
 // indexed are the layers whose objects have a row under the prefix, as they are now, in the order of paths.
-func (r *rows) indexed(prefix string) []layer {
+func (r *rows) indexed(prefix string) []seen {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	of := r.byPrefix[prefix]
@@ -75,7 +75,7 @@ func (r *rows) indexed(prefix string) []layer {
 }
 
 // list are the layers with objects of a resource, in one namespace if that is not empty, as they are now, in the order of paths.
-func (r *rows) list(resource, namespace string) []layer {
+func (r *rows) list(resource, namespace string) []seen {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	of := r.byResource[resource]
@@ -121,12 +121,18 @@ func (r *rows) all() []*layer {
 	return out
 }
 
-// present copies the layers that hold an object.
-func present(layers []*layer) []layer {
-	var out []layer
+// seen is a layer with the object that it held when it was looked at: what writes meanwhile puts another one there.
+type seen struct {
+	*layer
+	obj object.Object
+}
+
+// present are the layers that hold an object.
+func present(layers []*layer) []seen {
+	out := make([]seen, 0, len(layers))
 	for _, l := range layers {
 		if l.obj != nil {
-			out = append(out, *l)
+			out = append(out, seen{l, l.obj})
 		}
 	}
 	return out
