@@ -197,17 +197,20 @@ func revive(n *corev1.Node, now metav1.Time) {
 }
 
 // taint makes the node's taints follow its conditions and spec.unschedulable, as Kubernetes does. Whether a node that is not ready is to be
-// emptied says nodeEviction; here such a taint only follows the condition, or goes. A NoExecute taint that came without its time gets it: pods that
-// bear it for a while are counted from then on.
+// emptied says nodeEviction; here such a taint only follows the condition, or goes. One that takes another's place keeps its time: the pods that bear it
+// for a while are counted on. A NoExecute taint that came without its time gets it.
 func taint(n *corev1.Node, now metav1.Time) {
 	ready := nodeReady(n)
 	unknown := ready == corev1.ConditionUnknown
 	notReady := ready != corev1.ConditionTrue && !unknown
 	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoSchedule, unknown, now)
-	told := emptied(n) != nil
-	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute, unknown && told, now)
 	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoSchedule, notReady, now)
-	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute, notReady && told, now)
+	told, since := emptied(n), now
+	if told != nil && told.TimeAdded != nil {
+		since = *told.TimeAdded
+	}
+	setTaint(n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute, unknown && told != nil, since)
+	setTaint(n, corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute, notReady && told != nil, since)
 	for _, x := range []struct {
 		condition corev1.NodeConditionType
 		key       string
