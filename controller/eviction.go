@@ -25,8 +25,8 @@ func evicting(n *corev1.Node) []corev1.Taint {
 	return out
 }
 
-// tendPods makes the pods of a node follow it: unready while it is lost, ready again when it is heard, and deleted when they do
-// not tolerate its taints any longer, also those that have ended, as in Kubernetes. Where no node at all is ready, nobody is evicted: there is nowhere to go, and more likely
+// tendPods makes the pods of a node follow it: unready while it is lost, also those that are going, ready again when it is heard, and deleted when they
+// do not tolerate its taints any longer, also those that have ended, as in Kubernetes. Where no node at all is ready, nobody is evicted: there is nowhere to go, and more likely
 // it is we who are cut off.
 func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 	taints := evicting(node)
@@ -38,15 +38,15 @@ func tendPods(v View, node *corev1.Node, now time.Time, res *Result) {
 			remove(p, now, "PodGC: node is out of service", res)
 			continue
 		}
-		if p.DeletionTimestamp != nil {
-			continue
-		}
 		if c := followNode(p, lost, now); c != nil && !podEnded(p) {
 			res.Put = append(res.Put, c)
 			p = c
 			if lost {
 				res.Events = append(res.Events, Event{Regarding: p, Type: corev1.EventTypeWarning, Reason: reasonNodeNotReady, Message: "Node is not ready", Component: "node-controller"})
 			}
+		}
+		if p.DeletionTimestamp != nil {
+			continue
 		}
 		at, forever := evictAt(p, taints)
 		if !forever && !at.After(now) {

@@ -154,3 +154,19 @@ func TestNamespaceConditionsKeepTheirTime(t *testing.T) {
 		t.Errorf("what remains is %s since %v, want False since then", s, since)
 	}
 }
+
+// TestPodsThatGoFollowALostNode: a pod that is going already when its node is lost is not ready either, so that nobody is sent to it.
+func TestPodsThatGoFollowALostNode(t *testing.T) {
+	n := oldNode("n", said{corev1.NodeReady: corev1.ConditionTrue}, nil)
+	grace, going := int64(30), metav1.NewTime(noon)
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "p", CreationTimestamp: metav1.NewTime(noon.Add(-time.Hour)), DeletionTimestamp: &going, DeletionGracePeriodSeconds: &grace},
+		Spec: onePod, Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}}
+	p.Spec.NodeName = "n"
+	res := reconcile(t, "node-lifecycle", object.KeyOf(n), noon, n, p, leaseOf("n", noon.Add(-41*time.Second)))
+	for _, o := range res.Put {
+		if got, ok := o.(*corev1.Pod); ok && got.Status.Conditions[0].Status == corev1.ConditionFalse && len(res.Delete) == 0 {
+			return
+		}
+	}
+	t.Errorf("%v is written, want the pod, not ready", res.Put)
+}
