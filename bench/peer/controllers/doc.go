@@ -1,5 +1,5 @@
 // Package controllers judges our controllers by Kubernetes' own: its Deployment, ReplicaSet, ReplicationController, StatefulSet, DaemonSet, Job, CronJob and autoscaler controllers, and those of
-// PodDisruptionBudgets, ResourceQuotas, volumes, EndpointSlices and Endpoints, the eviction from nodes with taints, and the garbage collector, run
+// PodDisruptionBudgets, ResourceQuotas, volumes, EndpointSlices and Endpoints, the nodes' life, the eviction from nodes with taints, and the garbage collector, run
 // on a fake clientset beside ours, both are told the same, and after every step both must show the same.
 //
 // It is a module of its own, so that the product links none of Kubernetes' controllers. It owns nothing but its tests; it may know the

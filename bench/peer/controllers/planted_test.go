@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reconcile/object"
@@ -38,6 +39,11 @@ func TestPlantedMistakes(t *testing.T) {
 		"what loses one owner loses all": {collectorCourses, func(o, old object.Object) {
 			if old != nil && len(o.GetOwnerReferences()) < len(old.GetOwnerReferences()) {
 				o.SetOwnerReferences(nil)
+			}
+		}},
+		"a node that is lost is not emptied": {nodeCourses, func(o, _ object.Object) {
+			if n, ok := o.(*corev1.Node); ok {
+				n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute })
 			}
 		}},
 		"an owner waits for ever": {collectorCourses, func(o, old object.Object) {

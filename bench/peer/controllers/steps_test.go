@@ -46,6 +46,8 @@ type match struct {
 	missed bool
 	// daemons tells that nodes are to be kept alive; anywhere, that it does not matter which node a daemon's pod is on.
 	daemons, anywhere bool
+	// silent are nodes that are not to be; not nil where both sides look after nodes.
+	silent map[string]bool
 	// planted is set where ours has a mistake on purpose, to whether it was seen.
 	planted *bool
 	// lines are what is compared, and nothing else; nil is everything about workloads.
@@ -108,7 +110,12 @@ func (m *match) course(steps int, begin, step func(m *match)) {
 func (m *match) wait(d time.Duration) {
 	if m.daemons {
 		for _, o := range m.b.list("nodes") {
-			m.heartbeat(o.GetName())
+			switch name := o.GetName(); {
+			case m.silent == nil:
+				m.heartbeat(name)
+			case !m.silent[name]:
+				m.beats(name)
+			}
 		}
 	}
 	m.a.settle(time.Now())
@@ -289,8 +296,11 @@ func place(p *corev1.Pod) {
 	}
 }
 
-func (m *match) start() bool {
-	return m.kubelet("run", waiting, func(p *corev1.Pod) {
+func (m *match) start() bool { return m.run(waiting) }
+
+// run starts a pod.
+func (m *match) run(fits func(*corev1.Pod) bool) bool {
+	return m.kubelet("run", fits, func(p *corev1.Pod) {
 		place(p)
 		p.Status.Phase = corev1.PodRunning
 		setReady(p, true)
