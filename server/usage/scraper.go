@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,7 +104,8 @@ func (s *Scraper) round(ctx context.Context) {
 	s.metrics.Store(metrics)
 }
 
-// ask asks for the pods of one node. Only what was asked for is believed. The agent has less time than this waits, so that pods that hang do not take the
+// ask asks for the pods of one node. Only what was asked for is believed: answers are of the pods asked for, in the order of the questions, and samples of
+// metrics that were not asked of a pod are dropped. The agent has less time than this waits, so that pods that hang do not take the
 // answers of the others with them.
 func (s *Scraper) ask(ctx context.Context, node string, queries []object.PodQuery) []object.PodSamples {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -118,6 +120,7 @@ func (s *Scraper) ask(ctx context.Context, node string, queries []object.PodQuer
 	}
 	for i, q := range queries {
 		told[i].Namespace, told[i].Name = q.Namespace, q.Name
+		told[i].Samples = slices.DeleteFunc(told[i].Samples, func(x object.Sample) bool { return !slices.Contains(q.Queries, x.MetricQuery) })
 		if err != nil {
 			told[i].Fault = "its node cannot be asked: " + err.Error()
 		}

@@ -121,6 +121,31 @@ func TestScraper(t *testing.T) {
 	}
 }
 
+// TestNotAskedFor: a metric that an agent was not asked for is not there, nor under another selector, nor of a pod that was asked for another one.
+func TestNotAskedFor(t *testing.T) {
+	t.Parallel()
+	f := newField(t)
+	jobs, cold := object.MetricQuery{Name: "jobs", Selector: "queue=a"}, object.MetricQuery{Name: "cold"}
+	f.wanted = map[string][]object.PodQuery{"n1": {{Namespace: "default", Name: "a", Queries: []object.MetricQuery{jobs}}, {Namespace: "default", Name: "b", Queries: []object.MetricQuery{cold}}}}
+	everything := []object.Sample{{MetricQuery: object.MetricQuery{Name: "never"}, Value: 1}, {MetricQuery: object.MetricQuery{Name: "rate"}, Counter: true, Value: 1},
+		{MetricQuery: object.MetricQuery{Name: "jobs"}, Value: 2}, {MetricQuery: jobs, Value: 3}, {MetricQuery: cold, Value: 4}}
+	for at := range int64(2) { // a counter has a value from the second time on
+		f.answers["n1"] = []object.PodSamples{{At: time.Unix(1000+at, 0), Samples: slices.Clone(everything)}, {At: time.Unix(1000+at, 0), Samples: slices.Clone(everything)}}
+		f.round(t.Context())
+	}
+	var got []string
+	for of, v := range f.Metrics().values {
+		got = append(got, fmt.Sprintf("%s %s %q %dm", of.pod.Name, of.Name, of.Selector, v.Milli))
+	}
+	slices.Sort(got)
+	if want := []string{`a jobs "queue=a" 3000m`, `b cold "" 4000m`}; !slices.Equal(got, want) {
+		t.Errorf("believed is %q, want %q", got, want)
+	}
+	if len(f.before) != 0 {
+		t.Errorf("of a counter that was not asked for is kept %v", f.before)
+	}
+}
+
 // TestFinds: a pod is asked for what some pod of its namespace has until it answers; then for what it has of it, and for the rest once a minute.
 func TestFinds(t *testing.T) {
 	t.Parallel()
