@@ -278,13 +278,13 @@ func (s *Service) plan(req sequencer.Request, o sequencer.Outcome, d *decision, 
 	in := inputOf(req, o)
 	in.Adopted, in.Warnings, in.Extensions = want.adopted, want.warnings, s.cfg.Extensions
 	fields := map[object.Key]manifests.Fields{}
-	in.Position = func(key object.Key, path string) string {
+	in.Position = func(key object.Key, path string) (string, int) {
 		m, ok := d.after.objs[key]
 		if !ok {
-			return ""
+			return "", 0
 		}
 		if path == "" {
-			return fmt.Sprintf("%s:%d", m.Position.File, m.Position.Line)
+			return fmt.Sprintf("%s:%d", m.Position.File, m.Position.Line), m.Position.Col
 		}
 		at, ok := fields[key]
 		if !ok {
@@ -293,9 +293,9 @@ func (s *Service) plan(req sequencer.Request, o sequencer.Outcome, d *decision, 
 		}
 		pos, ok := at.Exact(path)
 		if !ok {
-			return ""
+			return "", 0
 		}
-		return fmt.Sprintf("%s:%d", pos.File, pos.Line)
+		return fmt.Sprintf("%s:%d", pos.File, pos.Line), pos.Col
 	}
 	return plan.Build(in)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -66,7 +67,7 @@ func changeOf(in Input, ch controller.Change) (Change, bool, error) {
 		return c, true, nil
 	}
 	if in.Position != nil {
-		c.File = in.Position(ch.Key, "")
+		c.File, _ = in.Position(ch.Key, "")
 	}
 	if owner, ok := admission.GitOwner(ch.New); ok && c.File == "" {
 		c.File = owner.File
@@ -120,7 +121,7 @@ func fieldsOf(in Input, ch controller.Change) ([]FieldChange, error) {
 		}
 		f := FieldChange{Path: d.Path, Old: text(ch.Key, d.Path, d.Old), New: text(ch.Key, d.Path, d.New)}
 		if in.Position != nil && d.New != nil {
-			f.File = in.Position(ch.Key, d.Index)
+			f.File, _ = in.Position(ch.Key, d.Index)
 		}
 		out = append(out, f)
 	}
@@ -315,30 +316,89 @@ func warningsOf(in Input) []string {
 	return out
 }
 
-// accountFaults tells of what the request makes or changes whose pods run as a ServiceAccount that is not there, with the places.
+// placeOf is " (FILE:LINE:COLUMN)" of the field at a path, or else of its object; empty if neither is in a file of this commit.
+func (in *Input) placeOf(key object.Key, path string) string {
+	if in.Position == nil {
+		return ""
+	}
+	line, column := in.Position(key, path)
+	if line == "" {
+		line, column = in.Position(key, "")
+	}
+	switch {
+	case line == "":
+		return ""
+	case column == 0:
+		return " (" + line + ")"
+	}
+	return fmt.Sprintf(" (%s:%d)", line, column)
+}
+
+// accountFaults tells of what the request makes or changes, or leaves without its ServiceAccount, whose pods run as one that is not there afterwards; with the
+// places, in the order of the request and then of the keys.
 func accountFaults(in Input) (out []string) {
+	told, gone := map[object.Key]bool{}, map[object.Key]bool{}
+	fault := func(o object.Object, account, format string) {
+		key := object.KeyOf(o)
+		path := "spec.template.spec.serviceAccountName"
+		if key.Resource == "cronjobs" {
+			path = "spec.jobTemplate." + path
+		}
+		told[key] = true
+		out = append(out, fmt.Sprintf("%s: "+format+"%s", key, account, key.Namespace, in.placeOf(key, path)))
+	}
 	for _, ch := range in.Requested {
-		if ch.New == nil || ch.New.GetDeletionTimestamp() != nil || ch.Key.Resource == "podtemplates" {
+		if ch.Key.Resource == "serviceaccounts" && verbOf(ch) == VerbDelete {
+			gone[ch.Key] = true
 			continue
 		}
-		t := object.PodTemplate(ch.New)
-		if t == nil || t.Spec.ServiceAccountName == "" || t.Spec.ServiceAccountName == "default" { // no namespace is without that one
+		if ch.New == nil || ch.Key.Resource == "podtemplates" {
 			continue
 		}
-		if _, ok := in.After.Get(object.Key{Resource: "serviceaccounts", Namespace: ch.Key.Namespace, Name: t.Spec.ServiceAccountName}); ok {
-			continue
+		if account := accountOf(ch.New); account != "" && !in.accountAfter(ch.Key.Namespace, account) {
+			fault(ch.New, account, "no pod of it can be made: there is no ServiceAccount %s in namespace %s, and none comes with this")
 		}
-		text := fmt.Sprintf("%s: no pod of it can be made: there is no ServiceAccount %s in namespace %s, and none comes with this", ch.Key, t.Spec.ServiceAccountName, ch.Key.Namespace)
-		if in.Position != nil {
-			path := "spec.template.spec.serviceAccountName"
-			if ch.Key.Resource == "cronjobs" {
-				path = "spec.jobTemplate." + path
+	}
+	if len(gone) == 0 {
+		return out
+	}
+	for _, resource := range []string{"cronjobs", "daemonsets", "deployments", "jobs", "replicasets", "replicationcontrollers", "statefulsets"} {
+		for o := range in.After.List(resource, "") {
+			account := accountOf(o)
+			if account == "" || told[object.KeyOf(o)] || !gone[accountKey(o.GetNamespace(), account)] || metav1.GetControllerOfNoCopy(o) != nil || in.accountAfter(o.GetNamespace(), account) {
+				continue // what has a controller is made anew by that, which is told of
 			}
-			text += " (" + cmp.Or(in.Position(ch.Key, path), in.Position(ch.Key, "")) + ")"
+			fault(o, account, "no pod of it can be made any more: this takes away ServiceAccount %s of namespace %s, which they run as")
 		}
-		out = append(out, text)
 	}
 	return out
+}
+
+// accountOf is the ServiceAccount that an object's pods are to run as; empty if it makes none, or they run as the one that no namespace is without.
+func accountOf(o object.Object) string {
+	t := object.PodTemplate(o)
+	if t == nil || o.GetDeletionTimestamp() != nil || t.Spec.ServiceAccountName == "default" {
+		return ""
+	}
+	if j, ok := o.(*batchv1.Job); ok && slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool {
+		return c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed)
+	}) {
+		return ""
+	}
+	return t.Spec.ServiceAccountName
+}
+
+func accountKey(namespace, name string) object.Key {
+	return object.Key{Resource: "serviceaccounts", Namespace: namespace, Name: name}
+}
+
+// accountAfter tells whether a ServiceAccount is there after the request, or nothing is made there, as its namespace goes.
+func (in *Input) accountAfter(namespace, name string) bool {
+	if ns, ok := in.After.Get(object.Key{Resource: "namespaces", Name: namespace}); ok && ns.GetDeletionTimestamp() != nil {
+		return true
+	}
+	sa, ok := in.After.Get(accountKey(namespace, name))
+	return ok && sa.GetDeletionTimestamp() == nil
 }
 
 // profileFaults tells of scheduler profiles of the request that cannot be read, with their places.
@@ -348,11 +408,7 @@ func profileFaults(in Input) (out []string) {
 	}
 	_, err := scheduler.ReadProfiles(in.After, in.Extensions...)
 	for _, f := range scheduler.ProfileFaults(err) {
-		text := strings.ReplaceAll(f.Error(), "\n", "; ")
-		if in.Position != nil {
-			text += " (" + cmp.Or(in.Position(scheduler.ProfilesKey, "data."+f.Name), in.Position(scheduler.ProfilesKey, "")) + ")"
-		}
-		out = append(out, text)
+		out = append(out, strings.ReplaceAll(f.Error(), "\n", "; ")+in.placeOf(scheduler.ProfilesKey, "data."+f.Name))
 	}
 	return out
 }

@@ -150,12 +150,12 @@ func (w *world) decide(s *memview.State, tr tree, commit string, now time.Time) 
 	in.Requested = s.TakeChanges()
 	in.Outcome = controller.Settle(w.set, s, w.set.Triggers(s, in.Requested), now, 100000, admission.Complete)
 	in.Written = append(slices.Clone(in.Requested), s.TakeChanges()...)
-	in.Position = func(k object.Key, path string) string {
+	in.Position = func(k object.Key, path string) (string, int) {
 		d := tr[k]
 		if path == "" {
-			return d.file
+			return d.file, 0
 		}
-		return ""
+		return "", 0
 	}
 	return in
 }

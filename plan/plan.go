@@ -118,8 +118,8 @@ type Input struct {
 	// Adopted tells for which keys git takes over an object that it did not own.
 	Adopted map[object.Key]bool
 	// Position returns FILE:LINE of a field by its path with indices ("spec.template.spec.containers[0].image"), or of the object
-	// for an empty path; empty if it is not known. It may be nil.
-	Position func(key object.Key, path string) string
+	// for an empty path, and the column there, counted from 1; empty and 0 if it is not known. It may be nil.
+	Position func(key object.Key, path string) (line string, column int)
 	Warnings []string
 	// Extensions are those of the cluster's scheduler, which profiles may name.
 	Extensions []*Extension
