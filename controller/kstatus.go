@@ -123,6 +123,9 @@ func replicationControllerStatus(v View, rc *corev1.ReplicationController) (stat
 	as := asReplicaSet(rc)
 	s := &rc.Status
 	as.Status = appsv1.ReplicaSetStatus{Replicas: s.Replicas, ReadyReplicas: s.ReadyReplicas, AvailableReplicas: s.AvailableReplicas, ObservedGeneration: s.ObservedGeneration}
+	for _, c := range s.Conditions {
+		as.Status.Conditions = append(as.Status.Conditions, appsv1.ReplicaSetCondition{Type: appsv1.ReplicaSetConditionType(c.Type), Status: c.Status, Reason: c.Reason, Message: c.Message})
+	}
 	return replicaSetStatus(v, as)
 }
 
@@ -190,8 +193,15 @@ func jobStatus(j *batchv1.Job) (status, message string) {
 	return statusCurrent, ""
 }
 
-// because is what the first pod below o that is not ready says, behind a comma.
+// because is why o makes no pods, or else what the first pod below it that is not ready says, behind a comma.
 func because(v View, o object.Object) string {
+	if rs, ok := o.(*appsv1.ReplicaSet); ok {
+		for _, c := range rs.Status.Conditions {
+			if c.Type == appsv1.ReplicaSetReplicaFailure && c.Status == corev1.ConditionTrue {
+				return ", " + join(c.Reason, c.Message)
+			}
+		}
+	}
 	for child := range v.Owned(o.GetUID()) {
 		switch c := child.(type) {
 		case *appsv1.ReplicaSet:
