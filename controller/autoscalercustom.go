@@ -54,10 +54,13 @@ func (s *scaling) of(q object.MetricQuery, pods []*corev1.Pod) (measured, error)
 	if !ok {
 		return measured{}, errNoCustomMetrics
 	}
-	m, open := measured{samples: map[string]sample{}}, 0
+	m, open, annotated := measured{samples: map[string]sample{}}, 0, 0
 	for _, p := range pods {
 		if object.MayBeAsked(p) {
 			open++
+		}
+		if p.Annotations[object.AnnotationScrape] == "true" {
+			annotated++
 		}
 		v, fault, ok := view.Metric(object.KeyOf(p), q)
 		switch {
@@ -67,8 +70,12 @@ func (s *scaling) of(q object.MetricQuery, pods []*corev1.Pod) (measured, error)
 			m.why = fmt.Sprintf(" (pod %s: %s)", p.Name, fault)
 		}
 	}
-	if open == 0 && len(pods) > 0 {
-		m.why = fmt.Sprintf(" (no running pod of %d has the annotation %s: \"true\")", len(pods), object.AnnotationScrape)
+	switch {
+	case open > 0 || len(pods) == 0:
+	case annotated > 0:
+		m.why = fmt.Sprintf(" (no pod of %d with the annotation %s: \"true\" is running)", annotated, object.AnnotationScrape)
+	default:
+		m.why = fmt.Sprintf(" (no pod of %d has the annotation %s: \"true\")", len(pods), object.AnnotationScrape)
 	}
 	return m, nil
 }
@@ -281,8 +288,14 @@ func (s *scaling) external(q object.MetricQuery) (measured, error) {
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
 	got, err := s.of(q, pods)
 	if err == nil && len(got.samples) == 0 {
-		if got.why == "" && len(pods) == 0 {
-			got.why = fmt.Sprintf(" (no running pod of namespace %s has the annotation %s: \"true\")", s.hpa.Namespace, object.AnnotationScrape)
+		if len(pods) == 0 {
+			got.why = fmt.Sprintf(" (no pod of namespace %s has the annotation %s: \"true\")", s.hpa.Namespace, object.AnnotationScrape)
+			for o := range s.v.List("pods", s.hpa.Namespace) {
+				if o.GetAnnotations()[object.AnnotationScrape] == "true" {
+					got.why = fmt.Sprintf(" (no pod of namespace %s with the annotation %s: \"true\" is running)", s.hpa.Namespace, object.AnnotationScrape)
+					break
+				}
+			}
 		}
 		err = fmt.Errorf("%w%s", errNoneFromElsewhere, got.why)
 	}

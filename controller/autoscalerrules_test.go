@@ -1,12 +1,16 @@
 package controller
 
 import (
+	"iter"
 	"math"
 	"testing"
 	"time"
 
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reconcile/object"
 )
 
 // TestWarmsUp: after its first five minutes a pod that is not ready says nothing of what it will use only if it has never been ready, which is told by its
@@ -75,6 +79,67 @@ func TestSumIsBounded(t *testing.T) {
 			if got := m.sum(); got != c.want {
 				t.Fatalf("the sum of %d is %d, want %d", c.values, got, c.want)
 			}
+		}
+	}
+}
+
+// podsOnly is a view of pods that tell nothing of themselves.
+type podsOnly struct {
+	View
+	pods []*corev1.Pod
+}
+
+func (podsOnly) Metric(object.Key, object.MetricQuery) (object.MetricValue, string, bool) {
+	return object.MetricValue{}, "", false
+}
+
+func (v podsOnly) List(string, string) iter.Seq[object.Object] {
+	return func(yield func(object.Object) bool) {
+		for _, p := range v.pods {
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+func (v podsOnly) Indexed(object.Row) iter.Seq[object.Object] {
+	return func(yield func(object.Object) bool) {
+		for _, p := range v.pods {
+			if object.MayBeAsked(p) && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// TestWhyNobodyIsAsked: that pods do not let themselves be asked is another thing than that those that do are not running.
+func TestWhyNobodyIsAsked(t *testing.T) {
+	pod := func(annotated bool, phase corev1.PodPhase) *corev1.Pod {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "d"}, Spec: corev1.PodSpec{NodeName: "n"}, Status: corev1.PodStatus{Phase: phase}}
+		if annotated {
+			p.Annotations = map[string]string{object.AnnotationScrape: "true"}
+		}
+		return p
+	}
+	for _, c := range []struct {
+		name           string
+		pods           []*corev1.Pod
+		ofPods, ofAnys string
+	}{
+		{"pods without", []*corev1.Pod{pod(false, corev1.PodRunning), pod(false, corev1.PodPending)},
+			` (no pod of 2 has the annotation prometheus.io/scrape: "true")`, ` (no pod of namespace d has the annotation prometheus.io/scrape: "true")`},
+		{"one waits", []*corev1.Pod{pod(false, corev1.PodRunning), pod(true, corev1.PodPending)},
+			` (no pod of 1 with the annotation prometheus.io/scrape: "true" is running)`, ` (no pod of namespace d with the annotation prometheus.io/scrape: "true" is running)`},
+		{"one runs", []*corev1.Pod{pod(true, corev1.PodRunning), pod(true, corev1.PodPending)}, "", ""},
+		{"none", nil, "", ` (no pod of namespace d has the annotation prometheus.io/scrape: "true")`},
+	} {
+		s := scaling{v: podsOnly{pods: c.pods}, hpa: &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Namespace: "d"}}}
+		if got, err := s.of(object.MetricQuery{Name: "m"}, c.pods); err != nil || got.why != c.ofPods {
+			t.Errorf("%s: %q (%v), want %q", c.name, got.why, err, c.ofPods)
+		}
+		if got, _ := s.external(object.MetricQuery{Name: "m"}); got.why != c.ofAnys {
+			t.Errorf("%s, of a namespace: %q, want %q", c.name, got.why, c.ofAnys)
 		}
 	}
 }
