@@ -42,8 +42,11 @@ demo: deps build ## the same as run, and exit 0
 
 .PHONY: clean-run
 clean-run: ## remove what run made: containers, networks, rules and data
-	@if [ ! -x $(BIN) ]; then echo "clean-run: nothing was built, so nothing runs"; elif [ -e run/lock ] || [ ! -d run/example ]; then $(BIN) reset --data-dir ./run --yes; fi
-	@if [ -d run ]; then rm -rf run/example run/up.log; rmdir --ignore-fail-on-non-empty run; [ -d run ] || echo "clean-run: the try-out repository and the log are removed too, and ./run is gone"; fi
+	@if [ ! -x $(BIN) ]; then echo "clean-run: nothing was built, so nothing runs"; elif [ -e run/lock ] || [ ! -d run/example ]; then \
+		said=$$($(BIN) reset --data-dir ./run --yes); status=$$?; echo "$$said" | sed '/^the folder stays/d'; [ $$status = 0 ] || exit $$status; fi
+	@if [ -d run ]; then rm -rf run/example run/up.log; rmdir --ignore-fail-on-non-empty run; \
+		if [ -d run ]; then echo "clean-run: ./run stays, for it holds other things: $$(ls -A run | xargs)"; \
+		else echo "clean-run: the try-out repository and the log are removed too, and ./run is gone"; fi; fi
 
 .PHONY: vet
 vet: ## gofmt and go vet
