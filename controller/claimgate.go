@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/component-helpers/storage/volume"
 )
 
 // ClaimAdmission refuses a new claim (Forbidden) that the LimitRanges of its namespace do not allow.
@@ -56,7 +57,7 @@ func (g *claimGate) take(c *corev1.PersistentVolumeClaim) error {
 // claimTakes is how much of a quota's limit one claim takes; zero of what is not about claims.
 func claimTakes(name string, c *corev1.PersistentVolumeClaim) kresource.Quantity {
 	if class, what, ofClass := strings.Cut(name, ".storageclass.storage.k8s.io/"); ofClass {
-		if c.Spec.StorageClassName == nil || *c.Spec.StorageClassName != class {
+		if volume.GetPersistentVolumeClaimClass(c) != class {
 			return kresource.Quantity{}
 		}
 		name = what
@@ -65,7 +66,22 @@ func claimTakes(name string, c *corev1.PersistentVolumeClaim) kresource.Quantity
 	case "persistentvolumeclaims", "count/persistentvolumeclaims":
 		return *kresource.NewQuantity(1, kresource.DecimalSI)
 	case "requests.storage":
-		return *c.Spec.Resources.Requests.Storage()
+		return claimStorage(c)
 	}
 	return kresource.Quantity{}
+}
+
+// claimStorage is how much storage a claim counts with, in whole bytes: what it asks for, or what its volume may have been given already if that is more, as
+// when growth that failed was taken back. It is the caller's own.
+func claimStorage(c *corev1.PersistentVolumeClaim) kresource.Quantity {
+	asked, ok := c.Spec.Resources.Requests[corev1.ResourceStorage]
+	if !ok {
+		return kresource.Quantity{}
+	}
+	if has, ok := c.Status.AllocatedResources[corev1.ResourceStorage]; ok && has.Cmp(asked) > 0 {
+		asked = has
+	}
+	asked = asked.DeepCopy()
+	asked.RoundUp(0)
+	return asked
 }

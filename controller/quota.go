@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
+	"k8s.io/component-helpers/storage/volume"
 
 	"reconcile/object"
 )
@@ -164,7 +165,7 @@ func (c *counting) storage(what string, class *string) (kresource.Quantity, bool
 	sum, n := kresource.Quantity{Format: kresource.BinarySI}, int64(0)
 	for claim := range c.claims(class) {
 		n++
-		sum.Add(*claim.Spec.Resources.Requests.Storage())
+		sum.Add(claimStorage(claim))
 	}
 	switch what {
 	case "persistentvolumeclaims":
@@ -180,7 +181,7 @@ func (c *counting) claims(class *string) iter.Seq[*corev1.PersistentVolumeClaim]
 	return func(yield func(*corev1.PersistentVolumeClaim) bool) {
 		for o := range c.v.List("persistentvolumeclaims", c.q.Namespace) {
 			claim := o.(*corev1.PersistentVolumeClaim)
-			if class != nil && (claim.Spec.StorageClassName == nil || *claim.Spec.StorageClassName != *class) || !claimInScopes(c.q, claim) {
+			if class != nil && volume.GetPersistentVolumeClaimClass(claim) != *class || !claimInScopes(c.q, claim) {
 				continue
 			}
 			if !yield(claim) {
