@@ -65,6 +65,7 @@ space := $(subst ,, )
 .PHONY: unit
 unit: helper ## unit, golden, property and simulation tests
 	go test $$(go list ./... | grep -vxE '$(subst $(space),|,$(VM_SUITES) $(E2E))')
+	CGO_ENABLED=1 go test ./node/runtime/helper
 
 .PHONY: check
 check: vet lint unit ## the fast part: vet, lint, unit, simulation

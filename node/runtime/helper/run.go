@@ -28,6 +28,9 @@ import (
 
 // run starts the container and becomes its shim. It returns only errors, after undoing what it did.
 func run(status *os.File) error {
+	if err := reserve(); err != nil {
+		return err
+	}
 	var b bundle.Bundle
 	raw, err := os.ReadFile(wire.ConfigFile)
 	if err != nil {
@@ -353,7 +356,7 @@ func writeState(pid int, started time.Time) error {
 	return os.Rename(wire.StateFile+".tmp", wire.StateFile)
 }
 
-// become puts the ends where the shim expects them, answers, and executes the shim.
+// become puts the ends where the shim expects them (reserve has kept these numbers free), answers, and executes the shim.
 func become(h bundle.Helper, e *ends, pid int, started time.Time, status *os.File) error {
 	flags := "-"
 	for _, f := range []struct {
